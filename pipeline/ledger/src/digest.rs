@@ -1,0 +1,72 @@
+//! BLAKE3 digests of files and of values.
+
+use std::{fmt, fs::File, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+/// BLAKE3 of a file's bytes, or of a value's canonical JSON.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Streams the file; memory does not depend on its size.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(path)?)?;
+        Ok(Self(*hasher.finalize().as_bytes()))
+    }
+
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// Through `serde_json::Value`, whose maps are sorted, so field order never matters.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Self> {
+        Ok(Self::of_bytes(serde_json::to_value(value)?.to_string().as_bytes()))
+    }
+
+    /// The first 12 hex digits, for directory names and log lines.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(blake3::Hash::from_bytes(self.0).to_hex().as_str())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.short())
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = blake3::HexError;
+    fn try_from(hex: String) -> Result<Self, Self::Error> {
+        Ok(Self(*blake3::Hash::from_hex(hex)?.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_order_does_not_change_the_digest_of_a_value() {
+        let one: serde_json::Value = serde_json::from_str(r#"{"a": 1, "b": [2, 3]}"#).unwrap();
+        let two: serde_json::Value = serde_json::from_str(r#"{"b": [2, 3], "a": 1}"#).unwrap();
+        assert_eq!(Digest::of(&one).unwrap(), Digest::of(&two).unwrap());
+        let three: serde_json::Value = serde_json::from_str(r#"{"b": [3, 2], "a": 1}"#).unwrap();
+        assert_ne!(Digest::of(&one).unwrap(), Digest::of(&three).unwrap());
+    }
+}

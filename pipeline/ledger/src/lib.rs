@@ -1,0 +1,43 @@
+//! The waist of the house: what stages hand to each other, and the store that makes and remembers it.
+//!
+//! A **stage** ([`Stage`]) is a pure function of its configuration and its inputs. What it leaves is
+//! a **recordable** ([`Recordable`]): a directory that reopens by type. An **artifact**
+//! ([`Artifact`]) is a typed handle on one sealed directory, and the **store** ([`Store`]) runs
+//! stages, seals their output and says why it did.
+//!
+//! What lives here is only what two crates exchange. It is deliberately not a home for helpers:
+//! no polars, no tree-sitter, no burn, no ort, no tantivy.
+
+pub mod cli;
+pub mod conf;
+mod digest;
+mod freshness;
+mod journal;
+mod language;
+mod manifest;
+mod nouns;
+mod progress;
+mod seal;
+mod shards;
+mod stage;
+mod status;
+mod store;
+pub mod table;
+mod units;
+pub mod words;
+
+pub use digest::Digest;
+pub use freshness::{Freshness, InputChange};
+pub use journal::{ROAD, journal};
+pub use language::{Language, Split, UnknownName};
+pub use manifest::{Commit, FileRecord, InputRecord, Manifest, Rows, ShardRecord};
+pub use nouns::{
+    Bundle, Checkpoint, CodeText, Embeddings, Encoder, EncoderSpec, Functions, Raw, Scores, Syntax, Tokens, Vocabulary,
+};
+pub use progress::{Bar, Progress, peak_rss_mib, reset_peak_rss};
+pub use seal::{fsync_tree, publish_link, write_atomically};
+pub use shards::{Shard, Shards};
+pub use stage::{Inputs, Recordable, Report, Run, Stage};
+pub use status::{StageStatus, render_status};
+pub use store::{Artifact, Made, Store};
+pub use units::{Mrr, Ndcg, OutOfRange, RowCount, TokenCount};

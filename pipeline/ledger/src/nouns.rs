@@ -1,0 +1,242 @@
+//! The nouns: what stages hand to each other, and the column names of their tables.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::{Recordable, Shards, Split};
+
+/// Raw records in CodeSearchNet's folder layout, as harvested or as found.
+#[derive(Debug)]
+pub struct Raw {
+    /// Every file, relative to the artifact, sorted.
+    pub files: Vec<PathBuf>,
+    pub dir: PathBuf,
+}
+
+/// `functions`: validated rows without near-duplicates, cut by split and bucket.
+///
+/// Columns: `id, language, repo, path, func_name, code, code_tokens, docstring, docstring_tokens,
+/// url, line_start, line_end, licence`; beside them `rejects.parquet` and `duplicates.parquet`.
+#[derive(Debug)]
+pub struct Functions {
+    pub shards: Shards,
+    pub dir: PathBuf,
+}
+
+/// `syntax`: the columns of `functions` and those of the parse, row for row.
+///
+/// Added columns: `name_words, code_words, doc_words` (words joined by spaces), `identifiers,
+/// ast_tokens` (lists), `nodes, depth` and `parse_error`.
+#[derive(Debug)]
+pub struct Syntax {
+    pub shards: Shards,
+    /// Special tokens of the linearised trees, over all rows, sorted.
+    pub ast_specials: Vec<String>,
+}
+
+/// One complete `tokenizer.json`.
+#[derive(Debug)]
+pub struct Vocabulary {
+    pub tokenizer: PathBuf,
+}
+
+/// `tokens`: `id, language` and the id columns `query, code, name` (name: the function's name as a
+/// query, empty when it is too short; `code_unnamed`: the code with the name masked).
+#[derive(Debug)]
+pub struct Tokens {
+    shards: Shards,
+}
+
+/// A training context, saved whole: weights, configuration, metrics.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub weights: PathBuf,
+    pub context: PathBuf,
+    pub tokenizer: PathBuf,
+    pub spec: EncoderSpec,
+}
+
+/// An encoder that any ONNX runtime runs.
+#[derive(Debug)]
+pub struct Encoder {
+    pub onnx: PathBuf,
+    pub tokenizer: PathBuf,
+    pub spec: EncoderSpec,
+}
+
+/// `encoder.json`: how text becomes a vector. Tokens are `prefix + tokenizer(text)`, cut to the
+/// length; the graph takes `input_ids` and `attention_mask` (i64, `[batch, length]`) and gives
+/// `embedding` (f32, `[batch, dimension]`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderSpec {
+    pub dimension: usize,
+    pub pooling: String,
+    pub normalised: bool,
+    pub pad_token: String,
+    /// Tokens put before a query.
+    pub query_prefix: Vec<String>,
+    /// Tokens put before code, `{language}` standing for the row's language.
+    pub code_prefix: Vec<String>,
+    pub query_tokens: usize,
+    pub code_tokens: usize,
+    /// Which text of a function is encoded.
+    pub code_text: CodeText,
+}
+
+/// The text of a function that the vocabulary learns, the encoder reads and the index embeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CodeText {
+    /// Name, then code, both cut into words: `read jsonl def read jsonl path …`.
+    Words,
+    /// The code tokens of CodeSearchNet.
+    Tokens,
+    /// The linearised syntax tree.
+    Ast,
+}
+
+/// `embeddings`: `id` and `embedding` (`[dimension]` f32), row for row with `syntax`.
+#[derive(Debug)]
+pub struct Embeddings {
+    pub shards: Shards,
+}
+
+/// A search bundle; its files lie in `bundle/`, described by their own manifest.
+#[derive(Debug)]
+pub struct Bundle {
+    pub dir: PathBuf,
+}
+
+/// `scores.json` and `report.html`.
+#[derive(Debug)]
+pub struct Scores {
+    pub scores: PathBuf,
+    pub report: PathBuf,
+    /// `<protocol>_<system>_<measure>` to value.
+    pub flat: BTreeMap<String, f64>,
+}
+
+impl EncoderSpec {
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        let spec: Self = serde_json::from_slice(&bytes).with_context(|| format!("{} is not an encoder spec", path.display()))?;
+        ensure!((1..=65_536).contains(&spec.dimension), "{}: dimension {} is out of range", path.display(), spec.dimension);
+        Ok(spec)
+    }
+}
+
+impl Tokens {
+    /// What training may see: the training shards and the validation shards.
+    pub fn for_training(&self) -> (Vec<&crate::Shard>, Vec<&crate::Shard>) {
+        (self.shards.of(Split::Train), self.shards.of(Split::Valid))
+    }
+
+    /// What evaluation ranks: the shards of a split that training did not learn from.
+    pub fn held_out(&self, split: Split) -> Result<Vec<&crate::Shard>> {
+        ensure!(split != Split::Train, "the training split is not held out: set evaluate.split to valid or test");
+        Ok(self.shards.of(split))
+    }
+}
+
+fn file(dir: &Path, name: &str) -> Result<PathBuf> {
+    let path = dir.join(name);
+    ensure!(path.is_file(), "{} is missing", path.display());
+    Ok(path)
+}
+
+impl Recordable for Raw {
+    const KIND: &'static str = "raw";
+    fn open(dir: &Path) -> Result<Self> {
+        let files = crate::seal::files_below(dir)?;
+        let files: Vec<_> = files.into_iter().filter(|path| path.as_os_str() != crate::manifest::MANIFEST).collect();
+        ensure!(!files.is_empty(), "no raw files in {}", dir.display());
+        Ok(Self { files, dir: dir.to_owned() })
+    }
+}
+
+impl Recordable for Functions {
+    const KIND: &'static str = "functions";
+    fn open(dir: &Path) -> Result<Self> {
+        file(dir, "rejects.parquet")?;
+        Ok(Self { shards: Shards::open(dir)?, dir: dir.to_owned() })
+    }
+}
+
+impl Recordable for Syntax {
+    const KIND: &'static str = "syntax";
+    fn open(dir: &Path) -> Result<Self> {
+        let specials = fs::read(file(dir, "ast_specials.json")?)?;
+        Ok(Self { shards: Shards::open(dir)?, ast_specials: serde_json::from_slice(&specials)? })
+    }
+}
+
+impl Recordable for Vocabulary {
+    const KIND: &'static str = "vocabulary";
+    fn open(dir: &Path) -> Result<Self> {
+        Ok(Self { tokenizer: file(dir, "tokenizer.json")? })
+    }
+}
+
+impl Recordable for Tokens {
+    const KIND: &'static str = "tokens";
+    fn open(dir: &Path) -> Result<Self> {
+        Ok(Self { shards: Shards::open(dir)? })
+    }
+}
+
+impl Recordable for Checkpoint {
+    const KIND: &'static str = "checkpoint";
+    fn open(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            weights: file(dir, "model.safetensors")?,
+            context: file(dir, "context.json")?,
+            tokenizer: file(dir, "tokenizer.json")?,
+            spec: EncoderSpec::read(&file(dir, "encoder.json")?)?,
+        })
+    }
+}
+
+impl Recordable for Encoder {
+    const KIND: &'static str = "encoder";
+    fn open(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            onnx: file(dir, "encoder.onnx")?,
+            tokenizer: file(dir, "tokenizer.json")?,
+            spec: EncoderSpec::read(&file(dir, "encoder.json")?)?,
+        })
+    }
+}
+
+impl Recordable for Embeddings {
+    const KIND: &'static str = "embeddings";
+    fn open(dir: &Path) -> Result<Self> {
+        Ok(Self { shards: Shards::open(dir)? })
+    }
+}
+
+impl Recordable for Bundle {
+    const KIND: &'static str = "bundle";
+    fn open(dir: &Path) -> Result<Self> {
+        let dir = dir.join("bundle");
+        for name in ["manifest.json", "CHECKSUMS", "docs.parquet"] {
+            file(&dir, name)?;
+        }
+        Ok(Self { dir })
+    }
+}
+
+impl Recordable for Scores {
+    const KIND: &'static str = "scores";
+    fn open(dir: &Path) -> Result<Self> {
+        let scores = file(dir, "scores.json")?;
+        let flat = serde_json::from_slice(&fs::read(&scores)?).context("scores.json is not a flat map of numbers")?;
+        Ok(Self { scores, report: file(dir, "report.html")?, flat })
+    }
+}

@@ -1,0 +1,114 @@
+//! The verb ([`Stage`]), the noun ([`Recordable`]) and what a verb is given to work with ([`Run`]).
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Artifact, Digest, Manifest, Progress, Rows, Store, manifest::InputRecord, shards::ShardLedger};
+
+/// Something a stage leaves behind: files in one directory, reopened by type.
+pub trait Recordable: Sized {
+    /// Directory under `data/`.
+    const KIND: &'static str;
+
+    /// Checks what is there and gives typed access to it.
+    fn open(dir: &Path) -> Result<Self>;
+}
+
+/// One step of the build. Reads recorded artifacts, leaves one recorded artifact.
+///
+/// `run` is a pure function of `config`, `inputs` and [`Stage::outside`]: whatever else it is given
+/// (threads, scratch space, the previous artifact) must not change a byte of its output.
+pub trait Stage {
+    /// Verb; also the `make` target and the section of the configuration.
+    const NAME: &'static str;
+    /// Raised when the same inputs and config would now give other bytes.
+    const REVISION: u32;
+
+    type Config: Serialize + DeserializeOwned;
+    type Inputs: Inputs;
+    type Output: Recordable;
+    type Report: Report;
+
+    /// Digests of what the stage reads outside the store: source folders, not the network.
+    fn outside(_config: &Self::Config) -> Result<Vec<(String, Digest)>> {
+        Ok(Vec::new())
+    }
+
+    fn run(config: &Self::Config, inputs: &Self::Inputs, run: &Run<'_>) -> Result<Self::Report>;
+}
+
+/// What a stage tells about itself: typed numbers, of which the row counts are common to all.
+pub trait Report: Serialize + DeserializeOwned {
+    fn rows(&self) -> Rows;
+}
+
+/// What the store gives to a running stage.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Where the output goes; sealed and renamed when `run` returns.
+    pub out: &'a Path,
+    /// Downloads that are verified on every use, so that they may not change a byte.
+    pub cache: &'a Path,
+    pub progress: &'a Progress,
+    pub threads: usize,
+    pub(crate) shards: ShardLedger,
+}
+
+/// The artifacts a stage reads: nothing, one, or several.
+pub trait Inputs: Sized {
+    fn current(store: &Store) -> Result<Self>;
+    fn records(&self) -> Vec<(&'static str, InputRecord)>;
+    /// Kinds in the order of `records`, known without a store.
+    fn kinds() -> Vec<&'static str>;
+}
+
+impl Inputs for () {
+    fn current(_: &Store) -> Result<Self> {
+        Ok(())
+    }
+    fn records(&self) -> Vec<(&'static str, InputRecord)> {
+        Vec::new()
+    }
+    fn kinds() -> Vec<&'static str> {
+        Vec::new()
+    }
+}
+
+impl<A: Recordable> Inputs for Artifact<A> {
+    fn current(store: &Store) -> Result<Self> {
+        store.current()
+    }
+    fn records(&self) -> Vec<(&'static str, InputRecord)> {
+        vec![(A::KIND, self.record())]
+    }
+    fn kinds() -> Vec<&'static str> {
+        vec![A::KIND]
+    }
+}
+
+macro_rules! inputs_of_tuple {
+    ($($part:ident $index:tt),+) => {
+        impl<$($part: Inputs),+> Inputs for ($($part,)+) {
+            fn current(store: &Store) -> Result<Self> {
+                Ok(($($part::current(store)?,)+))
+            }
+            fn records(&self) -> Vec<(&'static str, InputRecord)> {
+                [$(self.$index.records()),+].concat()
+            }
+            fn kinds() -> Vec<&'static str> {
+                [$($part::kinds()),+].concat()
+            }
+        }
+    };
+}
+inputs_of_tuple!(A 0, B 1);
+inputs_of_tuple!(A 0, B 1, C 2);
+
+impl<A: Recordable> Artifact<A> {
+    pub(crate) fn record(&self) -> InputRecord {
+        let manifest: &Manifest = self.manifest();
+        InputRecord { key: Some(manifest.key.clone()), digest: self.digest(), bytes: manifest.bytes_out() }
+    }
+}

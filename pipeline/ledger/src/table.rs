@@ -1,0 +1,176 @@
+//! Parquet tables as they cross the waist: written in one way, read by column name.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
+use arrow::{
+    array::{Array, ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch, StringArray, UInt32Array},
+    compute::cast,
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use parquet::{
+    arrow::{ArrowWriter, ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
+    basic::{Compression, ZstdLevel},
+    file::{
+        properties::WriterProperties,
+        reader::{FileReader, SerializedFileReader},
+    },
+};
+
+/// Rows of a record batch, and so of what a stage holds at once per thread.
+pub const BATCH_ROWS: usize = 1024;
+/// Rows of a row group: the writer's buffer.
+const ROW_GROUP_ROWS: usize = 8192;
+
+/// Writes one Parquet file. The same batches give the same bytes.
+pub struct TableWriter {
+    writer: ArrowWriter<File>,
+    path: PathBuf,
+}
+
+impl TableWriter {
+    pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_created_by("codenets".to_owned())
+            .build();
+        let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+        let writer = ArrowWriter::try_new(file, schema, Some(properties))?;
+        Ok(Self { writer, path: path.to_owned() })
+    }
+
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.writer.write(batch).with_context(|| format!("writing {}", self.path.display()))
+    }
+
+    pub fn finish(self) -> Result<()> {
+        let Self { writer, path } = self;
+        writer.close().with_context(|| format!("closing {}", path.display()))?;
+        Ok(())
+    }
+}
+
+/// Streams the named columns, or all of them if `columns` is empty.
+pub fn read(path: &Path, columns: &[&str]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let context = format!("reading {}", path.display());
+    let file = File::open(path).with_context(|| context.clone())?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).with_context(|| context.clone())?;
+    let mask = if columns.is_empty() {
+        ProjectionMask::all()
+    } else {
+        for column in columns {
+            builder.schema().index_of(column).with_context(|| format!("{context}: no column `{column}`"))?;
+        }
+        ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied())
+    };
+    let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().with_context(|| context.clone())?;
+    Ok(reader.map(move |batch| batch.with_context(|| context.clone())))
+}
+
+/// Rows of a file, from its footer.
+pub fn row_count(path: &Path) -> Result<u64> {
+    let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    let reader = SerializedFileReader::new(file).with_context(|| format!("reading {}", path.display()))?;
+    Ok(u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or_default())
+}
+
+/// A text field, null allowed or not.
+pub fn text_field(name: &str, nullable: bool) -> Field {
+    Field::new(name, DataType::Utf8, nullable)
+}
+
+pub fn u32_field(name: &str, nullable: bool) -> Field {
+    Field::new(name, DataType::UInt32, nullable)
+}
+
+/// A list of texts.
+pub fn texts_field(name: &str) -> Field {
+    Field::new(name, DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, false))), false)
+}
+
+/// A list of token ids.
+pub fn ids_field(name: &str) -> Field {
+    Field::new(name, DataType::List(Arc::new(Field::new_list_field(DataType::UInt32, false))), false)
+}
+
+/// A vector of `dim` floats.
+pub fn vector_field(name: &str, dim: usize) -> Field {
+    let item = Arc::new(Field::new_list_field(DataType::Float32, false));
+    Field::new(name, DataType::FixedSizeList(item, i32::try_from(dim).unwrap_or(i32::MAX)), false)
+}
+
+pub fn schema(fields: Vec<Field>) -> SchemaRef {
+    Arc::new(Schema::new(fields))
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    batch.column_by_name(name).with_context(|| format!("no column `{name}`"))
+}
+
+/// A text column. Files written by others may hold `LargeUtf8` or `Utf8View`: they are cast.
+pub fn texts(batch: &RecordBatch, name: &str) -> Result<StringArray> {
+    let array = cast(column(batch, name)?, &DataType::Utf8).with_context(|| format!("column `{name}` is not text"))?;
+    array.as_any().downcast_ref::<StringArray>().cloned().with_context(|| format!("column `{name}` is not text"))
+}
+
+pub fn u32s(batch: &RecordBatch, name: &str) -> Result<UInt32Array> {
+    let array = column(batch, name)?.as_any().downcast_ref::<UInt32Array>().cloned();
+    array.with_context(|| format!("column `{name}` is not u32"))
+}
+
+/// A column of lists.
+pub struct Lists<T> {
+    lists: ListArray,
+    values: T,
+}
+
+/// Lists of texts.
+pub fn text_lists(batch: &RecordBatch, name: &str) -> Result<Lists<StringArray>> {
+    lists(batch, name, &DataType::Utf8)
+}
+
+/// Lists of token ids.
+pub fn id_lists(batch: &RecordBatch, name: &str) -> Result<Lists<UInt32Array>> {
+    lists(batch, name, &DataType::UInt32)
+}
+
+fn lists<T: Array + Clone + 'static>(batch: &RecordBatch, name: &str, item: &DataType) -> Result<Lists<T>> {
+    let wanted = || format!("column `{name}` is not a list of {item}");
+    let lists = column(batch, name)?.as_any().downcast_ref::<ListArray>().cloned().with_context(wanted)?;
+    let values = cast(lists.values(), item).with_context(wanted)?;
+    let values = values.as_any().downcast_ref::<T>().cloned().with_context(wanted)?;
+    Ok(Lists { lists, values })
+}
+
+impl<T> Lists<T> {
+    fn range(&self, row: usize) -> std::ops::Range<usize> {
+        let offsets = self.lists.value_offsets();
+        let at = |index: usize| usize::try_from(offsets[index]).unwrap_or_default();
+        at(row)..at(row + 1)
+    }
+}
+
+impl Lists<StringArray> {
+    pub fn row(&self, row: usize) -> impl Iterator<Item = &str> {
+        self.range(row).map(|index| self.values.value(index))
+    }
+}
+
+impl Lists<UInt32Array> {
+    pub fn row(&self, row: usize) -> &[u32] {
+        &self.values.values()[self.range(row)]
+    }
+}
+
+/// A column of vectors: the flat floats, row after row, and the width.
+pub fn vectors(batch: &RecordBatch, name: &str) -> Result<(Float32Array, usize)> {
+    let wanted = || format!("column `{name}` does not hold vectors of f32");
+    let list = column(batch, name)?.as_any().downcast_ref::<FixedSizeListArray>().with_context(wanted)?;
+    let width = usize::try_from(list.value_length())?;
+    Ok((list.values().as_any().downcast_ref::<Float32Array>().cloned().with_context(wanted)?, width))
+}

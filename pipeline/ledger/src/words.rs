@@ -1,0 +1,89 @@
+//! How text becomes words: the one analysis that the corpus and every query share.
+//!
+//! It is a contract of the bundle (`schema.md` states it as a regular expression), so that a reader
+//! in another language can analyse a query the same way.
+
+/// Splits at everything that is neither letter nor digit, at `camelCase` and `HTTPServer` humps and
+/// between letters and digits; lower-cases. `parseHTTPDate2` gives `parse http date 2`.
+pub fn subtokens(text: &str, words: &mut Vec<String>) {
+    #[derive(PartialEq, Clone, Copy)]
+    enum Class {
+        Upper,
+        Lower,
+        Digit,
+        Other,
+    }
+    let class = |c: char| {
+        if c.is_uppercase() {
+            Class::Upper
+        } else if c.is_alphabetic() {
+            Class::Lower
+        } else if c.is_numeric() {
+            Class::Digit
+        } else {
+            Class::Other
+        }
+    };
+    let mut word = String::new();
+    let mut last = Class::Other;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let now = class(c);
+        let next = chars.peek().map_or(Class::Other, |&next| class(next));
+        let starts = match (last, now) {
+            (_, Class::Other) => true,
+            (Class::Upper, Class::Lower) | (Class::Lower, Class::Lower) | (Class::Digit, Class::Digit) => false,
+            // The last capital of a run belongs to the word after it: HTTP|Server.
+            (Class::Upper, Class::Upper) => next == Class::Lower,
+            _ => true,
+        };
+        if starts && !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+        }
+        if now != Class::Other {
+            word.extend(c.to_lowercase());
+        }
+        last = now;
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+}
+
+/// [`subtokens`] of a text, joined by single spaces: the form that fields of the lexical index hold.
+pub fn joined(text: &str) -> String {
+    let mut words = Vec::new();
+    subtokens(text, &mut words);
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn splits_the_ways_programmers_join() {
+        for (text, expected) in [
+            ("parseHTTPDate2", "parse http date 2"),
+            ("read_jsonl_gz", "read jsonl gz"),
+            ("Loader.__init__", "loader init"),
+            ("iso8601 date-time", "iso 8601 date time"),
+            ("ÉcoleÜber", "école über"),
+            ("XMLHttpRequest", "xml http request"),
+            ("  ", ""),
+        ] {
+            assert_eq!(joined(text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn analysis_is_idempotent_and_keeps_every_letter(text in "\\PC{0,60}") {
+            let once = joined(&text);
+            prop_assert_eq!(joined(&once), once.clone());
+            let kept = |text: &str| text.chars().flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).count();
+            prop_assert_eq!(kept(&once), text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).count());
+        }
+    }
+}

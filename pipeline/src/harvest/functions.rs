@@ -1,0 +1,313 @@
+//! Functions with their documentation out of a source file, for six languages.
+//!
+//! The semantics are those of CodeSearchNet's `function_parser`: class context in the name, the
+//! documentation above the function (Python: its docstring), code tokens without either comments or
+//! docstring. What differs per language is a table of node types ([`Shape`]).
+
+use anyhow::Result;
+use ledger::Language;
+use tree_sitter::Node;
+
+use super::documentation;
+use crate::grammar::{self, Scope};
+
+/// A function found in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// With its class: `Loader.read`.
+    pub name: String,
+    pub code: String,
+    pub code_tokens: Vec<String>,
+    /// Cleaned of comment markers; empty where there is none.
+    pub docstring: String,
+    /// First and last line, from 1.
+    pub lines: (u32, u32),
+}
+
+/// Node types of a language.
+struct Shape {
+    functions: &'static [&'static str],
+    containers: &'static [&'static str],
+    /// Between the parts of a class path.
+    separator: &'static str,
+}
+
+fn shape(language: Language) -> Shape {
+    let (functions, containers, separator): (&[_], &[_], _) = match language {
+        Language::Go => (&["function_declaration", "method_declaration"], &[], "."),
+        Language::Java => (
+            &["method_declaration"],
+            &["class_declaration", "interface_declaration", "enum_declaration", "record_declaration"],
+            ".",
+        ),
+        Language::Javascript => (
+            &[
+                "function_declaration",
+                "generator_function_declaration",
+                "method_definition",
+                "function_expression",
+                "generator_function",
+                "arrow_function",
+            ],
+            &["class_declaration", "class"],
+            ".",
+        ),
+        Language::Php => (
+            &["function_definition", "method_declaration"],
+            &["class_declaration", "interface_declaration", "trait_declaration", "enum_declaration"],
+            ".",
+        ),
+        Language::Python => (&["function_definition"], &["class_definition"], "."),
+        Language::Ruby => (&["method", "singleton_method"], &["class", "module"], "::"),
+    };
+    Shape { functions, containers, separator }
+}
+
+/// Names that CodeSearchNet leaves out: they say nothing of what the code does.
+fn is_blacklisted(language: Language, name: &str) -> bool {
+    match language {
+        Language::Go => false,
+        Language::Java => {
+            matches!(name, "toString" | "hashCode" | "equals" | "finalize" | "notify" | "notifyAll" | "clone")
+        }
+        Language::Javascript => matches!(name, "toString" | "toLocaleString" | "valueOf" | "constructor"),
+        Language::Php => {
+            name.starts_with("__")
+        }
+        Language::Python => name.starts_with("__") && name.ends_with("__"),
+        Language::Ruby => matches!(
+            name,
+            "initialize" | "to_text" | "display" | "dup" | "clone" | "equal?" | "==" | "object_id" | "hash"
+        ),
+    }
+}
+
+/// All functions of a file, in source order. Python functions within functions are left out, as
+/// CodeSearchNet does; JavaScript's are kept, since whole modules are wrapped in one.
+pub fn extract(language: Language, source: &[u8]) -> Result<Vec<Function>> {
+    let tree = grammar::parse(language, Scope::File, source)?;
+    let shape = shape(language);
+    let mut found = Vec::new();
+    grammar::walk(tree.root_node(), |node| {
+        if !node.is_named() || !shape.functions.contains(&node.kind()) {
+            return true;
+        }
+        found.extend(function(language, &shape, node, source));
+        language == Language::Javascript
+    });
+    Ok(found)
+}
+
+fn function(language: Language, shape: &Shape, node: Node<'_>, source: &[u8]) -> Option<Function> {
+    let (own, statement) = name(language, node, source)?;
+    if own.is_empty() || is_blacklisted(language, &own) {
+        return None;
+    }
+    let documentation_node = (language == Language::Python).then(|| python_docstring(node)).flatten();
+    let docstring = match documentation_node {
+        Some(string) => documentation::python_string(&grammar::text(string, source)),
+        None if language == Language::Python => String::new(),
+        None => comment_above(language, statement, source),
+    };
+    let context = class_path(language, shape, node, source);
+    let name = if context.is_empty() { own } else { format!("{context}.{own}") };
+    let line = |row: usize| u32::try_from(row + 1).unwrap_or(u32::MAX);
+    Some(Function {
+        name,
+        code: grammar::text(node, source).into_owned(),
+        code_tokens: code_tokens(node, documentation_node, source),
+        docstring,
+        lines: (line(node.start_position().row), line(node.end_position().row)),
+    })
+}
+
+/// The function's own name, and the statement above which its comment stands.
+fn name<'tree>(language: Language, node: Node<'tree>, source: &[u8]) -> Option<(String, Node<'tree>)> {
+    let named = |node: Node<'_>, field: &str| Some(grammar::text(node.child_by_field_name(field)?, source).into_owned());
+    match language {
+        Language::Go => {
+            let own = named(node, "name")?;
+            let receiver = node.child_by_field_name("receiver").map(|receiver| {
+                let text = grammar::text(receiver, source);
+                let kind = text.trim_matches(['(', ')']).rsplit([' ', '*']).next().unwrap_or_default();
+                kind.split('[').next().unwrap_or_default().to_owned()
+            });
+            Some((receiver.filter(|kind| !kind.is_empty()).map_or(own.clone(), |kind| format!("{kind}.{own}")), node))
+        }
+        Language::Javascript => match node.kind() {
+            "function_declaration" | "generator_function_declaration" => Some((named(node, "name")?, statement_of(node))),
+            "method_definition" => Some((named(node, "name")?, node)),
+            // `const f = function …`, `A.prototype.f = …`, `{ f: function … }`
+            _ => {
+                let holder = node.parent()?;
+                let own = match holder.kind() {
+                    "variable_declarator" => named(holder, "name")?,
+                    "assignment_expression" if holder.child_by_field_name("right")? == node => named(holder, "left")?,
+                    "pair" => named(holder, "key")?,
+                    _ => return None,
+                };
+                let own = own.replace(".prototype.", ".").replace("module.exports.", "").replace("exports.", "");
+                let is_path = own.chars().all(|c| c.is_alphanumeric() || "_$.#".contains(c));
+                let anchor = if holder.kind() == "pair" { holder } else { statement_of(holder) };
+                is_path.then_some((own, anchor))
+            }
+        },
+        Language::Php | Language::Java | Language::Python | Language::Ruby => Some((named(node, "name")?, node)),
+    }
+}
+
+/// The statement that a JavaScript declaration is part of, `export` included.
+fn statement_of(node: Node<'_>) -> Node<'_> {
+    let mut statement = node;
+    while let Some(parent) = statement.parent() {
+        match parent.kind() {
+            "export_statement" | "lexical_declaration" | "variable_declaration" | "expression_statement"
+            | "assignment_expression" => statement = parent,
+            _ => break,
+        }
+    }
+    statement
+}
+
+fn class_path(language: Language, shape: &Shape, node: Node<'_>, source: &[u8]) -> String {
+    let mut path = Vec::new();
+    let mut up = node.parent();
+    while let Some(parent) = up {
+        if shape.containers.contains(&parent.kind()) {
+            if let Some(name) = parent.child_by_field_name("name") {
+                path.push(grammar::text(name, source).into_owned());
+            }
+        } else if language == Language::Javascript && shape.functions.contains(&parent.kind()) {
+            // The class of a method is the nearest one around it within the same function.
+            break;
+        }
+        up = parent.parent();
+    }
+    path.reverse();
+    // CodeSearchNet joins Ruby's modules by `::` and the class by `.`.
+    match path.split_last() {
+        Some((class, modules)) if !modules.is_empty() && language == Language::Ruby => {
+            format!("{}.{class}", modules.join(shape.separator))
+        }
+        _ => path.join(shape.separator),
+    }
+}
+
+fn python_docstring(function: Node<'_>) -> Option<Node<'_>> {
+    let first = function.child_by_field_name("body")?.named_child(0)?;
+    let string = (first.kind() == "expression_statement").then(|| first.named_child(0)).flatten()?;
+    (string.kind() == "string").then_some(string)
+}
+
+/// The comment block that ends on the line above `statement` (or one blank line before it, which
+/// is how much JavaScript is written), cleaned of its markers.
+fn comment_above(language: Language, statement: Node<'_>, source: &[u8]) -> String {
+    let mut comments = Vec::new();
+    let mut below = statement;
+    while let Some(above) = below.prev_sibling() {
+        if !grammar::is_comment(above) {
+            break;
+        }
+        let text = grammar::text(above, source);
+        let text = text.trim_end();
+        let end = above.start_position().row + text.lines().count().max(1) - 1;
+        let gap = below.start_position().row.saturating_sub(end);
+        // A comment behind code on its own line belongs to that code.
+        let trails = above.prev_sibling().is_some_and(|code| {
+            !grammar::is_comment(code) && code.end_position().row == above.start_position().row && code.end_position().column > 0
+        });
+        if trails || gap > if comments.is_empty() { 2 } else { 1 } {
+            break;
+        }
+        let is_block = text.starts_with("/*");
+        if is_block && !comments.is_empty() {
+            break;
+        }
+        comments.push(text.to_owned());
+        below = above;
+        if is_block {
+            break;
+        }
+    }
+    comments.reverse();
+    let text = comments.join("\n");
+    match language {
+        Language::Ruby => documentation::strip_hash(&text),
+        // In these languages only `/** … */` documents.
+        Language::Java | Language::Javascript | Language::Php if !text.starts_with("/**") => String::new(),
+        _ => documentation::strip_c_style(&text),
+    }
+}
+
+/// Leaves of the function without comments and docstring; a string literal is one token.
+fn code_tokens(function: Node<'_>, documentation: Option<Node<'_>>, source: &[u8]) -> Vec<String> {
+    let mut tokens = Vec::new();
+    grammar::walk(function, |node| {
+        if grammar::is_comment(node) || Some(node) == documentation {
+            return false;
+        }
+        let whole = node.kind() == "string" || node.child_count() == 0;
+        if whole && !node.byte_range().is_empty() {
+            let text = grammar::text(node, source);
+            if !text.trim().is_empty() {
+                tokens.push(text.into_owned());
+            }
+        }
+        !whole
+    });
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each fixture is source in the language under test; what is expected of it stands in its
+    /// comments: `EXPECT name | first words of the documentation`.
+    fn check(language: Language, source: &str) {
+        let expected: Vec<(String, String)> = source
+            .lines()
+            .filter_map(|line| line.split_once("EXPECT "))
+            .map(|(_, text)| text.split_once(" | ").map_or((text.trim().into(), String::new()), |(n, d)| (n.trim().into(), d.trim().into())))
+            .collect();
+        let found: Vec<(String, String)> = extract(language, source.as_bytes())
+            .unwrap()
+            .into_iter()
+            .map(|function| {
+                let first = function.docstring.lines().next().unwrap_or_default().to_owned();
+                assert!(!function.code_tokens.iter().any(|token| token.contains("EXPECT")), "comments are no code tokens");
+                (function.name, first)
+            })
+            .collect();
+        assert_eq!(found, expected, "{language}");
+        assert!(!expected.is_empty());
+    }
+
+    #[test]
+    fn functions_of_six_languages() {
+        check(Language::Python, include_str!("fixtures/functions.py"));
+        check(Language::Javascript, include_str!("fixtures/functions.js"));
+        check(Language::Go, include_str!("fixtures/functions.go"));
+        check(Language::Java, include_str!("fixtures/Functions.java"));
+        check(Language::Php, include_str!("fixtures/functions.php"));
+        check(Language::Ruby, include_str!("fixtures/functions.rb"));
+    }
+
+    #[test]
+    fn the_docstring_is_in_the_code_but_not_in_its_tokens() {
+        let source = b"def f(a):\n    '''Adds one.'''\n    # why\n    return a + 'x y'\n";
+        let function = extract(Language::Python, source).unwrap().remove(0);
+        assert!(function.code.contains("Adds one"));
+        assert_eq!(function.code_tokens, ["def", "f", "(", "a", ")", ":", "return", "a", "+", "'x y'"]);
+        assert_eq!(function.lines, (1, 4));
+    }
+
+    #[test]
+    fn ten_thousand_levels_of_nesting_do_not_overflow_the_stack() {
+        let source = format!("def f():\n    return {}1{}\n", "(".repeat(10_000), ")".repeat(10_000));
+        let found = extract(Language::Python, source.as_bytes()).unwrap();
+        assert!(found.len() <= 1);
+        let broken = "function g() {".repeat(10_000);
+        extract(Language::Javascript, broken.as_bytes()).unwrap();
+    }
+}

@@ -1,0 +1,177 @@
+//! Lines of jsonl and jsonl.gz files, with bounded memory: a line that is too long is passed over,
+//! a damaged gzip gives its good lines first.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use flate2::bufread::MultiGzDecoder;
+
+use super::record::Reject;
+
+/// How much of a rejected line is kept.
+pub const HEAD_BYTES: usize = 200;
+
+/// A line and where it stands: number from 1, byte offset in the unpacked text.
+#[derive(Debug)]
+pub struct Line {
+    pub number: u64,
+    pub offset: u64,
+    pub content: Result<Vec<u8>, (Reject, Vec<u8>)>,
+}
+
+/// Reads the lines of one file. Blank lines are no lines.
+pub struct Lines {
+    reader: Option<Box<dyn BufRead + Send>>,
+    max_line_bytes: usize,
+    number: u64,
+    offset: u64,
+    /// A finding about the whole file, given before any line.
+    finding: Option<Reject>,
+}
+
+impl Lines {
+    pub fn open(path: &Path, max_line_bytes: usize) -> Result<Self> {
+        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let mut lines = Self { reader: None, max_line_bytes, number: 0, offset: 0, finding: None };
+        let packed = name.ends_with(".jsonl.gz");
+        if !packed && !name.ends_with(".jsonl") {
+            lines.finding = Some(Reject::UnknownFileType);
+            return Ok(lines);
+        }
+        let mut reader = BufReader::with_capacity(1 << 18, File::open(path).with_context(|| format!("reading {}", path.display()))?);
+        let head = reader.fill_buf()?;
+        let is_gzip = head.starts_with(&[0x1f, 0x8b]);
+        lines.finding = match (head.is_empty(), packed, is_gzip) {
+            (true, ..) => Some(Reject::EmptyFile),
+            (_, true, false) => Some(Reject::NotGzip),
+            (_, false, true) => Some(Reject::UnexpectedGzip),
+            _ => None,
+        };
+        if lines.finding.is_none() {
+            lines.reader = Some(if packed {
+                Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader)))
+            } else {
+                Box::new(reader)
+            });
+        }
+        Ok(lines)
+    }
+
+    fn reject(&self, reject: Reject, head: Vec<u8>) -> Line {
+        Line { number: self.number, offset: self.offset, content: Err((reject, head)) }
+    }
+
+    /// Reads on to the end of the line; returns its length and whether the stream broke.
+    fn rest_of_line(reader: &mut dyn BufRead) -> (u64, bool) {
+        let mut length = 0;
+        loop {
+            let Ok(buffer) = reader.fill_buf() else { return (length, true) };
+            if buffer.is_empty() {
+                return (length, false);
+            }
+            if let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
+                reader.consume(end + 1);
+                return (length + end as u64 + 1, false);
+            }
+            length += buffer.len() as u64;
+            let all = buffer.len();
+            reader.consume(all);
+        }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Line;
+
+    fn next(&mut self) -> Option<Line> {
+        if let Some(finding) = self.finding.take() {
+            return Some(self.reject(finding, Vec::new()));
+        }
+        loop {
+            let reader = self.reader.as_mut()?;
+            let mut line = Vec::new();
+            let limit = self.max_line_bytes as u64 + 1;
+            let result = reader.by_ref().take(limit).read_until(b'\n', &mut line);
+            self.number += 1;
+            let offset = self.offset;
+            self.offset += line.len() as u64;
+            if result.is_err() {
+                self.reader = None;
+                line.truncate(HEAD_BYTES);
+                return Some(Line { number: self.number, offset, content: Err((Reject::CorruptGzip, line)) });
+            }
+            if line.is_empty() {
+                self.reader = None;
+                // A file that holds no line at all has been read to its end without one.
+                return (self.number == 1).then(|| self.reject(Reject::EmptyFile, Vec::new()));
+            }
+            if line.len() > self.max_line_bytes && line.last() != Some(&b'\n') {
+                let (rest, broken) = Self::rest_of_line(reader.as_mut());
+                self.offset += rest;
+                if broken {
+                    self.reader = None;
+                }
+                line.truncate(HEAD_BYTES);
+                return Some(Line { number: self.number, offset, content: Err((Reject::LineTooLong, line)) });
+            }
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            return Some(Line { number: self.number, offset, content: Ok(line) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gz(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read(name: &str, bytes: &[u8]) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Lines::open(&path, 20)
+            .unwrap()
+            .map(|line| match line.content {
+                Ok(text) => format!("{}@{} {}", line.number, line.offset, String::from_utf8_lossy(&text).trim()),
+                Err((reject, _)) => format!("{}@{} !{reject}", line.number, line.offset),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn good_lines_survive_bad_neighbours() {
+        assert_eq!(read("a.jsonl", b"one\n\ntwo"), ["1@0 one", "3@5 two"]);
+        let long = [b"x".repeat(1000), b"\nend\n".to_vec()].concat();
+        assert_eq!(read("a.jsonl", &long), ["1@0 !line too long", "2@1001 end"]);
+        assert_eq!(read("a.jsonl.gz", &gz(b"one\ntwo\n")), ["1@0 one", "2@4 two"]);
+        assert_eq!(read("a.jsonl.gz", b"one\n"), ["0@0 !not gzip"]);
+        assert_eq!(read("a.jsonl", &gz(b"one\n")), ["0@0 !gzip under a plain name"]);
+        assert_eq!(read("a.jsonl", b""), ["0@0 !empty file"]);
+        assert_eq!(read("a.jsonl.gz", &gz(b"")), ["1@0 !empty file"]);
+        assert_eq!(read("a.csv", b"one\n"), ["0@0 !unknown file type"]);
+        let two_members = [gz(b"one\n"), gz(b"two\n")].concat();
+        assert_eq!(read("a.jsonl.gz", &two_members), ["1@0 one", "2@4 two"]);
+    }
+
+    #[test]
+    fn a_truncated_gzip_gives_its_good_lines_and_one_reject() {
+        let noise: Vec<u8> = (0..4000u32).flat_map(|n| format!("{:x}\n", n.wrapping_mul(2_654_435_761)).into_bytes()).collect();
+        let packed = gz(&noise);
+        let lines = read("a.jsonl.gz", &packed[..packed.len() / 2]);
+        assert!(lines.len() > 500);
+        assert!(lines.last().unwrap().ends_with("!truncated or corrupt gzip"));
+        assert_eq!(lines.iter().filter(|line| line.contains('!')).count(), 1);
+    }
+}

@@ -1,0 +1,170 @@
+//! `tokenize`: words to ids, for the code, the query and the func-name variants.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result, anyhow};
+use arrow::{
+    array::{ArrayRef, ListBuilder, RecordBatch, UInt32Builder},
+    datatypes::{DataType, Field, SchemaRef},
+};
+use ledger::{
+    Artifact, CodeText, Report, Rows, Run, Stage, Syntax, TokenCount, Tokens, Vocabulary,
+    table::{self, TableWriter, ids_field, text_field},
+};
+use serde::{Deserialize, Serialize};
+use tokenizers::Tokenizer;
+
+use crate::vocab::code_text;
+
+/// The stage.
+#[derive(Debug)]
+pub struct Tokenize;
+
+/// Section `tokenize`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    pub code_text: CodeText,
+    /// Ids a row, at most; the prefix that training puts before them comes on top.
+    pub code_tokens: usize,
+    pub query_tokens: usize,
+    /// A shorter function name makes no func-name variant (the row itself stays).
+    pub min_name_chars: usize,
+}
+
+/// Token counts after truncation, and how many rows were cut.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct TokenizeReport {
+    pub rows: u64,
+    pub code_tokens: TokenCount,
+    pub query_tokens: TokenCount,
+    pub code_truncated: u64,
+    pub with_query: u64,
+}
+
+impl Report for TokenizeReport {
+    fn rows(&self) -> Rows {
+        Rows { read: self.rows, written: self.rows, rejected: 0 }
+    }
+}
+
+const COLUMNS: [&str; 8] = ["id", "language", "func_name", "name_words", "code_words", "query_words", "code_tokens", "ast_tokens"];
+
+fn schema() -> SchemaRef {
+    table::schema(vec![
+        text_field("id", false),
+        text_field("language", false),
+        ids_field("query"),
+        ids_field("code"),
+        ids_field("name"),
+        ids_field("code_unnamed"),
+    ])
+}
+
+impl Stage for Tokenize {
+    const NAME: &'static str = "tokenize";
+    const REVISION: u32 = 1;
+    type Config = Config;
+    type Inputs = (Artifact<Syntax>, Artifact<Vocabulary>);
+    type Output = Tokens;
+    type Report = TokenizeReport;
+
+    fn run(config: &Config, (syntax, vocabulary): &Self::Inputs, run: &Run<'_>) -> Result<TokenizeReport> {
+        let tokenizer = load(&vocabulary.open()?.tokenizer)?;
+        let reports = run.map_shards("tokenize", syntax, &syntax.open()?.shards, |shard, target, bar| {
+            let mut report = TokenizeReport::default();
+            let mut writer = TableWriter::create(target, schema())?;
+            for batch in table::read(&shard.path, &COLUMNS)? {
+                let batch = tokenize_batch(&batch?, &tokenizer, config, &mut report)?;
+                bar.add(batch.num_rows() as u64);
+                writer.write(&batch)?;
+            }
+            writer.finish()?;
+            Ok(report)
+        })?;
+        Ok(reports.into_iter().fold(TokenizeReport::default(), |mut total, report| {
+            total.rows += report.rows;
+            total.code_tokens.0 += report.code_tokens.0;
+            total.query_tokens.0 += report.query_tokens.0;
+            total.code_truncated += report.code_truncated;
+            total.with_query += report.with_query;
+            total
+        }))
+    }
+}
+
+fn load(path: &Path) -> Result<Tokenizer> {
+    Tokenizer::from_file(path).map_err(|error| anyhow!("{error}")).with_context(|| format!("loading {}", path.display()))
+}
+
+/// Ids of a batch of rows: a pure function of the batch.
+pub fn tokenize_batch(batch: &RecordBatch, tokenizer: &Tokenizer, config: &Config, report: &mut TokenizeReport) -> Result<RecordBatch> {
+    let text = |name: &str| table::texts(batch, name);
+    let (func_names, names, codes, queries) = (text("func_name")?, text("name_words")?, text("code_words")?, text("query_words")?);
+    let (tokens, trees) = (table::text_lists(batch, "code_tokens")?, table::text_lists(batch, "ast_tokens")?);
+    let encode = |text: &str, max: usize| -> Result<(Vec<u32>, bool)> {
+        let mut ids = tokenizer.encode_fast(text, false).map_err(|error| anyhow!("{error}"))?.get_ids().to_vec();
+        let cut = ids.len() > max;
+        ids.truncate(max);
+        Ok((ids, cut))
+    };
+    let item = || Field::new_list_field(DataType::UInt32, false);
+    let mut columns = [(); 4].map(|()| ListBuilder::new(UInt32Builder::new()).with_field(item()));
+    for row in 0..batch.num_rows() {
+        let (query, _) = encode(queries.value(row), config.query_tokens)?;
+        let full = code_text(config.code_text, names.value(row), codes.value(row), &mut tokens.row(row), &mut trees.row(row));
+        let (code, cut) = encode(&full, config.code_tokens)?;
+        let is_named = func_names.value(row).chars().count() >= config.min_name_chars;
+        let (name, unnamed) = if is_named {
+            let masked = mask_name(config.code_text, func_names.value(row), codes.value(row), &full);
+            (encode(names.value(row), config.query_tokens)?.0, encode(&masked, config.code_tokens)?.0)
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        report.rows += 1;
+        report.code_tokens.0 += code.len() as u64;
+        report.query_tokens.0 += query.len() as u64;
+        report.code_truncated += u64::from(cut);
+        report.with_query += u64::from(!query.is_empty());
+        for (builder, ids) in columns.iter_mut().zip([query, code, name, unnamed]) {
+            builder.values().append_slice(&ids);
+            builder.append(true);
+        }
+    }
+    let mut arrays: Vec<ArrayRef> = ["id", "language"]
+        .map(|name| batch.column_by_name(name).cloned().with_context(|| format!("no column `{name}`")))
+        .into_iter()
+        .collect::<Result<_>>()?;
+    arrays.extend(columns.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef));
+    Ok(RecordBatch::try_new(schema(), arrays)?)
+}
+
+/// The code with the function's name replaced by `<unk>`, so that the name is no give-away when it
+/// is the query.
+fn mask_name(kind: CodeText, func_name: &str, code_words: &str, full: &str) -> String {
+    let own = func_name.rsplit(['.', ':']).next().unwrap_or(func_name);
+    match kind {
+        CodeText::Words => {
+            let mut words = Vec::new();
+            ledger::words::subtokens(own, &mut words);
+            let padded = format!(" {code_words} ").replace(&format!(" {} ", words.join(" ")), " <unk> ");
+            format!("<unk>{}", padded.trim_end())
+        }
+        CodeText::Tokens | CodeText::Ast => {
+            full.split(' ').map(|token| if token == own { "<unk>" } else { token }).collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_masked_in_every_text() {
+        let masked = mask_name(CodeText::Words, "Loader.read_jsonl", "def read jsonl path return read jsonl path", "");
+        assert_eq!(masked, "<unk> def <unk> path return <unk> path");
+        let masked = mask_name(CodeText::Tokens, "Loader.read", "", "def read ( path )");
+        assert_eq!(masked, "def <unk> ( path )");
+    }
+}
