@@ -1,1 +1,25 @@
-//! indexer
+//! Columns and an encoder to a published, searchable, evaluated bundle:
+//! `embed -> index -> evaluate -> publish`, and `search`.
+//!
+//! `encoder` turns text into vectors; `lexical`, `vectors` and `fusion` are the three parts of a
+//! hybrid search; `bundle` opens what `index` wrote and is all that a reader in Rust needs.
+
+mod bench;
+pub mod bundle;
+pub mod cli;
+mod embed;
+mod encoder;
+mod evaluate;
+pub mod fusion;
+mod index;
+mod lexical;
+mod predictions;
+pub mod publish;
+mod runtime;
+mod tour;
+mod vectors;
+
+pub use bundle::{Hit, Mode, OpenBundle, Query};
+pub use embed::Embed;
+pub use evaluate::Evaluate;
+pub use index::Index;

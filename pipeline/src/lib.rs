@@ -1,5 +1,6 @@
 //! Raw text to typed columns: `harvest -> ingest -> parse -> vocab -> tokenize`, one module a stage.
 
+pub mod cli;
 pub mod grammar;
 pub mod harvest;
 pub mod ingest;

@@ -17,6 +17,7 @@ mod language;
 mod manifest;
 mod nouns;
 mod progress;
+mod runtime;
 mod seal;
 mod shards;
 mod stage;
@@ -35,6 +36,7 @@ pub use nouns::{
     Bundle, Checkpoint, CodeText, Embeddings, Encoder, EncoderSpec, Functions, Raw, Scores, Syntax, Tokens, Vocabulary,
 };
 pub use progress::{Bar, Progress, peak_rss_mib, reset_peak_rss};
+pub use runtime::onnxruntime_library;
 pub use seal::{fsync_tree, publish_link, write_atomically};
 pub use shards::{Shard, Shards};
 pub use stage::{Inputs, Recordable, Report, Run, Stage};

@@ -58,9 +58,9 @@ pub struct Package {
     pub sha256: Option<String>,
     /// Path prefixes to keep (all, if empty) and to leave out.
     #[serde(default)]
-    pub include: Vec<String>,
+    pub only: Vec<String>,
     #[serde(default)]
-    pub exclude: Vec<String>,
+    pub except: Vec<String>,
 }
 
 impl Package {
@@ -182,15 +182,15 @@ impl Reader<'_> {
             Registry::Debian => path.starts_with("usr/share/doc/") && path.ends_with("/copyright"),
         };
         let keeps = |path: &str| {
-            (package.include.is_empty() || package.include.iter().any(|prefix| path.starts_with(prefix.as_str())))
-                && !package.exclude.iter().any(|prefix| path.starts_with(prefix.as_str()))
+            (package.only.is_empty() || package.only.iter().any(|prefix| path.starts_with(prefix.as_str())))
+                && !package.except.iter().any(|prefix| path.starts_with(prefix.as_str()))
                 && self.exclude.keeps(path.rsplit_once("!/").map_or(path, |(_, inner)| inner))
         };
         let wanted = |path: &str| {
             let own = inner(path);
             if is_meta(path) || language_of(&own).is_some() && keeps(&own) {
                 Wanted::Yes { max_bytes: self.max_file_bytes }
-            } else if package.include.iter().any(|prefix| prefix.split_once("!/").is_some_and(|(outer, _)| outer == own)) {
+            } else if package.only.iter().any(|prefix| prefix.split_once("!/").is_some_and(|(outer, _)| outer == own)) {
                 Wanted::Nested
             } else {
                 Wanted::No

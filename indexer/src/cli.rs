@@ -1,0 +1,219 @@
+//! The `indexer` tool's command line.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use ledger::{
+    Bundle, Language, Recordable, Scores, Stage, StageStatus, Store,
+    cli::{Common, StatusArgs, write_report},
+    conf::Conf,
+    journal, onnxruntime_library,
+};
+use serde_json::Value;
+
+use crate::{
+    Embed, Evaluate, Index, bench,
+    bundle::{Mode, OpenBundle, Query},
+    embed,
+    encoder::Provider,
+    evaluate, predictions, publish, runtime, tour,
+};
+
+/// An encoder and columns to a searchable bundle: embed, index, evaluate, publish, search.
+///
+/// `search`, `predictions` and `bench` read the published bundle (`<data>/serve/current`).
+#[derive(Debug, Parser)]
+#[command(name = "indexer", version, after_help = "Example: indexer search \"parse an iso date\" --language python --limit 5")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Every stage of this tool that is not fresh, then publish
+    Run,
+    /// Functions to vectors, by onnxruntime
+    Embed,
+    /// Build the bundle: tantivy, vectors, encoder, manifest
+    Index,
+    /// BM25, vector and hybrid on the held-out split; writes report.html
+    Evaluate,
+    /// Serve the bundle if it passes the gates (atomic)
+    Publish,
+    /// Serve the bundle that was published before the current one
+    Rollback,
+    /// Search the published bundle
+    Search {
+        /// What to look for, in words
+        query: String,
+        /// Only this language
+        #[arg(long, short)]
+        language: Option<Language>,
+        /// How many results
+        #[arg(long, short = 'k', default_value_t = 10)]
+        limit: usize,
+        /// bm25, vector or hybrid
+        #[arg(long, short, default_value = "hybrid")]
+        mode: Mode,
+    },
+    /// The CodeSearchNet challenge's csv: query,language,identifier,url, 300 a query and language
+    Predictions {
+        /// Csv with a column `query`
+        #[arg(long)]
+        queries: PathBuf,
+        /// Csv to write
+        #[arg(long)]
+        out: PathBuf,
+        /// Languages, comma-separated (default: all six)
+        #[arg(long, value_delimiter = ',')]
+        languages: Vec<Language>,
+        /// bm25, vector or hybrid
+        #[arg(long, short, default_value = "hybrid")]
+        mode: Mode,
+    },
+    /// Stages, scores and three example searches
+    Tour,
+    /// Latency of a search on one thread, and the stages' rates: reports/bench.json
+    Bench {
+        #[arg(long, default_value_t = 500)]
+        queries: usize,
+    },
+    /// The ledger as a tree: key, age, rows, and why a stage is stale
+    Status(StatusArgs),
+}
+
+fn make<S: Stage>(store: &Store, conf: &Conf) -> Result<()> {
+    store.make::<S>(&conf.section(S::NAME)?)?;
+    Ok(())
+}
+
+fn published(common: &Common) -> Result<OpenBundle> {
+    let dir = publish::served(&common.data);
+    ensure!(dir.exists(), "nothing is published at {}: run `make demo` or `make run` first", dir.display());
+    runtime::load(&onnxruntime_library(&common.data)?)?;
+    OpenBundle::open(&dir.canonicalize()?, Provider::Cpu, common.threads.unwrap_or(1))
+}
+
+/// Runs the tool with these arguments (the first is its name).
+pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<()> {
+    let Cli { command, common } = Cli::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
+    match command {
+        Command::Search { query, language, limit, mode } => return search(&common, Query { text: query, language, mode, limit }),
+        Command::Predictions { queries, out, languages, mode } => {
+            let store = common.store_with(common.threads);
+            let languages = if languages.is_empty() { Language::ALL.to_vec() } else { languages };
+            let rows = predictions::write(&published(&common)?, &queries, &out, &languages, mode, store.progress())?;
+            println!("{rows} predictions in {}", out.display());
+            return Ok(());
+        }
+        Command::Tour => return tour::print(&common.store_with(common.threads), &published(&common)?),
+        Command::Bench { queries } => return measure(&common, queries),
+        Command::Rollback => {
+            println!("{} is served", publish::rollback(&common.data)?);
+            return Ok(());
+        }
+        _ => {}
+    }
+    let conf = common.load()?;
+    let store = common.store(&conf)?;
+    let load = || runtime::load(&onnxruntime_library(store.root())?);
+    match command {
+        Command::Run => {
+            load()?;
+            make::<Embed>(&store, &conf)?;
+            make::<Index>(&store, &conf)?;
+            evaluate_and_report(&store, &conf)?;
+            publish::publish(&store, &conf.section("publish")?).map(|_| ())
+        }
+        Command::Embed => load().and_then(|()| make::<Embed>(&store, &conf)),
+        Command::Index => make::<Index>(&store, &conf),
+        Command::Evaluate => {
+            load()?;
+            evaluate_and_report(&store, &conf)?;
+            let (_, manifest) = store.current_manifest(Scores::KIND).context("the scores were just recorded")?;
+            let report: evaluate::EvaluateReport = serde_json::from_value(manifest.report)?;
+            if common.json { println!("{}", serde_json::to_string(&report)?) } else { print!("{}", evaluate::render(&report)) }
+            Ok(())
+        }
+        Command::Publish => {
+            load()?;
+            println!("{} is served", publish::publish(&store, &conf.section("publish")?)?);
+            Ok(())
+        }
+        Command::Status(args) => common.print_status(&args, &store, |stages| {
+            stages.push(StageStatus::of::<Embed>(&store, &conf.section::<embed::Config>("embed")?, stages)?);
+            stages.push(StageStatus::of::<Index>(&store, &conf.section("index")?, stages)?);
+            stages.push(StageStatus::of::<Evaluate>(&store, &conf.section("evaluate")?, stages)?);
+            stages.push(publish_status(&store, stages));
+            Ok(())
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The scores of the ledger also go to `reports/evaluate.json`.
+fn evaluate_and_report(store: &Store, conf: &Conf) -> Result<()> {
+    let scores = store.make::<Evaluate>(&conf.section(Evaluate::NAME)?)?.artifact.open()?;
+    let flat = scores.flat.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
+    write_report(store.root(), "evaluate", &flat)
+}
+
+/// `publish` leaves no artifact: its row says whether the ledger's bundle is the one served.
+fn publish_status(store: &Store, before: &[StageStatus]) -> StageStatus {
+    let pending = before.iter().any(|stage| stage.will_run);
+    let fresh = publish::is_current(store);
+    let (state, why) = match (pending, fresh) {
+        (true, _) => ("after", "stages before it will run first"),
+        (false, true) => ("fresh", "fresh"),
+        (false, false) => ("stale", "the ledger's bundle is not the one served"),
+    };
+    StageStatus {
+        stage: "publish".to_owned(),
+        kind: "current".to_owned(),
+        inputs: vec![Bundle::KIND.to_owned(), Scores::KIND.to_owned()],
+        state: state.to_owned(),
+        why: why.to_owned(),
+        will_run: pending || !fresh,
+        key: None,
+        age_s: None,
+        rows: None,
+        bytes: None,
+    }
+}
+
+fn search(common: &Common, query: Query) -> Result<()> {
+    let hits = published(common)?.search(&query)?;
+    if common.json {
+        println!("{}", serde_json::to_string_pretty(&hits)?);
+    } else if hits.is_empty() {
+        println!("nothing found");
+    } else {
+        hits.iter().enumerate().for_each(|(number, hit)| print!("{}", hit.render(number + 1)));
+    }
+    Ok(())
+}
+
+fn measure(common: &Common, queries: usize) -> Result<()> {
+    let store = common.store_with(common.threads);
+    let (stages, mut flat) = journal(&store);
+    let bundle = published(common)?;
+    let latency = bench::latency(&bundle, queries)?;
+    if !common.json {
+        println!("{stages}");
+        println!("search, one thread, encoder included, {} functions, {} queries, milliseconds", latency["search_rows"], latency["search_queries"]);
+        for mode in Mode::ALL {
+            let at = |name: &str| latency[&format!("search_{}_{name}", mode.name())].as_f64().unwrap_or_default();
+            println!("  {:<7} p50 {:>7.2}  p99 {:>7.2}  max {:>7.2}", mode.name(), at("p50_ms"), at("p99_ms"), at("max_ms"));
+        }
+    }
+    flat.extend(latency);
+    write_report(store.root(), "bench", &flat)?;
+    if common.json {
+        println!("{}", Value::Object(flat));
+    }
+    Ok(())
+}

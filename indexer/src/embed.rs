@@ -1,0 +1,85 @@
+//! `embed`: every function to a vector, by onnxruntime.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use arrow::{
+    array::{FixedSizeListArray, Float32Array, RecordBatch},
+    datatypes::{DataType, Field},
+};
+use ledger::{
+    Artifact, CodeText, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax,
+    table::{self, TableWriter, text_field, vector_field},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::encoder::{Provider, TextEncoder, code_text};
+
+/// The stage.
+#[derive(Debug)]
+pub struct Embed;
+
+/// Section `embed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    pub provider: Provider,
+    /// Padded ids in one call of the encoder.
+    pub batch_tokens: usize,
+}
+
+/// Rows and the provider that was really used.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EmbedReport {
+    pub rows: u64,
+    pub dimension: u64,
+    pub provider: String,
+}
+
+impl Report for EmbedReport {
+    fn rows(&self) -> Rows {
+        Rows { read: self.rows, written: self.rows, rejected: 0 }
+    }
+}
+
+impl Stage for Embed {
+    const NAME: &'static str = "embed";
+    const REVISION: u32 = 1;
+    type Config = Config;
+    type Inputs = (Artifact<Syntax>, Artifact<Encoder>);
+    type Output = Embeddings;
+    type Report = EmbedReport;
+
+    fn run(config: &Config, (syntax, encoder): &Self::Inputs, run: &Run<'_>) -> Result<EmbedReport> {
+        let encoder = TextEncoder::open(encoder.dir(), config.provider, run.threads)?;
+        let dimension = encoder.spec().dimension;
+        let schema = table::schema(vec![text_field("id", false), vector_field("embedding", dimension)]);
+        let listed = if encoder.spec().code_text == CodeText::Ast { "ast_tokens" } else { "code_tokens" };
+        let columns = ["id", "language", "name_words", "code_words", listed];
+        let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, target, bar| {
+            let mut writer = TableWriter::create(target, schema.clone())?;
+            let mut rows = 0u64;
+            for batch in table::read(&shard.path, &columns)? {
+                let batch = batch?;
+                let text = |name: &str| table::texts(&batch, name);
+                let (languages, names, codes) = (text("language")?, text("name_words")?, text("code_words")?);
+                let tokens = table::text_lists(&batch, listed)?;
+                let ids = (0..batch.num_rows())
+                    .map(|row| {
+                        let text = code_text(encoder.spec().code_text, names.value(row), codes.value(row), tokens.row(row));
+                        encoder.code_ids(languages.value(row), &text)
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                let vectors = encoder.encode(&ids, config.batch_tokens)?;
+                let item = Arc::new(Field::new_list_field(DataType::Float32, false));
+                let vectors = FixedSizeListArray::try_new(item, i32::try_from(dimension)?, Arc::new(Float32Array::from(vectors)), None)?;
+                writer.write(&RecordBatch::try_new(schema.clone(), vec![Arc::new(text("id")?), Arc::new(vectors)])?)?;
+                rows += batch.num_rows() as u64;
+                bar.add(batch.num_rows() as u64);
+            }
+            writer.finish()?;
+            Ok(rows)
+        })?;
+        Ok(EmbedReport { rows: rows.iter().sum(), dimension: dimension as u64, provider: config.provider.name().to_owned() })
+    }
+}

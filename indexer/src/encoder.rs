@@ -1,0 +1,154 @@
+//! Text to unit vectors: `tokenizer.json` and an ONNX graph, as `encoder.json` says.
+
+use std::{path::Path, sync::Mutex};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use ledger::{CodeText, EncoderSpec, words};
+use ort::{ep, session::Session, value::Tensor};
+use serde::{Deserialize, Serialize};
+use tokenizers::Tokenizer;
+
+use crate::runtime;
+
+/// Where the graph runs. There is no silent fallback: a provider that is missing is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    Cpu,
+    Cuda,
+}
+
+impl Provider {
+    /// onnxruntime's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPUExecutionProvider",
+            Self::Cuda => "CUDAExecutionProvider",
+        }
+    }
+}
+
+/// An encoder with one session a worker, each on one thread: rows are what runs in parallel.
+pub struct TextEncoder {
+    spec: EncoderSpec,
+    tokenizer: Tokenizer,
+    sessions: Vec<Mutex<Session>>,
+    pad: u32,
+    query_prefix: Vec<u32>,
+}
+
+fn ort_error(error: ort::Error) -> anyhow::Error {
+    anyhow!("onnxruntime: {error}")
+}
+
+impl TextEncoder {
+    /// Opens `encoder.onnx`, `tokenizer.json` and `encoder.json` of a folder.
+    pub fn open(dir: &Path, provider: Provider, workers: usize) -> Result<Self> {
+        let spec = EncoderSpec::read(&dir.join("encoder.json"))?;
+        let path = dir.join("tokenizer.json");
+        let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{error}")).with_context(|| format!("loading {}", path.display()))?;
+        let graph = dir.join("encoder.onnx");
+        let sessions = (0..workers.max(1))
+            .map(|_| {
+                let mut builder = Session::builder(runtime::environment()?).map_err(ort_error)?;
+                builder = builder.with_intra_threads(1).map_err(|error| anyhow!("onnxruntime: {error}"))?;
+                if provider == Provider::Cuda {
+                    builder = builder
+                        .with_execution_providers([ep::CUDA::default().build().error_on_failure()])
+                        .map_err(|error| anyhow!("{error}"))
+                        .context("cuda was asked for, but this onnxruntime cannot provide it: run `make setup-gpu`, or set provider = cpu")?;
+                }
+                Ok(Mutex::new(builder.commit_from_file(&graph).map_err(ort_error).with_context(|| format!("loading {}", graph.display()))?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let id = |token: &String| tokenizer.token_to_id(token).with_context(|| format!("the tokenizer has no token {token}"));
+        let (pad, query_prefix) = (id(&spec.pad_token)?, spec.query_prefix.iter().map(id).collect::<Result<_>>()?);
+        Ok(Self { spec, tokenizer, sessions, pad, query_prefix })
+    }
+
+    pub fn spec(&self) -> &EncoderSpec {
+        &self.spec
+    }
+
+    /// Ids of a query: its words, behind the query prefix.
+    pub fn query_ids(&self, text: &str) -> Result<Vec<u32>> {
+        self.ids(&self.query_prefix, &words::joined(text), self.spec.query_tokens)
+    }
+
+    /// Ids of the text of a function, behind the code prefix of its language.
+    pub fn code_ids(&self, language: &str, text: &str) -> Result<Vec<u32>> {
+        let id = |token: &String| {
+            let token = token.replace("{language}", language);
+            self.tokenizer.token_to_id(&token).with_context(|| format!("the tokenizer has no token {token}"))
+        };
+        let prefix = self.spec.code_prefix.iter().map(id).collect::<Result<Vec<_>>>()?;
+        self.ids(&prefix, text, self.spec.code_tokens)
+    }
+
+    fn ids(&self, prefix: &[u32], text: &str, max: usize) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| anyhow!("{error}"))?;
+        let mut ids = prefix.to_vec();
+        ids.extend(encoding.get_ids().iter().take(max.saturating_sub(prefix.len())));
+        Ok(ids)
+    }
+
+    /// Vectors of rows of ids, `[rows, dimension]` flat, in the order given. Rows are sorted by
+    /// length and cut into calls of at most `batch_tokens` padded ids: the cut does not depend on
+    /// threads, so neither do the bytes.
+    pub fn encode(&self, rows: &[Vec<u32>], batch_tokens: usize) -> Result<Vec<f32>> {
+        let dimension = self.spec.dimension;
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&row| (rows[row].len(), row));
+        let mut vectors = vec![0f32; rows.len() * dimension];
+        let mut start = 0;
+        while start < order.len() {
+            let mut end = start + 1;
+            while end < order.len() && rows[order[end]].len() * (end + 1 - start) <= batch_tokens {
+                end += 1;
+            }
+            let batch = &order[start..end];
+            let encoded = self.run(&batch.iter().map(|&row| rows[row].as_slice()).collect::<Vec<_>>())?;
+            for (&row, vector) in batch.iter().zip(encoded.chunks(dimension)) {
+                vectors[row * dimension..][..dimension].copy_from_slice(vector);
+            }
+            start = end;
+        }
+        Ok(vectors)
+    }
+
+    fn run(&self, rows: &[&[u32]]) -> Result<Vec<f32>> {
+        let width = rows.iter().map(|row| row.len()).max().unwrap_or_default().max(1);
+        let mut ids = vec![i64::from(self.pad); rows.len() * width];
+        let mut mask = vec![0i64; rows.len() * width];
+        for (index, row) in rows.iter().enumerate() {
+            for (place, &id) in row.iter().enumerate() {
+                ids[index * width + place] = i64::from(id);
+                mask[index * width + place] = 1;
+            }
+        }
+        let shape = [rows.len(), width];
+        let ids = Tensor::from_array((shape, ids)).map_err(ort_error)?;
+        let mask = Tensor::from_array((shape, mask)).map_err(ort_error)?;
+        let worker = rayon::current_thread_index().unwrap_or_default() % self.sessions.len();
+        let mut session = self.sessions[worker].lock().map_err(|_| anyhow!("an encoder session failed before"))?;
+        let outputs = session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(ort_error)?;
+        let output = outputs.get("embedding").context("the graph has no output `embedding`")?;
+        let (_, vectors) = output.try_extract_tensor::<f32>().map_err(ort_error)?;
+        ensure!(
+            vectors.len() == rows.len() * self.spec.dimension,
+            "the graph gave {} numbers for {} rows, encoder.json says {} a row",
+            vectors.len(),
+            rows.len(),
+            self.spec.dimension
+        );
+        Ok(vectors.to_vec())
+    }
+}
+
+/// The text of a function that is encoded.
+pub fn code_text<'a>(kind: CodeText, name_words: &str, code_words: &str, tokens: impl Iterator<Item = &'a str>) -> String {
+    match kind {
+        CodeText::Words => format!("{name_words} {code_words}"),
+        CodeText::Tokens | CodeText::Ast => tokens.collect::<Vec<_>>().join(" "),
+    }
+}

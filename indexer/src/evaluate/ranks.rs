@@ -1,0 +1,73 @@
+//! Ranks and their mean reciprocals, by named protocols. Ties are against us.
+
+use std::collections::HashMap;
+
+use ledger::Mrr;
+
+/// Scores of the candidates of one query. Rows that a system did not score rank behind all others.
+pub type Scores = HashMap<u32, f64>;
+
+/// Rank of `own` among `candidates`: how many score at least as high. None if the system did not
+/// score it.
+pub fn rank(scores: &Scores, own: u32, candidates: &[u32]) -> Option<usize> {
+    let reference = scores.get(&own)?;
+    Some(candidates.iter().filter(|row| scores.get(row).is_some_and(|score| score >= reference)).count().max(1))
+}
+
+/// Mean of `1/rank`, 0 where there is no rank.
+pub fn mean_reciprocal(ranks: &[Option<usize>]) -> Mrr {
+    let sum: f64 = ranks.iter().map(|rank| rank.map_or(0.0, |rank| 1.0 / rank as f64)).sum();
+    Mrr::try_from(sum / ranks.len().max(1) as f64).expect("a mean of reciprocals lies in 0..=1")
+}
+
+/// CodeSearchNet's batches: shuffled by a fixed seed, cut into `size`, the last partial one
+/// dropped; one batch of all where there are fewer.
+pub fn batches(rows: &[u32], size: usize) -> Vec<Vec<u32>> {
+    let mut shuffled = rows.to_vec();
+    let mut state = 0u64;
+    // Fisher-Yates by SplitMix64, seed 0.
+    for index in (1..shuffled.len()).rev() {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        shuffled.swap(index, usize::try_from(z % (index as u64 + 1)).unwrap_or_default());
+    }
+    if shuffled.len() < size {
+        return if shuffled.is_empty() { Vec::new() } else { vec![shuffled] };
+    }
+    shuffled.chunks_exact(size).map(<[u32]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_by_hand() {
+        let scores = Scores::from([(1, 0.9), (2, 0.5), (3, 0.5), (4, 0.1)]);
+        let all = [1, 2, 3, 4, 5];
+        assert_eq!(rank(&scores, 1, &all), Some(1));
+        // 2 and 3 tie: the tie counts against the one asked for.
+        assert_eq!(rank(&scores, 2, &all), Some(3));
+        assert_eq!(rank(&scores, 4, &all), Some(4));
+        assert_eq!(rank(&scores, 5, &all), None);
+        assert_eq!(rank(&scores, 4, &[4, 2]), Some(2));
+        let mrr = f64::from(mean_reciprocal(&[Some(1), Some(4), None]));
+        assert!((mrr - 1.25 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn partial_batches_are_dropped_and_the_shuffle_is_fixed() {
+        let rows: Vec<u32> = (0..25).collect();
+        let cut = batches(&rows, 10);
+        assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10]);
+        assert_eq!(cut, batches(&rows, 10));
+        assert_eq!(batches(&rows[..7], 10)[0].len(), 7);
+        let mut seen: Vec<u32> = cut.concat();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 20);
+    }
+}

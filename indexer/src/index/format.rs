@@ -1,0 +1,174 @@
+//! The bundle's own files: `manifest.json`, `CHECKSUMS`, `schema.md`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use ledger::{Digest, EncoderSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{fusion::Fusion, lexical::Boosts};
+
+/// Version of the layout, and the oldest that is read: N and N − 1.
+pub const BUNDLE_FORMAT: u32 = 1;
+pub const OLDEST_READABLE: u32 = 1;
+
+pub const MANIFEST: &str = "manifest.json";
+pub const CHECKSUMS: &str = "CHECKSUMS";
+
+/// `manifest.json` of a bundle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BundleManifest {
+    pub bundle_format: u32,
+    pub rows: u64,
+    pub languages: BTreeMap<String, u64>,
+    pub lexical: LexicalFacts,
+    pub vectors: VectorFacts,
+    pub encoder: EncoderSpec,
+    pub fusion: Fusion,
+    /// Best rows of each side that are fused.
+    pub candidates: usize,
+    /// Digests of what the bundle was made of.
+    pub inputs: BTreeMap<String, Digest>,
+    /// Bundle that this one was made from by a delta; none for a full build.
+    pub parent: Option<String>,
+    /// Filled in when the bundle is published: commit, scores with their protocols, times a stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Value>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LexicalFacts {
+    pub library: String,
+    pub tokenizer: String,
+    pub k1: f64,
+    pub b: f64,
+    pub boosts: Boosts,
+    pub segments: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VectorFacts {
+    /// `exact`: all rows are scanned.
+    pub index: String,
+    pub metric: String,
+    pub dimension: usize,
+    pub dtype: String,
+    pub execution_provider: String,
+}
+
+impl BundleManifest {
+    /// Reads the manifest and refuses a format that this tool does not know.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(MANIFEST);
+        let bytes = fs::read(&path).with_context(|| format!("{} is no bundle", dir.display()))?;
+        let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+        let format = value.get("bundle_format").and_then(Value::as_u64).unwrap_or_default();
+        ensure!(
+            (u64::from(OLDEST_READABLE)..=u64::from(BUNDLE_FORMAT)).contains(&format),
+            "{} has bundle format {format}, this tool reads {OLDEST_READABLE} to {BUNDLE_FORMAT}: build the bundle again, or use the tool that made it",
+            path.display()
+        );
+        serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))
+    }
+}
+
+/// Every file below `dir` but `CHECKSUMS` itself, relative and sorted.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    fn walk(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+        for entry in fs::read_dir(root.join(below))? {
+            let entry = entry?;
+            let path = below.join(entry.file_name());
+            if entry.file_type()?.is_dir() { walk(root, &path, found)? } else { found.push(path) }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    walk(dir, Path::new(""), &mut found)?;
+    found.retain(|path| path.as_os_str() != CHECKSUMS);
+    found.sort();
+    Ok(found)
+}
+
+/// Writes `CHECKSUMS`: blake3 and path, a line a file, as `b3sum --check` reads it.
+pub fn write_checksums(dir: &Path) -> Result<()> {
+    let mut text = String::new();
+    for path in files(dir)? {
+        text += &format!("{}  {}\n", Digest::of_file(&dir.join(&path))?, path.display());
+    }
+    Ok(fs::write(dir.join(CHECKSUMS), text)?)
+}
+
+/// Compares every file with `CHECKSUMS` and names what differs, is missing or was added.
+pub fn verify_checksums(dir: &Path) -> Result<()> {
+    let text = fs::read_to_string(dir.join(CHECKSUMS)).with_context(|| format!("{} has no {CHECKSUMS}", dir.display()))?;
+    let expected: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once("  ")).map(|(digest, path)| (path, digest)).collect();
+    let present = files(dir)?;
+    for path in &present {
+        let name = path.display().to_string();
+        match expected.get(name.as_str()) {
+            None => bail!("{name} is not in {CHECKSUMS} of {}", dir.display()),
+            Some(digest) => ensure!(
+                *digest == Digest::of_file(&dir.join(path))?.to_string(),
+                "{} is damaged: its bytes are not those of {CHECKSUMS}",
+                dir.join(path).display()
+            ),
+        }
+    }
+    ensure!(present.len() == expected.len(), "{} lacks {} files of its {CHECKSUMS}", dir.display(), expected.len() - present.len());
+    Ok(())
+}
+
+/// `schema.md`: how to read the bundle without our code.
+pub fn schema_page(manifest: &BundleManifest) -> String {
+    let boosts = manifest.lexical.boosts;
+    let fusion = match manifest.fusion {
+        Fusion::MinMax { weight } => format!(
+            "scale each list to 0..1 over itself, `(s - min) / (max - min)` (1 if all are equal); a row's score is `{:.4} * lexical + {weight:.4} * vector`, 0 for a list that lacks it",
+            1.0 - weight
+        ),
+        Fusion::Rrf { k } => format!("a row's score is the sum over both lists of `1 / ({k} + rank)`, ranks from 1"),
+    };
+    format!(
+        r#"# Bundle format {format}
+
+{rows} functions. Row numbers join all files: row r is the r-th row of `docs.parquet`, the r-th row of the matrices, and
+the document of `tantivy/` whose fast field `row` is r.
+
+- `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code.
+- `tombstones.parquet`: ids that a delta removed; leave them out of results.
+- `tantivy/`: {library}, text fields `name`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
+  `language`, `split`, `id`. BM25 with k1 {k1}, b {b}.
+- `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale).
+- `encoder/`: `encoder.onnx` (`input_ids`, `attention_mask` i64 [batch, length] -> `embedding` f32), `tokenizer.json`, `encoder.json`.
+
+## Words
+A query is cut as the fields were: at everything that is neither letter nor digit, at camelCase and HTTPServer humps,
+between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+`.
+
+## Search
+1. Lexical: each distinct word in each field as a term; the score is the sum of BM25 by field times its boost
+   (name {name}, code {code}, documentation {documentation}). The best {candidates}.
+2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces), at most {query_tokens}; the inner product of the
+   graph's output with every row. The best {candidates}.
+3. Fusion: {fusion}. Equal scores by row.
+"#,
+        format = manifest.bundle_format,
+        rows = manifest.rows,
+        library = manifest.lexical.library,
+        tokenizer = manifest.lexical.tokenizer,
+        k1 = manifest.lexical.k1,
+        b = manifest.lexical.b,
+        dimension = manifest.vectors.dimension,
+        name = boosts.name,
+        code = boosts.code,
+        documentation = boosts.documentation,
+        candidates = manifest.candidates,
+        query_prefix = manifest.encoder.query_prefix,
+        query_tokens = manifest.encoder.query_tokens,
+    )
+}

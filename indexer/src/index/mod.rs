@@ -1,0 +1,259 @@
+//! `index`: columns, vectors and the encoder to a bundle.
+
+pub mod format;
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use anyhow::{Context, Result, ensure};
+use arrow::{
+    array::{Array, ArrayRef, RecordBatch, StringArray},
+    datatypes::SchemaRef,
+};
+use ledger::{
+    Artifact, Bar, Bundle, Digest, Embeddings, Encoder, Report, Rows, Run, Shard, Stage, Syntax,
+    table::{self, TableWriter, text_field, u32_field},
+};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    embed::EmbedReport,
+    fusion::Fusion,
+    lexical::{self, Boosts, Document, SegmentWriter},
+    vectors::MatrixWriter,
+};
+use format::{BUNDLE_FORMAT, BundleManifest, LexicalFacts, MANIFEST, VectorFacts, schema_page, write_checksums};
+
+/// The stage.
+#[derive(Debug)]
+pub struct Index;
+
+/// Section `index`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// Functions a tantivy segment; segments are built in parallel.
+    pub segment_rows: u64,
+    pub writer_megabytes: usize,
+    pub boosts: Boosts,
+    pub fusion: Fusion,
+    pub candidates: usize,
+}
+
+/// What went into the bundle.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct IndexReport {
+    pub rows: u64,
+    pub segments: u64,
+    pub dimension: u64,
+    pub languages: BTreeMap<String, u64>,
+}
+
+impl Report for IndexReport {
+    fn rows(&self) -> Rows {
+        Rows { read: self.rows, written: self.rows, rejected: 0 }
+    }
+}
+
+impl Stage for Index {
+    const NAME: &'static str = "index";
+    const REVISION: u32 = 1;
+    type Config = Config;
+    type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
+    type Output = Bundle;
+    type Report = IndexReport;
+
+    fn run(config: &Config, (syntax, embeddings, encoder): &Self::Inputs, run: &Run<'_>) -> Result<IndexReport> {
+        ensure!(config.segment_rows > 0 && config.candidates > 0, "index.segment-rows and index.candidates must be positive");
+        let bundle = run.out.join("bundle");
+        fs::create_dir_all(&bundle)?;
+        let tables = syntax.open()?;
+        let shards: Vec<&Shard> = tables.shards.iter().collect();
+        let mut starts = vec![0u64];
+        for shard in &shards {
+            starts.push(starts[starts.len() - 1] + table::row_count(&shard.path)?);
+        }
+        let rows = starts[shards.len()];
+        let spec = encoder.open()?.spec;
+        let bar = run.progress.bar("index", rows, "functions");
+        let segments = write_lexical(config, &shards, &starts, rows, &bundle, run.out, &bar)?;
+        let languages = write_docs(&shards, &bundle.join("docs.parquet"))?;
+        write_vectors(&embeddings.open()?, &shards, rows, spec.dimension, &bundle.join("vectors"))?;
+        bar.finish();
+        let tombstones = table::schema(vec![text_field("id", false)]);
+        TableWriter::create(&bundle.join("tombstones.parquet"), tombstones)?.finish()?;
+        fs::create_dir_all(bundle.join("encoder"))?;
+        for name in ["encoder.onnx", "tokenizer.json", "encoder.json"] {
+            fs::copy(encoder.dir().join(name), bundle.join("encoder").join(name))?;
+        }
+        let embedded: EmbedReport = serde_json::from_value(embeddings.manifest().report.clone())?;
+        let digests: [(&str, Digest); 3] = [("syntax", syntax.digest()), ("embeddings", embeddings.digest()), ("encoder", encoder.digest())];
+        let manifest = BundleManifest {
+            bundle_format: BUNDLE_FORMAT,
+            rows,
+            languages: languages.clone(),
+            lexical: LexicalFacts {
+                library: format!("tantivy {}", tantivy::version_string()),
+                tokenizer: "whitespace".to_owned(),
+                k1: 1.2,
+                b: 0.75,
+                boosts: config.boosts,
+                segments,
+            },
+            vectors: VectorFacts {
+                index: "exact".to_owned(),
+                metric: "inner product of unit vectors".to_owned(),
+                dimension: spec.dimension,
+                dtype: "f32".to_owned(),
+                execution_provider: embedded.provider,
+            },
+            encoder: spec.clone(),
+            fusion: config.fusion,
+            candidates: config.candidates,
+            inputs: digests.into_iter().map(|(kind, digest)| (kind.to_owned(), digest)).collect(),
+            parent: None,
+            published: None,
+        };
+        fs::write(bundle.join("schema.md"), schema_page(&manifest))?;
+        fs::write(bundle.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
+        write_checksums(&bundle)?;
+        Ok(IndexReport { rows, segments, dimension: spec.dimension as u64, languages })
+    }
+}
+
+/// Segments over fixed ranges of rows, in parallel; then one index of them.
+fn write_lexical(config: &Config, shards: &[&Shard], starts: &[u64], rows: u64, bundle: &Path, scratch: &Path, bar: &Bar) -> Result<u64> {
+    let count = rows.div_ceil(config.segment_rows);
+    let parts = scratch.join("segments");
+    let segments = (0..count)
+        .into_par_iter()
+        .map(|segment| {
+            let range = segment * config.segment_rows..((segment + 1) * config.segment_rows).min(rows);
+            let dir = parts.join(segment.to_string());
+            let mut writer = SegmentWriter::create(&dir, config.writer_megabytes * 1_000_000)?;
+            for (shard, window) in shards.iter().zip(starts.windows(2)) {
+                if window[0] < range.end && window[1] > range.start {
+                    write_segment_rows(shard, window[0], &range, &mut writer, bar)?;
+                }
+            }
+            Ok((dir, writer.finish()?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    lexical::assemble(&segments, &bundle.join("tantivy"))?;
+    fs::remove_dir_all(&parts)?;
+    lexical::check(&bundle.join("tantivy"), config.boosts, rows)?;
+    Ok(count)
+}
+
+const LEXICAL_COLUMNS: [&str; 13] = [
+    "id", "language", "repo", "path", "func_name", "url", "line_start", "line_end", "docstring_tokens", "code", "name_words",
+    "code_words", "doc_words",
+];
+
+fn write_segment_rows(shard: &Shard, start: u64, range: &std::ops::Range<u64>, writer: &mut SegmentWriter, bar: &Bar) -> Result<()> {
+    let mut number = start;
+    for batch in table::read(&shard.path, &LEXICAL_COLUMNS)? {
+        let batch = batch?;
+        let text = |name: &str| table::texts(&batch, name);
+        let stored = [text("id")?, text("repo")?, text("path")?, text("func_name")?, text("url")?];
+        let (languages, codes) = (text("language")?, text("code")?);
+        let (first, last) = (table::u32s(&batch, "line_start")?, table::u32s(&batch, "line_end")?);
+        let summaries = summaries(&batch)?;
+        let words = [text("name_words")?, text("code_words")?, text("doc_words")?];
+        for row in 0..batch.num_rows() {
+            if range.contains(&number) {
+                let [id, repo, path, name, url] = [0, 1, 2, 3, 4].map(|column| stored[column].value(row).to_owned());
+                let lines = if first.is_valid(row) { format!("{}-{}", first.value(row), last.value(row)) } else { String::new() };
+                writer.write(Document {
+                    row: number,
+                    language: languages.value(row).to_owned(),
+                    split: shard.split.to_string(),
+                    stored: [id, repo, path, name, url, lines, summaries.value(row).to_owned(), codes.value(row).to_owned()],
+                    words: [0, 1, 2].map(|column| words[column].value(row).to_owned()),
+                })?;
+                bar.add(1);
+            }
+            number += 1;
+        }
+    }
+    Ok(())
+}
+
+/// The documentation's summary: CodeSearchNet's docstring tokens, joined.
+fn summaries(batch: &RecordBatch) -> Result<StringArray> {
+    let tokens = table::text_lists(batch, "docstring_tokens")?;
+    Ok(StringArray::from_iter_values((0..batch.num_rows()).map(|row| tokens.row(row).collect::<Vec<_>>().join(" "))))
+}
+
+fn docs_schema() -> SchemaRef {
+    let text = |name: &str| text_field(name, false);
+    let line = |name: &str| u32_field(name, true);
+    table::schema(vec![
+        text("id"),
+        text("split"),
+        text("language"),
+        text("repo"),
+        text("path"),
+        text("func_name"),
+        line("line_start"),
+        line("line_end"),
+        text("url"),
+        text_field("licence", true),
+        text("summary"),
+        text("docstring"),
+        text("code"),
+    ])
+}
+
+/// `docs.parquet` in row order; counts rows by language.
+fn write_docs(shards: &[&Shard], path: &Path) -> Result<BTreeMap<String, u64>> {
+    let mut writer = TableWriter::create(path, docs_schema())?;
+    let mut languages = BTreeMap::new();
+    let columns = [
+        "id", "language", "repo", "path", "func_name", "line_start", "line_end", "url", "licence", "docstring", "docstring_tokens",
+        "code",
+    ];
+    for shard in shards {
+        for batch in table::read(&shard.path, &columns)? {
+            let batch = batch?;
+            let split: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(shard.split.name(), batch.num_rows())));
+            let arrays = docs_schema()
+                .fields()
+                .iter()
+                .map(|field| match field.name().as_str() {
+                    "split" => Ok(split.clone()),
+                    "summary" => Ok(Arc::new(summaries(&batch)?) as ArrayRef),
+                    name => batch.column_by_name(name).cloned().with_context(|| format!("no column `{name}`")),
+                })
+                .collect::<Result<Vec<_>>>()?;
+            writer.write(&RecordBatch::try_new(docs_schema(), arrays)?)?;
+            for language in table::texts(&batch, "language")?.iter().flatten() {
+                *languages.entry(language.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    writer.finish()?;
+    Ok(languages)
+}
+
+/// Copies the vectors in row order, and checks that they belong to the rows.
+fn write_vectors(embeddings: &Embeddings, shards: &[&Shard], rows: u64, dimension: usize, dir: &Path) -> Result<()> {
+    let mut writer = MatrixWriter::create(dir, usize::try_from(rows)?, dimension)?;
+    let by_name: BTreeMap<&str, &Shard> = embeddings.shards.iter().map(|shard| (shard.name.as_str(), shard)).collect();
+    for shard in shards {
+        let vectors = by_name.get(shard.name.as_str()).with_context(|| format!("no embeddings of shard {}", shard.name))?;
+        let ids = table::read(&shard.path, &["id"])?;
+        let mut embedded = table::read(&vectors.path, &["id", "embedding"])?;
+        for batch in ids {
+            let batch = batch?;
+            let other = embedded.next().with_context(|| format!("embeddings of shard {} are cut short", shard.name))??;
+            let same = table::texts(&batch, "id")? == table::texts(&other, "id")?;
+            ensure!(same, "embeddings of shard {} belong to other rows: run `make embed` again", shard.name);
+            let (values, width) = table::vectors(&other, "embedding")?;
+            for row in values.values().chunks(width) {
+                writer.write(row)?;
+            }
+        }
+    }
+    writer.finish()
+}

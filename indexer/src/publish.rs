@@ -1,0 +1,215 @@
+//! `publish`: gates, then an atomic flip. Also rollback, prune and verification of what is served.
+//!
+//! ```text
+//! serve/bundles/<utc>-<key>/   hard links of the sealed bundle, scores.json, CHECKSUMS, manifest.json
+//! serve/current                -> bundles/<id>, by rename(2)
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use ledger::{Bundle, ROAD, Recordable, Scores, Store, fsync_tree, publish_link};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    bundle::{Mode, OpenBundle, Query},
+    encoder::Provider,
+    index::format::{BundleManifest, MANIFEST, verify_checksums, write_checksums},
+};
+
+/// Section `publish`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    pub min_mrr: f64,
+    pub min_share_of_current: f64,
+    pub keep: usize,
+}
+
+/// The measure that gates: hybrid, all languages, whole split.
+const GATE: &str = "mrr@corpus_all_hybrid";
+
+/// The folder that a frontend opens.
+pub fn served(data: &Path) -> PathBuf {
+    data.join("serve").join("current")
+}
+
+fn bundles(data: &Path) -> PathBuf {
+    data.join("serve").join("bundles")
+}
+
+/// Published ids, oldest first: they begin with their time.
+fn published(data: &Path) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    if let Ok(entries) = fs::read_dir(bundles(data)) {
+        for entry in entries {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                ids.push(name);
+            }
+        }
+    }
+    ids.sort();
+    Ok(ids)
+}
+
+fn current_id(data: &Path) -> Option<String> {
+    Some(fs::read_link(served(data)).ok()?.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Is the bundle of the ledger the one that is served?
+pub fn is_current(store: &Store) -> bool {
+    let key = store.current_manifest(Bundle::KIND).map(|(_, manifest)| manifest.key);
+    current_id(store.root()).zip(key).is_some_and(|(id, key)| id.ends_with(&key))
+}
+
+/// Publishes the ledger's bundle if it passes the gates; says so if it is served already.
+pub fn publish(store: &Store, config: &Config) -> Result<String> {
+    let bundle = store.current::<Bundle>()?;
+    let scores = store.current::<Scores>()?;
+    let scored = scores.manifest().inputs.get(Bundle::KIND).map(|input| input.digest);
+    ensure!(scored == Some(bundle.digest()), "the scores are of another bundle: run `make evaluate` first");
+    if is_current(store) {
+        let id = current_id(store.root()).unwrap_or_default();
+        store.progress().say(&format!("publish   fresh ({id})"));
+        return Ok(id);
+    }
+    let measured = scores.open()?;
+    gate(store.root(), config, measured.flat.get(GATE).copied())?;
+
+    let id = format!("{}-{}", utc_stamp(), bundle.manifest().key);
+    let root = bundles(store.root());
+    fs::create_dir_all(&root)?;
+    let scratch = tempfile::Builder::new().prefix(".publishing-").tempdir_in(&root)?;
+    let source = bundle.open()?.dir;
+    verify_checksums(&source)?;
+    link_tree(&source, scratch.path())?;
+    // These two differ from the sealed bundle: written anew, never through a hard link.
+    for name in [MANIFEST, crate::index::format::CHECKSUMS] {
+        fs::remove_file(scratch.path().join(name))?;
+    }
+    let mut manifest = BundleManifest::read(&source)?;
+    manifest.published = Some(facts(store, &id, &measured)?);
+    fs::write(scratch.path().join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
+    fs::copy(&measured.scores, scratch.path().join("scores.json"))?;
+    write_checksums(scratch.path())?;
+    smoke(scratch.path())?;
+    fsync_tree(scratch.path())?;
+    let target = root.join(&id);
+    let kept = scratch.keep();
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o755))?;
+    }
+    fs::rename(&kept, &target).with_context(|| format!("publishing {}", target.display()))?;
+    publish_link(&served(store.root()), &Path::new("bundles").join(&id))?;
+    prune(store.root(), config.keep)?;
+    store.progress().say(&format!("publish   {id} is served at {}", served(store.root()).display()));
+    Ok(id)
+}
+
+/// A worse build never publishes.
+fn gate(data: &Path, config: &Config, score: Option<f64>) -> Result<()> {
+    let score = score.with_context(|| format!("scores.json lacks {GATE}"))?;
+    ensure!(score >= config.min_mrr, "not published: {GATE} is {score:.4}, publish.min-mrr is {:.4}", config.min_mrr);
+    let before = fs::read(served(data).join("scores.json")).ok();
+    let before: Option<Value> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if let Some(before) = before.and_then(|scores| scores.get(GATE)?.as_f64()) {
+        let least = before * config.min_share_of_current;
+        ensure!(
+            score >= least,
+            "not published: {GATE} fell from {before:.4} to {score:.4}, less than publish.min-share-of-current allows ({least:.4})"
+        );
+    }
+    Ok(())
+}
+
+/// What only publishing knows: where it all came from, how good it is, how long it took.
+fn facts(store: &Store, id: &str, scores: &Scores) -> Result<Value> {
+    let mut stages = serde_json::Map::new();
+    let mut commit = Value::Null;
+    for kind in ROAD {
+        if let Some((_, manifest)) = store.current_manifest(kind) {
+            commit = serde_json::to_value(&manifest.host.commit)?;
+            stages.insert(
+                manifest.stage.clone(),
+                json!({
+                    "key": manifest.key, "digest": manifest.digest()?, "wall_s": manifest.host.wall_s, "rows_in": manifest.rows.read,
+                    "rows_out": manifest.rows.written, "rows_rejected": manifest.rows.rejected,
+                }),
+            );
+        }
+    }
+    Ok(json!({ "id": id, "tool": format!("codenets {}", env!("CARGO_PKG_VERSION")), "commit": commit, "stages": stages, "scores": scores.flat }))
+}
+
+/// The bundle opens from its own files and answers in every mode.
+fn smoke(dir: &Path) -> Result<()> {
+    verify_checksums(dir)?;
+    let bundle = OpenBundle::open(dir, Provider::Cpu, 1)?;
+    for mode in Mode::ALL {
+        let query = Query { text: "read a file and return its lines".to_owned(), language: None, mode, limit: 3 };
+        let hits = bundle.search(&query).with_context(|| format!("smoke query in mode {}", mode.name()))?;
+        ensure!(mode == Mode::Bm25 || !hits.is_empty(), "the smoke query found nothing in mode {}", mode.name());
+    }
+    Ok(())
+}
+
+fn link_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            link_tree(&entry.path(), &target)?;
+        } else if fs::hard_link(entry.path(), &target).is_err() {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Points `current` at the bundle published before it.
+pub fn rollback(data: &Path) -> Result<String> {
+    let ids = published(data)?;
+    let current = current_id(data).context("nothing is published yet")?;
+    let place = ids.iter().position(|id| *id == current).with_context(|| format!("current names {current}, which is gone"))?;
+    let Some(before) = place.checked_sub(1).map(|place| ids[place].clone()) else { bail!("no bundle was published before {current}") };
+    verify_checksums(&bundles(data).join(&before))?;
+    publish_link(&served(data), &Path::new("bundles").join(&before))?;
+    Ok(before)
+}
+
+/// Removes all but the newest `keep` bundles, never the one that is served.
+pub fn prune(data: &Path, keep: usize) -> Result<Vec<String>> {
+    let ids = published(data)?;
+    let current = current_id(data);
+    let old = ids.len().saturating_sub(keep.max(1));
+    let mut removed = Vec::new();
+    for id in ids.into_iter().take(old).filter(|id| Some(id) != current.as_ref()) {
+        fs::remove_dir_all(bundles(data).join(&id)).with_context(|| format!("removing {id}"))?;
+        removed.push(id);
+    }
+    Ok(removed)
+}
+
+/// `20261122T184500Z`.
+fn utc_stamp() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map(|elapsed| elapsed.as_secs()).unwrap_or_default();
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Days to a civil date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}

@@ -1,0 +1,32 @@
+//! `tour`: what a newcomer sees at the end of `make demo`: stages, scores, three searches.
+
+use anyhow::Result;
+use ledger::{Recordable, Scores, Store, cli::write_report, journal};
+
+use crate::{
+    bundle::{Mode, OpenBundle, Query},
+    evaluate::{self, EvaluateReport},
+};
+
+/// The three example searches.
+pub const EXAMPLES: [&str; 3] = ["parse an iso date string", "retry a request with exponential backoff", "shortest path between two nodes of a graph"];
+
+/// Prints the tables and the example searches.
+pub fn print(store: &Store, bundle: &OpenBundle) -> Result<()> {
+    let (stages, flat) = journal(store);
+    write_report(store.root(), "journal", &flat)?;
+    println!("\nWhat each stage did\n\n{stages}");
+    if let Some((dir, manifest)) = store.current_manifest(Scores::KIND) {
+        let report: EvaluateReport = serde_json::from_value(manifest.report)?;
+        println!("Scores on the held-out split (documentation is the query, and is not searched)\n\n{}", evaluate::render(&report));
+        println!("Report: {}\n", dir.join("report.html").display());
+    }
+    for text in EXAMPLES {
+        println!("search: {text}");
+        for (number, hit) in bundle.search(&Query { text: text.to_owned(), language: None, mode: Mode::Hybrid, limit: 3 })?.iter().enumerate() {
+            print!("{}", hit.render(number + 1));
+        }
+        println!();
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The `pipeline` tool's command line.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use ledger::{
+    Stage, StageStatus, Store,
+    cli::{Common, StatusArgs, write_report},
+    conf::Conf,
+    journal,
+};
+use crate::{Harvest, Ingest, Parse, Tokenize, Vocab};
+use serde_json::{Map, Value};
+
+/// Raw code to typed columns: harvest, ingest, parse, vocab, tokenize.
+///
+/// Every stage reads recorded artifacts below --data and leaves one, with a manifest. A stage whose
+/// code, configuration and inputs are unchanged does not run again; the tool says why it runs.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline", version, after_help = "Example: pipeline run --conf conf/demo.conf --data data")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Every stage of this tool that is not fresh
+    Run,
+    /// Functions with documentation out of packages, folders and git checkouts, as CodeSearchNet jsonl.gz
+    Harvest,
+    /// Validate, drop near-duplicates, shard: jsonl to Parquet
+    Ingest,
+    /// Tree-sitter: AST tokens, identifiers, words
+    Parse,
+    /// Learn a BPE vocabulary: one tokenizer.json
+    Vocab,
+    /// Words to ids
+    Tokenize,
+    /// The ledger as a tree: key, age, rows, and why a stage is stale
+    Status(StatusArgs),
+    /// Table of what each stage of the road did (rows, bytes, seconds, memory)
+    Journal,
+    /// Hash every recorded file again and name the damaged ones
+    Verify,
+}
+
+fn make<S: Stage>(store: &Store, conf: &Conf) -> Result<()> {
+    store.make::<S>(&conf.section(S::NAME)?)?;
+    Ok(())
+}
+
+/// Runs the tool with these arguments (the first is its name).
+pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<()> {
+    let Cli { command, common } = Cli::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
+    match &command {
+        Command::Journal => {
+            let store = common.store_with(common.threads);
+            let (text, flat) = journal(&store);
+            write_report(store.root(), "journal", &flat)?;
+            if common.json { println!("{}", Value::Object(flat)) } else { print!("{text}") }
+            return Ok(());
+        }
+        Command::Verify => return verify(&common),
+        _ => {}
+    }
+    let conf = common.load()?;
+    let store = common.store(&conf)?;
+    match command {
+        Command::Run => {
+            make::<Harvest>(&store, &conf)?;
+            make::<Ingest>(&store, &conf)?;
+            make::<Parse>(&store, &conf)?;
+            make::<Vocab>(&store, &conf)?;
+            make::<Tokenize>(&store, &conf)
+        }
+        Command::Harvest => make::<Harvest>(&store, &conf),
+        Command::Ingest => make::<Ingest>(&store, &conf),
+        Command::Parse => make::<Parse>(&store, &conf),
+        Command::Vocab => make::<Vocab>(&store, &conf),
+        Command::Tokenize => make::<Tokenize>(&store, &conf),
+        Command::Status(args) => common.print_status(&args, &store, |stages| {
+            stages.push(StageStatus::of::<Harvest>(&store, &conf.section("harvest")?, stages)?);
+            stages.push(StageStatus::of::<Ingest>(&store, &conf.section("ingest")?, stages)?);
+            stages.push(StageStatus::of::<Parse>(&store, &conf.section("parse")?, stages)?);
+            stages.push(StageStatus::of::<Vocab>(&store, &conf.section("vocab")?, stages)?);
+            stages.push(StageStatus::of::<Tokenize>(&store, &conf.section("tokenize")?, stages)?);
+            Ok(())
+        }),
+        Command::Journal | Command::Verify => Ok(()),
+    }
+}
+
+fn verify(common: &Common) -> Result<()> {
+    let damaged = common.store_with(common.threads).verify(&ledger::ROAD)?;
+    let flat = Map::from_iter([("damaged_files".to_owned(), Value::from(damaged.len()))]);
+    write_report(&common.data, "verify", &flat)?;
+    for path in &damaged {
+        println!("damaged: {}", path.display());
+    }
+    anyhow::ensure!(damaged.is_empty(), "{} damaged files: delete their folders and run the stages again", damaged.len());
+    println!("every recorded file is intact");
+    Ok(())
+}
