@@ -136,7 +136,11 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             evaluate_and_report(&store, &conf)?;
             let (_, manifest) = store.current_manifest(Scores::KIND).context("the scores were just recorded")?;
             let report: evaluate::EvaluateReport = serde_json::from_value(manifest.report)?;
-            if common.json { println!("{}", serde_json::to_string(&report)?) } else { print!("{}", evaluate::render(&report)) }
+            if common.json {
+                println!("{}", serde_json::to_string(&report)?)
+            } else {
+                print!("{}", evaluate::render(&report))
+            }
             Ok(())
         }
         Command::Publish => {
@@ -204,7 +208,10 @@ fn measure(common: &Common, queries: usize) -> Result<()> {
     let latency = bench::latency(&bundle, queries)?;
     if !common.json {
         println!("{stages}");
-        println!("search, one thread, encoder included, {} functions, {} queries, milliseconds", latency["search_rows"], latency["search_queries"]);
+        println!(
+            "search, one thread, encoder included, {} functions, {} queries, milliseconds",
+            latency["search_rows"], latency["search_queries"]
+        );
         for mode in Mode::ALL {
             let at = |name: &str| latency[&format!("search_{}_{name}", mode.name())].as_f64().unwrap_or_default();
             println!("  {:<7} p50 {:>7.2}  p99 {:>7.2}  max {:>7.2}", mode.name(), at("p50_ms"), at("p99_ms"), at("max_ms"));

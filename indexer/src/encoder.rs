@@ -46,7 +46,8 @@ impl TextEncoder {
     pub fn open(dir: &Path, provider: Provider, workers: usize) -> Result<Self> {
         let spec = EncoderSpec::read(&dir.join("encoder.json"))?;
         let path = dir.join("tokenizer.json");
-        let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{error}")).with_context(|| format!("loading {}", path.display()))?;
+        let tokenizer =
+            Tokenizer::from_file(&path).map_err(|error| anyhow!("{error}")).with_context(|| format!("loading {}", path.display()))?;
         let graph = dir.join("encoder.onnx");
         let sessions = (0..workers.max(1))
             .map(|_| {
@@ -56,7 +57,9 @@ impl TextEncoder {
                     builder = builder
                         .with_execution_providers([ep::CUDA::default().build().error_on_failure()])
                         .map_err(|error| anyhow!("{error}"))
-                        .context("cuda was asked for, but this onnxruntime cannot provide it: run `make setup-gpu`, or set provider = cpu")?;
+                        .context(
+                            "cuda was asked for, but this onnxruntime cannot provide it: run `make setup-gpu`, or set provider = cpu",
+                        )?;
                 }
                 Ok(Mutex::new(builder.commit_from_file(&graph).map_err(ort_error).with_context(|| format!("loading {}", graph.display()))?))
             })

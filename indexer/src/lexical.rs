@@ -210,11 +210,8 @@ impl Lexical {
         let searcher = self.reader.searcher();
         let found = searcher.search(&BooleanQuery::new(clauses), &TopDocs::with_limit(limit).order_by_score())?;
         let mut rows = Vec::with_capacity(found.len());
-        let columns = searcher
-            .segment_readers()
-            .iter()
-            .map(|segment| segment.fast_fields().u64("row"))
-            .collect::<tantivy::Result<Vec<_>>>()?;
+        let columns =
+            searcher.segment_readers().iter().map(|segment| segment.fast_fields().u64("row")).collect::<tantivy::Result<Vec<_>>>()?;
         for (score, address) in found {
             let row = columns[address.segment_ord as usize].first(address.doc_id).context("a document without row")?;
             rows.push(((u32::try_from(row)?, score), address));

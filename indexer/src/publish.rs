@@ -145,7 +145,9 @@ fn facts(store: &Store, id: &str, scores: &Scores) -> Result<Value> {
             );
         }
     }
-    Ok(json!({ "id": id, "tool": format!("codenets {}", env!("CARGO_PKG_VERSION")), "commit": commit, "stages": stages, "scores": scores.flat }))
+    Ok(
+        json!({ "id": id, "tool": format!("codenets {}", env!("CARGO_PKG_VERSION")), "commit": commit, "stages": stages, "scores": scores.flat }),
+    )
 }
 
 /// The bundle opens from its own files and answers in every mode.

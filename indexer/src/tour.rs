@@ -9,7 +9,8 @@ use crate::{
 };
 
 /// The three example searches.
-pub const EXAMPLES: [&str; 3] = ["parse an iso date string", "retry a request with exponential backoff", "shortest path between two nodes of a graph"];
+pub const EXAMPLES: [&str; 3] =
+    ["parse an iso date string", "retry a request with exponential backoff", "shortest path between two nodes of a graph"];
 
 /// Prints the tables and the example searches.
 pub fn print(store: &Store, bundle: &OpenBundle) -> Result<()> {
@@ -23,7 +24,9 @@ pub fn print(store: &Store, bundle: &OpenBundle) -> Result<()> {
     }
     for text in EXAMPLES {
         println!("search: {text}");
-        for (number, hit) in bundle.search(&Query { text: text.to_owned(), language: None, mode: Mode::Hybrid, limit: 3 })?.iter().enumerate() {
+        for (number, hit) in
+            bundle.search(&Query { text: text.to_owned(), language: None, mode: Mode::Hybrid, limit: 3 })?.iter().enumerate()
+        {
             print!("{}", hit.render(number + 1));
         }
         println!();

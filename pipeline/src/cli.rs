@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use crate::{Harvest, Ingest, Parse, Tokenize, Vocab};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ledger::{
@@ -10,7 +11,6 @@ use ledger::{
     conf::Conf,
     journal,
 };
-use crate::{Harvest, Ingest, Parse, Tokenize, Vocab};
 use serde_json::{Map, Value};
 
 /// Raw code to typed columns: harvest, ingest, parse, vocab, tokenize.
@@ -61,7 +61,11 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             let store = common.store_with(common.threads);
             let (text, flat) = journal(&store);
             write_report(store.root(), "journal", &flat)?;
-            if common.json { println!("{}", Value::Object(flat)) } else { print!("{text}") }
+            if common.json {
+                println!("{}", Value::Object(flat))
+            } else {
+                print!("{text}")
+            }
             return Ok(());
         }
         Command::Verify => return verify(&common),

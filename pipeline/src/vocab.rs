@@ -51,7 +51,13 @@ impl Report for VocabReport {
 }
 
 /// The text of a function as the encoder reads it, before tokenisation.
-pub fn code_text(kind: CodeText, name_words: &str, code_words: &str, code_tokens: &mut dyn Iterator<Item = &str>, ast_tokens: &mut dyn Iterator<Item = &str>) -> String {
+pub fn code_text(
+    kind: CodeText,
+    name_words: &str,
+    code_words: &str,
+    code_tokens: &mut dyn Iterator<Item = &str>,
+    ast_tokens: &mut dyn Iterator<Item = &str>,
+) -> String {
     match kind {
         CodeText::Words => format!("{name_words} {code_words}"),
         CodeText::Tokens => code_tokens.collect::<Vec<_>>().join(" "),
@@ -80,7 +86,8 @@ impl Stage for Vocab {
             let columns = ["name_words", "code_words", "query_words", "code_tokens", "ast_tokens"];
             'shard: for batch in table::read(&shard.path, &columns)? {
                 let batch = batch?;
-                let (names, codes, queries) = (table::texts(&batch, "name_words")?, table::texts(&batch, "code_words")?, table::texts(&batch, "query_words")?);
+                let (names, codes, queries) =
+                    (table::texts(&batch, "name_words")?, table::texts(&batch, "code_words")?, table::texts(&batch, "query_words")?);
                 let (tokens, trees) = (table::text_lists(&batch, "code_tokens")?, table::text_lists(&batch, "ast_tokens")?);
                 for row in 0..batch.num_rows() {
                     let code = code_text(config.code_text, names.value(row), codes.value(row), &mut tokens.row(row), &mut trees.row(row));
@@ -111,15 +118,14 @@ impl Stage for Vocab {
 
 fn train(config: &Config, specials: &[String], texts: &[String], path: &std::path::Path) -> Result<u64> {
     let error = |error: tokenizers::Error| anyhow!("{error}");
-    let mut tokenizer = TokenizerBuilder::<ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>::new()
-        .with_model(BPE::default().into())
-        .with_normalizer(Some(Lowercase.into()))
-        .with_pre_tokenizer(Some(
-            Sequence::new(vec![WhitespaceSplit.into(), ByteLevel::new(true, false, false).into()]).into(),
-        ))
-        .with_decoder(Some(ByteLevel::default().into()))
-        .build()
-        .map_err(error)?;
+    let mut tokenizer =
+        TokenizerBuilder::<ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>::new()
+            .with_model(BPE::default().into())
+            .with_normalizer(Some(Lowercase.into()))
+            .with_pre_tokenizer(Some(Sequence::new(vec![WhitespaceSplit.into(), ByteLevel::new(true, false, false).into()]).into()))
+            .with_decoder(Some(ByteLevel::default().into()))
+            .build()
+            .map_err(error)?;
     let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()
         .vocab_size(config.size)
         .min_frequency(config.min_frequency)

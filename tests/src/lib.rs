@@ -1,1 +1,1 @@
-//! tests
+//! The library part is empty: the tests are in `road/`.

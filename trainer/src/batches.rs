@@ -91,10 +91,8 @@ impl Pairs {
                         continue;
                     }
                     let language = languages.value(row);
-                    let code_prefix = code_prefix
-                        .iter()
-                        .map(|token| specials.id(&token.replace("{language}", language)))
-                        .collect::<Result<Vec<_>>>()?;
+                    let code_prefix =
+                        code_prefix.iter().map(|token| specials.id(&token.replace("{language}", language))).collect::<Result<Vec<_>>>()?;
                     pairs.query.push(&query_prefix, query.row(row));
                     pairs.code.push(&code_prefix, code.row(row));
                     if name.row(row).is_empty() {
@@ -112,7 +110,11 @@ impl Pairs {
             .flat_map(|ragged| &ragged.ids)
             .find(|&&id| id as usize >= specials.size)
             .copied();
-        ensure!(out_of_range.is_none(), "token id {} is not in the vocabulary: run `make tokenize` again", out_of_range.unwrap_or_default());
+        ensure!(
+            out_of_range.is_none(),
+            "token id {} is not in the vocabulary: run `make tokenize` again",
+            out_of_range.unwrap_or_default()
+        );
         Ok(pairs)
     }
 
@@ -133,11 +135,8 @@ impl Pairs {
             let (mut queries, mut codes) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
             for &row in rows {
                 let by_name = rng.random_bool(variants.name_as_query) && !self.name.row(row).is_empty();
-                let (query, code) = if by_name {
-                    (self.name.row(row), self.code_unnamed.row(row))
-                } else {
-                    (self.query.row(row), self.code.row(row))
-                };
+                let (query, code) =
+                    if by_name { (self.name.row(row), self.code_unnamed.row(row)) } else { (self.query.row(row), self.code.row(row)) };
                 queries.push(drop_tokens(query, variants.token_dropout, &mut rng));
                 codes.push(drop_tokens(code, variants.token_dropout, &mut rng));
             }
@@ -155,12 +154,8 @@ fn drop_tokens(ids: &[u32], probability: f64, rng: &mut ChaCha8Rng) -> Vec<u32> 
 impl Padded {
     pub fn new(rows: &[impl AsRef<[u32]>], pad: u32) -> Self {
         let width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or_default().max(1);
-        let mut padded = Self {
-            rows: rows.len(),
-            width,
-            ids: vec![i64::from(pad); rows.len() * width],
-            mask: vec![0.0; rows.len() * width],
-        };
+        let mut padded =
+            Self { rows: rows.len(), width, ids: vec![i64::from(pad); rows.len() * width], mask: vec![0.0; rows.len() * width] };
         for (index, row) in rows.iter().enumerate() {
             for (place, &id) in row.as_ref().iter().enumerate() {
                 padded.ids[index * width + place] = i64::from(id);
@@ -199,7 +194,8 @@ mod tests {
     fn an_epoch_sees_every_pair_once_and_repeats_by_seed() {
         let pairs = pairs(23);
         let epoch = |seed, epoch| pairs.epoch(seed, epoch, 5, PLAIN, 0).collect::<Vec<_>>();
-        let mut seen: Vec<i64> = epoch(1, 0).iter().flat_map(|(query, _)| query.ids.chunks(2).map(|row| row[1]).collect::<Vec<_>>()).collect();
+        let mut seen: Vec<i64> =
+            epoch(1, 0).iter().flat_map(|(query, _)| query.ids.chunks(2).map(|row| row[1]).collect::<Vec<_>>()).collect();
         seen.sort_unstable();
         assert_eq!(seen, (10..33).collect::<Vec<i64>>());
         assert_eq!(epoch(1, 0), epoch(1, 0));

@@ -85,7 +85,9 @@ fn compare(path: &Path, weights: &Weights, rows: &[&[u32]], pad: u32) -> Result<
     let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
     let mut session = Session::builder(runtime::environment()?)
         .map_err(error)?
-        .commit_from_file(path).map_err(error).context("loading the exported graph")?;
+        .commit_from_file(path)
+        .map_err(error)
+        .context("loading the exported graph")?;
     let padded = Padded::new(rows, pad);
     let shape = [padded.rows, padded.width];
     let mask: Vec<i64> = padded.mask.iter().map(|&value| value as i64).collect();
@@ -94,9 +96,8 @@ fn compare(path: &Path, weights: &Weights, rows: &[&[u32]], pad: u32) -> Result<
     let outputs = session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(error)?;
     let (_, vectors) = outputs["embedding"].try_extract_tensor::<f32>().map_err(error)?;
     ensure!(vectors.len() == rows.len() * weights.dimension, "the graph gave {} numbers for {} rows", vectors.len(), rows.len());
-    let difference = |(row, vector): (&&[u32], &[f32])| {
-        weights.embed(row).iter().zip(vector).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
-    };
+    let difference =
+        |(row, vector): (&&[u32], &[f32])| weights.embed(row).iter().zip(vector).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
     let worst = rows.iter().zip(vectors.chunks(weights.dimension)).map(difference).fold(0.0, f64::max);
     ensure!(vectors.iter().all(|value| value.is_finite()), "the graph gave a number that is not finite");
     Ok(worst)

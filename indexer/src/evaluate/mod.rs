@@ -104,7 +104,8 @@ impl Stage for Evaluate {
         ensure!(config.batch > 0, "evaluate.batch must be positive");
         let bundle = OpenBundle::open(&bundle.open()?.dir, Provider::Cpu, run.threads)?;
         let candidates = candidates(&bundle, &tokens.open()?, config.split)?;
-        let queries: Vec<&Candidate> = evenly(candidates.iter().filter(|candidate| !candidate.summary.is_empty()).collect(), config.max_queries);
+        let queries: Vec<&Candidate> =
+            evenly(candidates.iter().filter(|candidate| !candidate.summary.is_empty()).collect(), config.max_queries);
         ensure!(!queries.is_empty(), "no documented functions in the {} split to ask for", config.split);
         let rows: Vec<u32> = candidates.iter().map(|candidate| candidate.row).collect();
         let groups = batches(&queries.iter().map(|query| query.row).collect::<Vec<_>>(), config.batch);
@@ -158,7 +159,8 @@ fn candidates(bundle: &OpenBundle, tokens: &Tokens, split: Split) -> Result<Vec<
     for batch in table::read(&bundle.dir().join("docs.parquet"), &["id", "split", "language", "func_name", "summary"])? {
         let batch = batch?;
         let text = |name: &str| table::texts(&batch, name);
-        let (id, splits, languages, names, summaries) = (text("id")?, text("split")?, text("language")?, text("func_name")?, text("summary")?);
+        let (id, splits, languages, names, summaries) =
+            (text("id")?, text("split")?, text("language")?, text("func_name")?, text("summary")?);
         for place in 0..batch.num_rows() {
             if splits.value(place) == split.name() && ids.contains(id.value(place)) {
                 found.push(Candidate {
@@ -238,12 +240,15 @@ fn score_table(queries: &[&Candidate], ranked: &[Ranked], batch_size: usize, ask
     for protocol in ["mrr@corpus", &in_batch] {
         for language in &languages {
             for (place, mode) in Mode::ALL.into_iter().enumerate() {
-                let ranks: Vec<Option<usize>> = queries
-                    .iter()
-                    .zip(ranked)
-                    .filter(|(query, _)| language == "all" || query.language == *language)
-                    .filter_map(|(_, ranked)| if protocol == "mrr@corpus" { Some(ranked.corpus[place]) } else { ranked.batch.map(|batch| batch[place]) })
-                    .collect();
+                let ranks: Vec<Option<usize>> =
+                    queries
+                        .iter()
+                        .zip(ranked)
+                        .filter(|(query, _)| language == "all" || query.language == *language)
+                        .filter_map(|(_, ranked)| {
+                            if protocol == "mrr@corpus" { Some(ranked.corpus[place]) } else { ranked.batch.map(|batch| batch[place]) }
+                        })
+                        .collect();
                 if !ranks.is_empty() {
                     let score: Mrr = mean_reciprocal(&ranks);
                     rows.push(Row {
@@ -282,8 +287,20 @@ fn facts(config: &Config, bundle: &OpenBundle, report: &EvaluateReport) -> Vec<(
         ("split", config.split.to_string()),
         ("candidates", format!("{} functions of the split, of {} in the bundle", report.candidates, manifest.rows)),
         ("queries", report.queries.to_string()),
-        ("encoder", format!("{} dimensions, {} pooling, {}", manifest.vectors.dimension, manifest.encoder.pooling, manifest.vectors.execution_provider)),
-        ("lexical", format!("BM25 k1 {} b {}, boosts name {} code {}, documentation left out", manifest.lexical.k1, manifest.lexical.b, manifest.lexical.boosts.name, manifest.lexical.boosts.code)),
+        (
+            "encoder",
+            format!(
+                "{} dimensions, {} pooling, {}",
+                manifest.vectors.dimension, manifest.encoder.pooling, manifest.vectors.execution_provider
+            ),
+        ),
+        (
+            "lexical",
+            format!(
+                "BM25 k1 {} b {}, boosts name {} code {}, documentation left out",
+                manifest.lexical.k1, manifest.lexical.b, manifest.lexical.boosts.name, manifest.lexical.boosts.code
+            ),
+        ),
         ("fusion", format!("{:?} over the best {} of each side", manifest.fusion, manifest.candidates)),
         ("recall@10 of the i8 scan against exact search", format!("{:.4}", report.recall_at_10)),
     ]

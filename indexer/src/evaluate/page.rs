@@ -11,7 +11,10 @@ fn escape(text: &str) -> String {
 
 /// A bar of the width of a score.
 fn bar(score: f64) -> String {
-    format!("<svg width=\"160\" height=\"12\" role=\"img\" aria-label=\"{score:.4}\"><rect width=\"160\" height=\"12\" fill=\"#e8e6df\"/><rect width=\"{:.1}\" height=\"12\" fill=\"#2f6f4f\"/></svg>", score * 160.0)
+    format!(
+        "<svg width=\"160\" height=\"12\" role=\"img\" aria-label=\"{score:.4}\"><rect width=\"160\" height=\"12\" fill=\"#e8e6df\"/><rect width=\"{:.1}\" height=\"12\" fill=\"#2f6f4f\"/></svg>",
+        score * 160.0
+    )
 }
 
 /// Facts are `(name, value)` lines above the tables.

@@ -106,7 +106,8 @@ pub fn write_checksums(dir: &Path) -> Result<()> {
 /// Compares every file with `CHECKSUMS` and names what differs, is missing or was added.
 pub fn verify_checksums(dir: &Path) -> Result<()> {
     let text = fs::read_to_string(dir.join(CHECKSUMS)).with_context(|| format!("{} has no {CHECKSUMS}", dir.display()))?;
-    let expected: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once("  ")).map(|(digest, path)| (path, digest)).collect();
+    let expected: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.split_once("  ")).map(|(digest, path)| (path, digest)).collect();
     let present = files(dir)?;
     for path in &present {
         let name = path.display().to_string();

@@ -87,7 +87,8 @@ impl Stage for Index {
             fs::copy(encoder.dir().join(name), bundle.join("encoder").join(name))?;
         }
         let embedded: EmbedReport = serde_json::from_value(embeddings.manifest().report.clone())?;
-        let digests: [(&str, Digest); 3] = [("syntax", syntax.digest()), ("embeddings", embeddings.digest()), ("encoder", encoder.digest())];
+        let digests: [(&str, Digest); 3] =
+            [("syntax", syntax.digest()), ("embeddings", embeddings.digest()), ("encoder", encoder.digest())];
         let manifest = BundleManifest {
             bundle_format: BUNDLE_FORMAT,
             rows,
@@ -146,8 +147,19 @@ fn write_lexical(config: &Config, shards: &[&Shard], starts: &[u64], rows: u64, 
 }
 
 const LEXICAL_COLUMNS: [&str; 13] = [
-    "id", "language", "repo", "path", "func_name", "url", "line_start", "line_end", "docstring_tokens", "code", "name_words",
-    "code_words", "doc_words",
+    "id",
+    "language",
+    "repo",
+    "path",
+    "func_name",
+    "url",
+    "line_start",
+    "line_end",
+    "docstring_tokens",
+    "code",
+    "name_words",
+    "code_words",
+    "doc_words",
 ];
 
 fn write_segment_rows(shard: &Shard, start: u64, range: &std::ops::Range<u64>, writer: &mut SegmentWriter, bar: &Bar) -> Result<()> {
@@ -210,7 +222,17 @@ fn write_docs(shards: &[&Shard], path: &Path) -> Result<BTreeMap<String, u64>> {
     let mut writer = TableWriter::create(path, docs_schema())?;
     let mut languages = BTreeMap::new();
     let columns = [
-        "id", "language", "repo", "path", "func_name", "line_start", "line_end", "url", "licence", "docstring", "docstring_tokens",
+        "id",
+        "language",
+        "repo",
+        "path",
+        "func_name",
+        "line_start",
+        "line_end",
+        "url",
+        "licence",
+        "docstring",
+        "docstring_tokens",
         "code",
     ];
     for shard in shards {

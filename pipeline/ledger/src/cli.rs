@@ -72,12 +72,7 @@ impl Common {
 
     /// Prints the statuses of this tool's stages behind those it was given, and keeps them in
     /// `reports/status.json`.
-    pub fn print_status(
-        &self,
-        args: &StatusArgs,
-        store: &Store,
-        own: impl FnOnce(&mut Vec<StageStatus>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn print_status(&self, args: &StatusArgs, store: &Store, own: impl FnOnce(&mut Vec<StageStatus>) -> Result<()>) -> Result<()> {
         let mut stages = args.earlier()?;
         own(&mut stages)?;
         write_report(store.root(), "status", &flat_status(&stages))?;

@@ -10,10 +10,8 @@ use serde::de::DeserializeOwned;
 
 /// Sections of a configuration: one a stage, `run` for what may not change a byte, and `vars` for
 /// the user's own substitutions.
-pub const SECTIONS: [&str; 13] = [
-    "run", "vars", "harvest", "ingest", "parse", "vocab", "tokenize", "train", "export", "embed", "index", "evaluate",
-    "publish",
-];
+pub const SECTIONS: [&str; 13] =
+    ["run", "vars", "harvest", "ingest", "parse", "vocab", "tokenize", "train", "export", "embed", "index", "evaluate", "publish"];
 
 /// A loaded, resolved configuration.
 #[derive(Debug)]
@@ -60,15 +58,19 @@ impl Conf {
 
 /// Turns serde's "unknown field `x`, expected one of `a`, `b`" into advice.
 fn explain(at: &str, message: &str) -> String {
+    let message = match message.strip_prefix("HOCON deserialization error") {
+        Some(rest) => rest.split_once(": ").map_or(rest, |(_, rest)| rest),
+        None => message,
+    };
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match (message.contains("unknown field") || message.contains("unknown variant"), names.split_first()) {
         (true, Some((unknown, known))) if !known.is_empty() => {
-            let key = if at.ends_with(unknown) || message.contains("unknown variant") {
-                at.to_owned()
+            let key = if at.ends_with(unknown) || message.contains("unknown variant") { at.to_owned() } else { format!("{at}.{unknown}") };
+            let what = if message.contains("unknown variant") {
+                format!("unknown value `{unknown}` at `{key}`")
             } else {
-                format!("{at}.{unknown}")
+                format!("unknown key `{key}`")
             };
-            let what = if message.contains("unknown variant") { format!("unknown value `{unknown}` at `{key}`") } else { format!("unknown key `{key}`") };
             format!("{what}, did you mean `{}`? (known: {})", nearest(unknown, known), known.join(", "))
         }
         _ => format!("`{at}`: {message}"),
@@ -127,10 +129,10 @@ mod tests {
             let error = Conf::load_with(&path, &HashMap::new()).and_then(|conf| conf.section::<Vocab>("vocab")).unwrap_err();
             format!("{error:#}").replace(&dir.path().display().to_string(), "DIR")
         };
-        insta::assert_snapshot!(error("vocab { sise = 3, input = a }"), @"");
-        insta::assert_snapshot!(error("vocba { size = 3 }"), @"");
-        insta::assert_snapshot!(error("vocab { size = many, input = a }"), @"");
-        insta::assert_snapshot!(error("vocab { size = 4294967299, input = a }"), @"");
-        insta::assert_snapshot!(error("train { }"), @"");
+        insta::assert_snapshot!(error("vocab { sise = 3, input = a }"));
+        insta::assert_snapshot!(error("vocba { size = 3 }"));
+        insta::assert_snapshot!(error("vocab { size = many, input = a }"));
+        insta::assert_snapshot!(error("vocab { size = 4294967299, input = a }"));
+        insta::assert_snapshot!(error("train { }"));
     }
 }

@@ -13,14 +13,25 @@ pub enum Freshness {
     /// Nothing recorded yet.
     Missing,
     /// An input is not recorded yet.
-    Waiting { input: String },
+    Waiting {
+        input: String,
+    },
     /// The stage's code was revised.
-    Revised { from: u32, to: u32 },
+    Revised {
+        from: u32,
+        to: u32,
+    },
     /// Dotted keys whose value differs.
-    ConfigChanged { keys: Vec<String> },
-    InputsChanged { inputs: Vec<InputChange> },
+    ConfigChanged {
+        keys: Vec<String>,
+    },
+    InputsChanged {
+        inputs: Vec<InputChange>,
+    },
     /// Recorded files that are gone or of another size.
-    Damaged { files: Vec<PathBuf> },
+    Damaged {
+        files: Vec<PathBuf>,
+    },
 }
 
 /// One input that differs, and which of its files do (unknown once the old artifact is gone).
@@ -89,11 +100,7 @@ fn differing_files(old: &Manifest, new: &Manifest) -> Vec<String> {
     paths.sort();
     paths.dedup();
     let digest = |manifest: &Manifest, path| manifest.outputs.get(path).map(|file| file.blake3);
-    paths
-        .into_iter()
-        .filter(|path| digest(old, *path) != digest(new, *path))
-        .map(|path| path.display().to_string())
-        .collect()
+    paths.into_iter().filter(|path| digest(old, *path) != digest(new, *path)).map(|path| path.display().to_string()).collect()
 }
 
 fn differing_keys(prefix: &str, old: &Value, new: &Value, keys: &mut Vec<String>) {

@@ -5,14 +5,12 @@ use serde_json::{Map, Value, json};
 use crate::{Manifest, Store};
 
 /// Kinds in the order of the road.
-pub const ROAD: [&str; 10] = [
-    "raw", "functions", "syntax", "vocabulary", "tokens", "checkpoint", "encoder", "embeddings", "bundle", "scores",
-];
+pub const ROAD: [&str; 10] =
+    ["raw", "functions", "syntax", "vocabulary", "tokens", "checkpoint", "encoder", "embeddings", "bundle", "scores"];
 
 /// A table for people, and flat keys (`ingest_rows_per_s`) for machines.
 pub fn journal(store: &Store) -> (String, Map<String, Value>) {
-    let manifests: Vec<Manifest> =
-        ROAD.iter().filter_map(|kind| store.current_manifest(kind).map(|(_, manifest)| manifest)).collect();
+    let manifests: Vec<Manifest> = ROAD.iter().filter_map(|kind| store.current_manifest(kind).map(|(_, manifest)| manifest)).collect();
     let mut text = format!(
         "{:<9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>9} {:>8} {:>7}\n",
         "stage", "rows in", "rows out", "rejected", "MiB in", "MiB out", "seconds", "MB/s", "rows/s", "RSS MiB", "reused"

@@ -35,8 +35,7 @@ pub struct UnknownName {
 }
 
 impl Language {
-    pub const ALL: [Language; 6] =
-        [Self::Go, Self::Java, Self::Javascript, Self::Php, Self::Python, Self::Ruby];
+    pub const ALL: [Language; 6] = [Self::Go, Self::Java, Self::Javascript, Self::Php, Self::Python, Self::Ruby];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -93,11 +93,7 @@ impl ShardLedger {
     /// The previous artifact, if nothing but the sharded input differs from then.
     fn reusable(&self, sharded: &str) -> Option<&(PathBuf, Manifest)> {
         let others = |inputs: &BTreeMap<String, InputRecord>| {
-            inputs
-                .iter()
-                .filter(|(kind, _)| kind.as_str() != sharded)
-                .map(|(kind, input)| (kind.clone(), input.digest))
-                .collect::<Vec<_>>()
+            inputs.iter().filter(|(kind, _)| kind.as_str() != sharded).map(|(kind, input)| (kind.clone(), input.digest)).collect::<Vec<_>>()
         };
         self.previous.as_ref().filter(|(_, manifest)| others(&manifest.inputs) == others(&self.inputs))
     }
@@ -159,6 +155,5 @@ fn reuse<R: DeserializeOwned>(
     let file = dir.join(&shard.name);
     // Bytes that were damaged since are made again rather than carried on.
     let intact = Digest::of_file(&file).ok()? == manifest.outputs.get(Path::new(&shard.name))?.blake3;
-    (intact && (fs::hard_link(&file, target).is_ok() || fs::copy(&file, target).is_ok()))
-        .then(|| (report, record.report.clone()))
+    (intact && (fs::hard_link(&file, target).is_ok() || fs::copy(&file, target).is_ok())).then(|| (report, record.report.clone()))
 }

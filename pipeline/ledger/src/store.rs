@@ -93,9 +93,8 @@ impl Store {
 
     /// The artifact that `make` last left for this kind.
     pub fn current<A: Recordable>(&self) -> Result<Artifact<A>> {
-        let key = self
-            .current_key(A::KIND)
-            .with_context(|| format!("no {} recorded in {} yet: run `make run`", A::KIND, self.root.display()))?;
+        let key =
+            self.current_key(A::KIND).with_context(|| format!("no {} recorded in {} yet: run `make run`", A::KIND, self.root.display()))?;
         Artifact::at(self.root.join(A::KIND).join(key))
     }
 

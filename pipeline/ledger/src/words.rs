@@ -14,7 +14,8 @@ pub fn subtokens(text: &str, words: &mut Vec<String>) {
         Other,
     }
     let class = |c: char| {
-        if c.is_uppercase() {
+        // Some capitals have no lower case (mathematical letters): they are letters like others.
+        if c.is_uppercase() && c.to_lowercase().next() != Some(c) {
             Class::Upper
         } else if c.is_alphabetic() {
             Class::Lower
@@ -41,7 +42,8 @@ pub fn subtokens(text: &str, words: &mut Vec<String>) {
             words.push(std::mem::take(&mut word));
         }
         if now != Class::Other {
-            word.extend(c.to_lowercase());
+            // The lower case of a letter may end in a combining mark.
+            word.extend(c.to_lowercase().filter(|c| c.is_alphanumeric()));
         }
         last = now;
     }

@@ -25,7 +25,9 @@ const MAX_NESTED_BYTES: u64 = 256 << 20;
 pub enum Wanted {
     No,
     /// Read up to so many bytes; a larger file is passed over and counted.
-    Yes { max_bytes: u64 },
+    Yes {
+        max_bytes: u64,
+    },
     /// A zip file whose entries are offered as `outer.zip!/inner/path`.
     Nested,
 }

@@ -7,10 +7,8 @@ use regex::Regex;
 
 /// `DOCSTRING_REGEX_TOKENIZER` of CodeSearchNet's `parser_utils.py`. Its class `+-/` is a range.
 static TOKENS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r#"[^\s,'"`.():\[\]=*;>{}+\-/\\]+|\\+|\.+|\(\)|\{\}|\[\]|\(+|\)+|:+|\[+|\]+|\{+|\}+|=+|\*+|;+|>+|\++|-+|/+"#,
-    )
-    .expect("the expression is constant")
+    Regex::new(r#"[^\s,'"`.():\[\]=*;>{}+\-/\\]+|\\+|\.+|\(\)|\{\}|\[\]|\(+|\)+|:+|\[+|\]+|\{+|\}+|=+|\*+|;+|>+|\++|-+|/+"#)
+        .expect("the expression is constant")
 });
 
 /// Tokens of a documentation text.
@@ -40,7 +38,14 @@ pub fn strip_c_style(comment: &str) -> String {
 
 /// Strips `#` markers, line by line.
 pub fn strip_hash(comment: &str) -> String {
-    let clean = |line: &str| line.trim().trim_start_matches('#').trim_end().strip_prefix(' ').map(str::to_owned).unwrap_or_else(|| line.trim().trim_start_matches('#').trim_end().to_owned());
+    let clean = |line: &str| {
+        line.trim()
+            .trim_start_matches('#')
+            .trim_end()
+            .strip_prefix(' ')
+            .map(str::to_owned)
+            .unwrap_or_else(|| line.trim().trim_start_matches('#').trim_end().to_owned())
+    };
     comment.lines().map(clean).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
@@ -60,7 +65,10 @@ mod tests {
 
     #[test]
     fn tokens_are_those_of_true_records() {
-        assert_eq!(tokens("Calculate the mean relative abundance percentage."), ["Calculate", "the", "mean", "relative", "abundance", "percentage", "."]);
+        assert_eq!(
+            tokens("Calculate the mean relative abundance percentage."),
+            ["Calculate", "the", "mean", "relative", "abundance", "percentage", "."]
+        );
         assert_eq!(tokens("gives a->b (or c[d])"), ["gives", "a", "-", ">", "b", "(", "or", "c", "[", "d", "]", ")"]);
     }
 

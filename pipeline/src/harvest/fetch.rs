@@ -98,7 +98,13 @@ impl Registry {
             Self::Npm => command.args(["pack", "--silent", "--ignore-scripts"]),
             Self::Debian => command.args(["download", "-qq"]),
         };
-        let join = if self == Self::Pypi { "==" } else if self == Self::Npm { "@" } else { "=" };
+        let join = if self == Self::Pypi {
+            "=="
+        } else if self == Self::Npm {
+            "@"
+        } else {
+            "="
+        };
         for package in packages {
             ensure!(
                 !package.name.starts_with('-') && package.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@/+".contains(c)),
@@ -110,11 +116,16 @@ impl Registry {
                 None => package.name.clone(),
             });
         }
-        let output = command.output().with_context(|| format!("{program} is not here: install it, or remove the {} packages from the config", self.name()))?;
+        let output = command
+            .output()
+            .with_context(|| format!("{program} is not here: install it, or remove the {} packages from the config", self.name()))?;
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
             let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-            bail!("{program} could not fetch {}: {last}", packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", "));
+            bail!(
+                "{program} could not fetch {}: {last}",
+                packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", ")
+            );
         }
         Ok(())
     }

@@ -35,11 +35,9 @@ struct Shape {
 fn shape(language: Language) -> Shape {
     let (functions, containers, separator): (&[_], &[_], _) = match language {
         Language::Go => (&["function_declaration", "method_declaration"], &[], "."),
-        Language::Java => (
-            &["method_declaration"],
-            &["class_declaration", "interface_declaration", "enum_declaration", "record_declaration"],
-            ".",
-        ),
+        Language::Java => {
+            (&["method_declaration"], &["class_declaration", "interface_declaration", "enum_declaration", "record_declaration"], ".")
+        }
         Language::Javascript => (
             &[
                 "function_declaration",
@@ -71,14 +69,9 @@ fn is_blacklisted(language: Language, name: &str) -> bool {
             matches!(name, "toString" | "hashCode" | "equals" | "finalize" | "notify" | "notifyAll" | "clone")
         }
         Language::Javascript => matches!(name, "toString" | "toLocaleString" | "valueOf" | "constructor"),
-        Language::Php => {
-            name.starts_with("__")
-        }
+        Language::Php => name.starts_with("__"),
         Language::Python => name.starts_with("__") && name.ends_with("__"),
-        Language::Ruby => matches!(
-            name,
-            "initialize" | "to_text" | "display" | "dup" | "clone" | "equal?" | "==" | "object_id" | "hash"
-        ),
+        Language::Ruby => matches!(name, "initialize" | "to_text" | "display" | "dup" | "clone" | "equal?" | "==" | "object_id" | "hash"),
     }
 }
 
@@ -161,8 +154,9 @@ fn statement_of(node: Node<'_>) -> Node<'_> {
     let mut statement = node;
     while let Some(parent) = statement.parent() {
         match parent.kind() {
-            "export_statement" | "lexical_declaration" | "variable_declaration" | "expression_statement"
-            | "assignment_expression" => statement = parent,
+            "export_statement" | "lexical_declaration" | "variable_declaration" | "expression_statement" | "assignment_expression" => {
+                statement = parent
+            }
             _ => break,
         }
     }
@@ -268,7 +262,9 @@ mod tests {
         let expected: Vec<(String, String)> = source
             .lines()
             .filter_map(|line| line.split_once("EXPECT "))
-            .map(|(_, text)| text.split_once(" | ").map_or((text.trim().into(), String::new()), |(n, d)| (n.trim().into(), d.trim().into())))
+            .map(|(_, text)| {
+                text.split_once(" | ").map_or((text.trim().into(), String::new()), |(n, d)| (n.trim().into(), d.trim().into()))
+            })
             .collect();
         let found: Vec<(String, String)> = extract(language, source.as_bytes())
             .unwrap()

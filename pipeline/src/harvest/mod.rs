@@ -280,7 +280,9 @@ fn link_tree(from: &Path, to: &Path) -> Result<u64> {
     for path in source::paths_below(from)? {
         let (source, target) = (from.join(&path), to.join(&path));
         fs::create_dir_all(target.parent().context("a file lies in a folder")?)?;
-        fs::hard_link(&source, &target).or_else(|_| fs::copy(&source, &target).map(|_| ())).with_context(|| format!("linking {}", source.display()))?;
+        fs::hard_link(&source, &target)
+            .or_else(|_| fs::copy(&source, &target).map(|_| ()))
+            .with_context(|| format!("linking {}", source.display()))?;
         count += 1;
     }
     ensure!(count > 0, "no files in {}", from.display());

@@ -104,7 +104,9 @@ impl Exclude {
         let mut parts = path.rsplit('/');
         let file = parts.next().unwrap_or_default().to_lowercase();
         !self.in_file_name.iter().any(|part| file.contains(part.as_str()))
-            && !parts.any(|folder| folder.starts_with('.') && folder.len() > 2 || self.folders.iter().any(|name| folder.eq_ignore_ascii_case(name)))
+            && !parts.any(|folder| {
+                folder.starts_with('.') && folder.len() > 2 || self.folders.iter().any(|name| folder.eq_ignore_ascii_case(name))
+            })
     }
 }
 
@@ -135,7 +137,11 @@ impl Reader<'_> {
         match source {
             Source::Packages { registry, optional, packages } => {
                 if *optional && !registry.is_available() {
-                    self.progress.say(&format!("harvest   passes over {} {} packages: their client is not installed", packages.len(), registry.name()));
+                    self.progress.say(&format!(
+                        "harvest   passes over {} {} packages: their client is not installed",
+                        packages.len(),
+                        registry.name()
+                    ));
                     self.skip(format!("{} packages without client", registry.name()), packages.len() as u64);
                     return Ok(());
                 }
@@ -175,7 +181,9 @@ impl Reader<'_> {
     }
 
     fn package(&mut self, registry: Registry, package: &Package, archive: &Path) -> Result<(String, Vec<SourceFile>)> {
-        let inner = |path: &str| if registry == Registry::Npm { path.split_once('/').map_or(path, |(_, rest)| rest).to_owned() } else { path.to_owned() };
+        let inner = |path: &str| {
+            if registry == Registry::Npm { path.split_once('/').map_or(path, |(_, rest)| rest).to_owned() } else { path.to_owned() }
+        };
         let is_meta = |path: &str| match registry {
             Registry::Pypi => path.ends_with(".dist-info/METADATA"),
             Registry::Npm => inner(path) == "package.json",
@@ -230,9 +238,7 @@ impl Reader<'_> {
 pub fn outside(source: &Source) -> Result<Option<(String, Digest)>> {
     Ok(match source {
         Source::Packages { optional: false, .. } => None,
-        Source::Packages { registry, .. } => {
-            Some((format!("client:{}", registry.name()), Digest::of(&registry.is_available())?))
-        }
+        Source::Packages { registry, .. } => Some((format!("client:{}", registry.name()), Digest::of(&registry.is_available())?)),
         Source::Dir { path, .. } => {
             ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
             let paths = paths_below(path)?.into_iter().filter(|path| language_of(path).is_some());
@@ -303,7 +309,9 @@ fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
 
 fn licence_of(registry: Registry, meta: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(meta);
-    let short = |text: &str| Some(text.trim().lines().next()?.chars().take(80).collect::<String>()).filter(|text| !text.is_empty() && text != "UNKNOWN");
+    let short = |text: &str| {
+        Some(text.trim().lines().next()?.chars().take(80).collect::<String>()).filter(|text| !text.is_empty() && text != "UNKNOWN")
+    };
     match registry {
         Registry::Pypi => {
             let header = |name: &str| text.lines().take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix(name));

@@ -52,11 +52,8 @@ impl Lines {
             _ => None,
         };
         if lines.finding.is_none() {
-            lines.reader = Some(if packed {
-                Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader)))
-            } else {
-                Box::new(reader)
-            });
+            lines.reader =
+                Some(if packed { Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader))) } else { Box::new(reader) });
         }
         Ok(lines)
     }

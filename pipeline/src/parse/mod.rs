@@ -127,8 +127,7 @@ pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseRepor
         let (source, tree) = tree_of(language, codes.value(row), config)?;
         let skipped = config.skip_node_types.get(&language).map(Vec::as_slice).unwrap_or_default();
         let mut syntax = linearise::survey(&tree, source.as_bytes());
-        syntax.ast_tokens =
-            linearise::linearise(language, &tree, source.as_bytes(), skipped, config.max_ast_tokens, &mut report.specials);
+        syntax.ast_tokens = linearise::linearise(language, &tree, source.as_bytes(), skipped, config.max_ast_tokens, &mut report.specials);
         report.rows += 1;
         report.with_errors += u64::from(syntax.parse_error);
         report.nodes += u64::from(syntax.nodes);

@@ -1,0 +1,108 @@
+# codenets: the menu. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CONF ?= conf/demo.conf
+DATA ?= data
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+
+BIN := $(CARGO_TARGET_DIR)/release
+OPTIONS := --conf $(CONF) --data $(DATA) $(if $(THREADS),--threads $(THREADS)) $(if $(JSON),--json)
+PIPELINE := $(BIN)/pipeline
+TRAINER := $(BIN)/trainer
+INDEXER := $(BIN)/indexer
+RUNTIME := data/runtime/libonnxruntime.so
+
+.PHONY: help demo run setup setup-gpu build test lint bench clean-run \
+	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback \
+	status plan search predictions tour journal verify
+
+help: ## This list
+	@echo "codenets: real code to a natural-language code search index"; echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+	@echo; echo "Variables: CONF=$(CONF) DATA=$(DATA) THREADS= JSON=1; search: Q= LANG= K= MODE="
+
+demo: CONF := conf/demo.conf
+demo: run ## Real packages to a search index: builds, fetches, trains, indexes, then tables and three searches
+	@$(INDEXER) tour --data $(DATA)
+
+run: build setup ## Every stage of CONF that is not fresh (CONF=conf/x.conf DATA=folder)
+	@$(PIPELINE) run $(OPTIONS)
+	@$(TRAINER) run $(OPTIONS)
+	@$(INDEXER) run $(OPTIONS)
+
+setup: ## onnxruntime, out of its pinned wheel into data/runtime (or set ORT_DYLIB_PATH)
+	@if [ -n "$$ORT_DYLIB_PATH" ]; then test -f "$$ORT_DYLIB_PATH" || { echo "ORT_DYLIB_PATH names no file"; exit 1; }; \
+	elif [ ! -f $(RUNTIME) ]; then python3 conf/runtime/fetch.py conf/runtime/onnxruntime.txt data/runtime; fi
+
+setup-gpu: ## The same with CUDA (x86-64; needs CUDA 13 and cuDNN 9); then set embed.provider = cuda
+	@python3 conf/runtime/fetch.py conf/runtime/onnxruntime-gpu.txt data/runtime
+
+build: ## The three tools, optimised
+	@cargo build --quiet --release --workspace --bins
+
+harvest ingest parse vocab tokenize: build
+	@$(PIPELINE) $@ $(OPTIONS)
+harvest: ## sources -> raw: functions with documentation, as CodeSearchNet jsonl.gz
+ingest: ## raw -> functions: validated, without near-duplicates, sharded
+parse: ## functions -> syntax: tree-sitter columns
+vocab: ## syntax -> vocabulary: one tokenizer.json
+tokenize: ## syntax + vocabulary -> tokens
+
+train export: build setup
+	@$(TRAINER) $@ $(OPTIONS)
+train: ## tokens -> checkpoint
+export: ## checkpoint -> encoder: ONNX, checked
+
+embed index evaluate publish: build setup
+	@$(INDEXER) $@ $(OPTIONS)
+embed: ## syntax + encoder -> embeddings
+index: ## everything -> bundle
+evaluate: ## bundle -> scores and report.html
+publish: ## Serve the bundle at DATA/serve/current, if it passes the gates
+
+rollback: build ## Serve the bundle published before
+	@$(INDEXER) rollback $(OPTIONS)
+
+status: build ## The ledger as a tree: key, age, rows, why stale
+	@$(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) status --conf $(CONF) --data $(DATA) --json --after - \
+		| $(INDEXER) status $(OPTIONS) --after -
+
+plan: build ## Only what would run
+	@$(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) status --conf $(CONF) --data $(DATA) --json --after - \
+		| $(INDEXER) status $(OPTIONS) --after - --pending
+
+# Only a LANG from the command line counts: the shell's LANG is a locale.
+ifeq ($(origin LANG),command line)
+SEARCH_LANGUAGE := --language $(LANG)
+endif
+export Q
+search: build setup ## Q="parse an iso date" [LANG=python] [K=10] [MODE=hybrid|bm25|vector]
+	@test -n "$$Q" || { echo 'say what to look for: make search Q="parse an iso date"'; exit 1; }
+	@$(INDEXER) search --data $(DATA) $(if $(JSON),--json) --limit $(or $(K),10) --mode $(or $(MODE),hybrid) $(SEARCH_LANGUAGE) -- "$$Q"
+
+predictions: build setup ## QUERIES=queries.csv OUT=predictions.csv [LANGS=python,go] [MODE=hybrid]
+	@test -n "$(QUERIES)" -a -n "$(OUT)" || { echo 'say which: make predictions QUERIES=queries.csv OUT=predictions.csv'; exit 1; }
+	@$(INDEXER) predictions --data $(DATA) --queries "$(QUERIES)" --out "$(OUT)" --mode $(or $(MODE),hybrid) $(if $(LANGS),--languages $(LANGS))
+
+tour: build setup ## Stages, scores and three example searches of what is published
+	@$(INDEXER) tour --data $(DATA)
+
+journal: build ## What each stage did: rows, bytes, seconds, memory
+	@$(PIPELINE) journal --data $(DATA) $(if $(JSON),--json)
+
+verify: build ## Hash every recorded file again
+	@$(PIPELINE) verify --data $(DATA)
+
+bench: demo ## Rates and memory of each stage, latency of a search: DATA/reports/bench.json
+	@$(INDEXER) bench --data $(DATA) $(if $(JSON),--json)
+
+lint: ## Format, clippy, licences (cargo-deny where it is installed)
+	@cargo fmt --all --check
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans sources; \
+	else echo "cargo-deny is not installed: licences, bans and sources not checked (cargo install --locked cargo-deny)"; fi
+
+test: setup lint ## Format, clippy, unit, property, snapshot and end-to-end tests
+	@cargo test --workspace
