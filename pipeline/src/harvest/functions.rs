@@ -198,7 +198,7 @@ fn python_docstring(function: Node<'_>) -> Option<Node<'_>> {
 fn comment_above(language: Language, statement: Node<'_>, source: &[u8]) -> String {
     let mut comments = Vec::new();
     let mut below = statement;
-    while let Some(above) = below.prev_sibling() {
+    while let Some(above) = before(below) {
         if !grammar::is_comment(above) {
             break;
         }
@@ -231,6 +231,11 @@ fn comment_above(language: Language, statement: Node<'_>, source: &[u8]) -> Stri
         Language::Java | Language::Javascript | Language::Php if !text.starts_with("/**") => String::new(),
         _ => documentation::strip_c_style(&text),
     }
+}
+
+/// The node before this one. Ruby's grammar puts a comment that opens a class before its body.
+fn before(node: Node<'_>) -> Option<Node<'_>> {
+    node.prev_sibling().or_else(|| node.parent().filter(|parent| parent.kind() == "body_statement")?.prev_sibling())
 }
 
 /// Leaves of the function without comments and docstring; a string literal is one token.

@@ -212,7 +212,7 @@ fn functions_of(file: &SourceFile, config: &Config) -> FileFunctions {
     for function in functions {
         found.seen += 1;
         let tokens = documentation_tokens(documentation::summary(&function.docstring));
-        let reason = if function.name.to_lowercase().contains("test") {
+        let reason = if is_of_a_test(&function.name) {
             Some("function of a test")
         } else if function.lines.1 - function.lines.0 + 1 < config.min_lines {
             Some("function too short")
@@ -227,6 +227,14 @@ fn functions_of(file: &SourceFile, config: &Config) -> FileFunctions {
         }
     }
     found
+}
+
+/// By word, not by letters as CodeSearchNet does: `shortest_path` and `latest` are no tests
+/// (docs/decisions/0004-names-of-tests.md).
+fn is_of_a_test(name: &str) -> bool {
+    let mut words = Vec::new();
+    ledger::words::subtokens(name, &mut words);
+    words.iter().any(|word| matches!(word.as_str(), "test" | "tests" | "testing" | "testcase"))
 }
 
 fn is_generated(bytes: &[u8]) -> bool {
@@ -292,6 +300,12 @@ fn link_tree(from: &Path, to: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_test_is_known_by_a_word_of_its_name() {
+        assert!(["test_read", "FileTest.read", "testRead", "Tests.run"].iter().all(|name| is_of_a_test(name)));
+        assert!(!["shortest_path", "latestVersion", "contest", "greatest"].iter().any(|name| is_of_a_test(name)));
+    }
 
     #[test]
     fn a_repository_keeps_its_split_and_the_shares_hold() {

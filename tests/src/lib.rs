@@ -1,1 +1,0 @@
-//! The library part is empty: the tests are in `road/`.
