@@ -1,7 +1,7 @@
 //! Lexical and vector scores to one score. Both lists are best first; the formulas need nothing but
 //! the lists, so any reader can repeat them (`schema.md` of a bundle states them).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,15 @@ pub enum Fusion {
     MinMax { weight: f64 },
     /// `1/(k + rank)` summed (Cormack, Clarke & Büttcher, SIGIR 2009); the usual k is 60.
     Rrf { k: f64 },
+}
+
+impl fmt::Display for Fusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MinMax { weight } => write!(f, "min-max, weight of the vector side {weight}"),
+            Self::Rrf { k } => write!(f, "reciprocal ranks, k {k}"),
+        }
+    }
 }
 
 /// A row and its score.

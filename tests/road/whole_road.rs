@@ -110,3 +110,24 @@ fn status_is_a_tree_over_the_three_tools_and_a_report_for_machines() {
     assert_eq!(flat["publish_state"], "fresh");
     assert!(flat["tokenize_rows"].as_u64().unwrap() > 30);
 }
+
+/// The bytes of the stages that do no floating-point arithmetic, as they are today.
+#[test]
+fn golden_outputs_are_unchanged() {
+    let world = World::new();
+    world.run("pipeline", &["run"]);
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden.json");
+    let mut now = serde_json::Map::new();
+    for kind in ["raw", "functions", "syntax", "vocabulary", "tokens"] {
+        let manifest = world.manifest(kind);
+        now.insert(kind.to_owned(), serde_json::json!({ "revision": manifest["revision"], "outputs": manifest["outputs"] }));
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&golden, serde_json::to_vec_pretty(&now).unwrap()).unwrap();
+    }
+    let before: serde_json::Map<String, Value> = serde_json::from_slice(&fs::read(&golden).unwrap()).unwrap();
+    for (kind, now) in now {
+        let same = before[&kind] == now;
+        assert!(same, "{kind} has other bytes than before: raise REVISION of its stage and run with UPDATE_GOLDEN=1, or fix the code");
+    }
+}

@@ -301,7 +301,7 @@ fn facts(config: &Config, bundle: &OpenBundle, report: &EvaluateReport) -> Vec<(
                 manifest.lexical.k1, manifest.lexical.b, manifest.lexical.boosts.name, manifest.lexical.boosts.code
             ),
         ),
-        ("fusion", format!("{:?} over the best {} of each side", manifest.fusion, manifest.candidates)),
+        ("fusion", format!("{} over the best {} of each side", manifest.fusion, manifest.candidates)),
         ("recall@10 of the i8 scan against exact search", format!("{:.4}", report.recall_at_10)),
     ]
     .map(|(name, value)| (name.to_owned(), value))

@@ -99,7 +99,8 @@ impl Log {
         }
         let rate = done as f64 / elapsed.as_secs_f64();
         let end = if total > done { format!(", ETA {:.0} s", (total - done) as f64 / rate.max(1e-9)) } else { String::new() };
-        eprintln!("{:<9} {done}/{total} {}, {rate:.0} {}/s{end}", self.label, self.unit, self.unit);
+        let of = if total > 0 { format!("/{total}") } else { String::new() };
+        eprintln!("{:<9} {done}{of} {}, {rate:.0} {}/s{end}", self.label, self.unit, self.unit);
     }
 }
 
