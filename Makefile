@@ -1,5 +1,6 @@
 # codenets: the menu. `make help` lists it.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 
 CONF ?= conf/demo.conf
@@ -13,8 +14,10 @@ PIPELINE := $(BIN)/pipeline
 TRAINER := $(BIN)/trainer
 INDEXER := $(BIN)/indexer
 RUNTIME := data/runtime/libonnxruntime.so
+STATUS = $(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) status --conf $(CONF) --data $(DATA) --json --after - \
+	| $(INDEXER) status $(OPTIONS) --after -
 
-.PHONY: help demo run setup setup-gpu build test lint bench clean-run \
+.PHONY: help demo run setup setup-gpu build test lint bench \
 	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback \
 	status plan search predictions tour journal verify
 
@@ -27,7 +30,9 @@ demo: CONF := conf/demo.conf
 demo: run ## Real packages to a search index: builds, fetches, trains, indexes, then tables and three searches
 	@$(INDEXER) tour --data $(DATA)
 
+# Every section of the configuration is read before the first stage runs.
 run: build setup ## Every stage of CONF that is not fresh (CONF=conf/x.conf DATA=folder)
+	@$(STATUS) --json >/dev/null
 	@$(PIPELINE) run $(OPTIONS)
 	@$(TRAINER) run $(OPTIONS)
 	@$(INDEXER) run $(OPTIONS)
@@ -40,7 +45,7 @@ setup-gpu: ## The same with CUDA (x86-64; needs CUDA 13 and cuDNN 9); then set e
 	@python3 conf/runtime/fetch.py conf/runtime/onnxruntime-gpu.txt data/runtime
 
 build: ## The three tools, optimised
-	@cargo build --quiet --release --workspace --bins
+	@cargo build $(if $(wildcard $(INDEXER)),--quiet) --release --workspace --bins
 
 harvest ingest parse vocab tokenize: build
 	@$(PIPELINE) $@ $(OPTIONS)
@@ -66,12 +71,10 @@ rollback: build ## Serve the bundle published before
 	@$(INDEXER) rollback $(OPTIONS)
 
 status: build ## The ledger as a tree: key, age, rows, why stale
-	@$(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) status --conf $(CONF) --data $(DATA) --json --after - \
-		| $(INDEXER) status $(OPTIONS) --after -
+	@$(STATUS)
 
 plan: build ## Only what would run
-	@$(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) status --conf $(CONF) --data $(DATA) --json --after - \
-		| $(INDEXER) status $(OPTIONS) --after - --pending
+	@$(STATUS) --pending
 
 # Only a LANG from the command line counts: the shell's LANG is a locale.
 ifeq ($(origin LANG),command line)
@@ -92,8 +95,9 @@ tour: build setup ## Stages, scores and three example searches of what is publis
 journal: build ## What each stage did: rows, bytes, seconds, memory
 	@$(PIPELINE) journal --data $(DATA) $(if $(JSON),--json)
 
-verify: build ## Hash every recorded file again
+verify: build ## Hash every current artifact and the served bundle again
 	@$(PIPELINE) verify --data $(DATA)
+	@$(INDEXER) verify --data $(DATA)
 
 bench: demo ## Rates and memory of each stage, latency of a search: DATA/reports/bench.json
 	@$(INDEXER) bench --data $(DATA) $(if $(JSON),--json)

@@ -95,6 +95,13 @@ impl OpenBundle {
         ensure!(lexical.rows() == manifest.rows, "{}: the lexical index holds {} rows of {rows}", dir.display(), lexical.rows());
         let vectors = Vectors::open(&dir.join("vectors"), rows, manifest.vectors.dimension)?;
         let encoder = TextEncoder::open(&dir.join("encoder"), provider, workers)?;
+        ensure!(
+            encoder.spec().dimension == manifest.vectors.dimension,
+            "{}: the encoder gives {} numbers, the vectors have {}",
+            dir.display(),
+            encoder.spec().dimension,
+            manifest.vectors.dimension
+        );
         let languages: Vec<String> = manifest.languages.keys().cloned().collect();
         let mut row_languages = Vec::with_capacity(rows);
         for batch in table::read(&dir.join("docs.parquet"), &["language"])? {
@@ -169,7 +176,7 @@ impl OpenBundle {
 }
 
 impl Hit {
-    /// For people: place, name, the documentation's first words and the first lines of the code.
+    /// For people, without control characters that would move a terminal's cursor: place, name, the documentation's first words and the first lines of the code.
     pub fn render(&self, number: usize) -> String {
         let line = self.lines.split('-').next().unwrap_or_default();
         let mut text = format!("{number:>2}. {} {}:{line}  {}  ({:.3})\n", self.repo, self.path, self.func_name, self.score);
@@ -181,6 +188,6 @@ impl Hit {
             let line: String = line.chars().take(100).collect();
             text += &format!("    | {line}\n");
         }
-        text
+        text.chars().filter(|&c| c == '\n' || !c.is_control()).collect()
     }
 }

@@ -46,6 +46,8 @@ enum Command {
     Publish,
     /// Serve the bundle that was published before the current one
     Rollback,
+    /// Hash the served bundle again
+    Verify,
     /// Search the published bundle
     Search {
         /// What to look for, in words
@@ -116,6 +118,11 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             println!("{} is served", publish::rollback(&common.data)?);
             return Ok(());
         }
+        Command::Verify => {
+            publish::verify(&common.data)?;
+            println!("the served bundle is intact");
+            return Ok(());
+        }
         _ => {}
     }
     let conf = common.load()?;
@@ -149,6 +156,8 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             Ok(())
         }
         Command::Status(args) => common.print_status(&args, &store, |stages| {
+            // Parsed here too, so that a mistake in it is told before hours of work and not behind them.
+            conf.section::<publish::Config>("publish")?;
             stages.push(StageStatus::of::<Embed>(&store, &conf.section::<embed::Config>("embed")?, stages)?);
             stages.push(StageStatus::of::<Index>(&store, &conf.section("index")?, stages)?);
             stages.push(StageStatus::of::<Evaluate>(&store, &conf.section("evaluate")?, stages)?);

@@ -35,13 +35,13 @@ const STORED_FIELDS: [&str; 8] = ["id", "repo", "path", "func_name", "url", "lin
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Boosts {
-    pub name: f32,
-    pub code: f32,
-    pub documentation: f32,
+    pub name: f64,
+    pub code: f64,
+    pub documentation: f64,
 }
 
 impl Boosts {
-    pub fn list(self) -> [f32; 3] {
+    pub fn list(self) -> [f64; 3] {
         [self.name, self.code, self.documentation]
     }
 }
@@ -196,7 +196,7 @@ impl Lexical {
             if boost > 0.0 {
                 for word in &words {
                     let term = TermQuery::new(Term::from_field_text(*field, word), IndexRecordOption::WithFreqs);
-                    should.push((Occur::Should, Box::new(BoostQuery::new(Box::new(term), boost))));
+                    should.push((Occur::Should, Box::new(BoostQuery::new(Box::new(term), boost as f32))));
                 }
             }
         }

@@ -10,6 +10,8 @@ use crate::bundle::{Mode, OpenBundle, Query};
 
 /// Results a query and language.
 const DEPTH: usize = 300;
+/// Queries answered before their rows are written.
+const GROUP: usize = 64;
 
 /// Answers every query of a csv with a column `query` in every language; returns the rows written.
 pub fn write(bundle: &OpenBundle, queries: &Path, out: &Path, languages: &[Language], mode: Mode, progress: &Progress) -> Result<usize> {
@@ -27,24 +29,23 @@ pub fn write(bundle: &OpenBundle, queries: &Path, out: &Path, languages: &[Langu
     ensure!(!indexed.is_empty(), "none of the languages asked for is in the bundle: it holds {:?}", bundle.manifest().languages.keys());
     let asked: Vec<(Language, &String)> = indexed.iter().flat_map(|&language| texts.iter().map(move |text| (language, text))).collect();
     let bar = progress.bar("predict", asked.len() as u64, "queries");
-    let answers = asked
-        .par_iter()
-        .map(|&(language, text)| {
-            let hits = bundle.search(&Query { text: text.clone(), language: Some(language), mode, limit: DEPTH })?;
-            bar.add(1);
-            Ok(hits)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    bar.finish();
     let mut writer = csv::Writer::from_path(out).with_context(|| format!("creating {}", out.display()))?;
     writer.write_record(["query", "language", "identifier", "url"])?;
     let mut rows = 0;
-    for ((language, text), hits) in asked.iter().zip(&answers) {
-        for hit in hits {
-            writer.write_record([text.as_str(), language.name(), &hit.func_name, &hit.url])?;
-            rows += 1;
+    for group in asked.chunks(GROUP) {
+        let answers = group
+            .par_iter()
+            .map(|&(language, text)| bundle.search(&Query { text: text.clone(), language: Some(language), mode, limit: DEPTH }))
+            .collect::<Result<Vec<_>>>()?;
+        bar.add(group.len() as u64);
+        for ((language, text), hits) in group.iter().zip(&answers) {
+            for hit in hits {
+                writer.write_record([text.as_str(), language.name(), &hit.func_name, &hit.url])?;
+                rows += 1;
+            }
         }
     }
+    bar.finish();
     writer.flush()?;
     Ok(rows)
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use ledger::{Bundle, ROAD, Recordable, Scores, Store, fsync_tree, publish_link};
+use ledger::{Bundle, ROAD, Recordable, Scores, Store, fsync_dir, fsync_tree, publish_link, write_atomically};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -31,8 +31,10 @@ pub struct Config {
     pub keep: usize,
 }
 
-/// The measure that gates: hybrid, all languages, whole split.
-const GATE: &str = "mrr@corpus_all_hybrid";
+/// The measure that gates, behind the name of the split: hybrid, all languages, whole split.
+const GATE: &str = "_mrr@corpus_all_hybrid";
+/// Holds the key of a bundle that was rolled back: it is not served again.
+const HELD_BACK: &str = "held-back";
 
 /// The folder that a frontend opens.
 pub fn served(data: &Path) -> PathBuf {
@@ -79,8 +81,18 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
         store.progress().say(&format!("publish   fresh ({id})"));
         return Ok(id);
     }
+    let held = store.root().join("serve").join(HELD_BACK);
+    if fs::read_to_string(&held).is_ok_and(|key| key.trim() == bundle.manifest().key) {
+        let id = current_id(store.root()).unwrap_or_default();
+        store.progress().say(&format!(
+            "publish   {} was rolled back and stays so: {id} is served (remove {} to publish it)",
+            bundle.manifest().key,
+            held.display()
+        ));
+        return Ok(id);
+    }
     let measured = scores.open()?;
-    gate(store.root(), config, measured.flat.get(GATE).copied())?;
+    gate(store.root(), config, &measured)?;
 
     let id = format!("{}-{}", utc_stamp(), bundle.manifest().key);
     let root = bundles(store.root());
@@ -107,25 +119,33 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
         fs::set_permissions(&kept, fs::Permissions::from_mode(0o755))?;
     }
     fs::rename(&kept, &target).with_context(|| format!("publishing {}", target.display()))?;
+    fsync_dir(&root)?;
     publish_link(&served(store.root()), &Path::new("bundles").join(&id))?;
+    let _ = fs::remove_file(&held);
     prune(store.root(), config.keep)?;
     store.progress().say(&format!("publish   {id} is served at {}", served(store.root()).display()));
     Ok(id)
 }
 
-/// A worse build never publishes.
-fn gate(data: &Path, config: &Config, score: Option<f64>) -> Result<()> {
-    let score = score.with_context(|| format!("scores.json lacks {GATE}"))?;
-    ensure!(score >= config.min_mrr, "not published: {GATE} is {score:.4}, publish.min-mrr is {:.4}", config.min_mrr);
-    let before = fs::read(served(data).join("scores.json")).ok();
-    let before: Option<Value> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if let Some(before) = before.and_then(|scores| scores.get(GATE)?.as_f64()) {
-        let least = before * config.min_share_of_current;
-        ensure!(
-            score >= least,
-            "not published: {GATE} fell from {before:.4} to {score:.4}, less than publish.min-share-of-current allows ({least:.4})"
-        );
+/// A worse build never publishes. Scores are compared only under one name: same split, same protocol.
+fn gate(data: &Path, config: &Config, scores: &Scores) -> Result<()> {
+    let (name, &score) = scores.flat.iter().find(|(name, _)| name.ends_with(GATE)).context("scores.json has no hybrid mrr@corpus")?;
+    ensure!(score >= config.min_mrr, "not published: {name} is {score:.4}, publish.min-mrr is {:.4}", config.min_mrr);
+    if config.min_share_of_current <= 0.0 || !served(data).exists() {
+        return Ok(());
     }
+    let remedy = "set publish.min-share-of-current = 0 to publish without comparing";
+    let path = served(data).join("scores.json");
+    let bytes = fs::read(&path).with_context(|| format!("not published: {} is not readable: {remedy}", path.display()))?;
+    let before: Value =
+        serde_json::from_slice(&bytes).with_context(|| format!("not published: {} is damaged: {remedy}", path.display()))?;
+    let before =
+        before.get(name).and_then(Value::as_f64).with_context(|| format!("not published: the served bundle has no {name}: {remedy}"))?;
+    let least = before * config.min_share_of_current;
+    ensure!(
+        score >= least,
+        "not published: {name} fell from {before:.4} to {score:.4}, less than publish.min-share-of-current allows ({least:.4})"
+    );
     Ok(())
 }
 
@@ -133,8 +153,10 @@ fn gate(data: &Path, config: &Config, score: Option<f64>) -> Result<()> {
 fn facts(store: &Store, id: &str, scores: &Scores) -> Result<Value> {
     let mut stages = serde_json::Map::new();
     let mut commit = Value::Null;
+    // The bundle's own ancestors, which need not be what CURRENT names now.
+    let lineage = store.lineage(store.current::<Scores>()?.manifest());
     for kind in ROAD {
-        if let Some((_, manifest)) = store.current_manifest(kind) {
+        if let Some(manifest) = lineage.get(kind) {
             commit = serde_json::to_value(&manifest.host.commit)?;
             stages.insert(
                 manifest.stage.clone(),
@@ -176,15 +198,22 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Points `current` at the bundle published before it.
+/// Points `current` at the bundle published before it, and holds the one it leaves back.
 pub fn rollback(data: &Path) -> Result<String> {
     let ids = published(data)?;
     let current = current_id(data).context("nothing is published yet")?;
     let place = ids.iter().position(|id| *id == current).with_context(|| format!("current names {current}, which is gone"))?;
     let Some(before) = place.checked_sub(1).map(|place| ids[place].clone()) else { bail!("no bundle was published before {current}") };
     verify_checksums(&bundles(data).join(&before))?;
+    let key = current.rsplit_once('-').map_or(current.as_str(), |(_, key)| key);
+    write_atomically(&data.join("serve").join(HELD_BACK), key.as_bytes())?;
     publish_link(&served(data), &Path::new("bundles").join(&before))?;
     Ok(before)
+}
+
+/// Hashes the served bundle again; nothing to do where nothing is served.
+pub fn verify(data: &Path) -> Result<()> {
+    if served(data).exists() { verify_checksums(&served(data).canonicalize()?) } else { Ok(()) }
 }
 
 /// Removes all but the newest `keep` bundles, never the one that is served.

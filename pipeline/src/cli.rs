@@ -106,6 +106,6 @@ fn verify(common: &Common) -> Result<()> {
         println!("damaged: {}", path.display());
     }
     anyhow::ensure!(damaged.is_empty(), "{} damaged files: delete their folders and run the stages again", damaged.len());
-    println!("every recorded file is intact");
+    println!("every file of the current artifacts is intact");
     Ok(())
 }

@@ -147,8 +147,15 @@ fn mask_name(kind: CodeText, func_name: &str, code_words: &str, full: &str) -> S
         CodeText::Words => {
             let mut words = Vec::new();
             ledger::words::subtokens(own, &mut words);
-            let padded = format!(" {code_words} ").replace(&format!(" {} ", words.join(" ")), " <unk> ");
-            format!("<unk>{}", padded.trim_end())
+            let code: Vec<&str> = code_words.split(' ').collect();
+            let mut masked = vec!["<unk>"];
+            let mut place = 0;
+            while place < code.len() {
+                let is_name = !words.is_empty() && code[place..].len() >= words.len() && words.iter().eq(&code[place..place + words.len()]);
+                masked.push(if is_name { "<unk>" } else { code[place] });
+                place += if is_name { words.len() } else { 1 };
+            }
+            masked.join(" ")
         }
         CodeText::Tokens | CodeText::Ast => {
             full.split(' ').map(|token| if token == own { "<unk>" } else { token }).collect::<Vec<_>>().join(" ")
@@ -162,8 +169,8 @@ mod tests {
 
     #[test]
     fn the_name_is_masked_in_every_text() {
-        let masked = mask_name(CodeText::Words, "Loader.read_jsonl", "def read jsonl path return read jsonl path", "");
-        assert_eq!(masked, "<unk> def <unk> path return <unk> path");
+        let masked = mask_name(CodeText::Words, "Loader.read_jsonl", "def read jsonl path return read jsonl read jsonl", "");
+        assert_eq!(masked, "<unk> def <unk> path return <unk> <unk>");
         let masked = mask_name(CodeText::Tokens, "Loader.read", "", "def read ( path )");
         assert_eq!(masked, "def <unk> ( path )");
     }

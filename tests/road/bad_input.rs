@@ -144,8 +144,9 @@ fn bad_rows_are_counted_and_the_good_ones_go_all_the_way() {
     assert_eq!(indexed, count("written"));
     assert_eq!(learnt, report["documented"]["python_train"].as_u64().unwrap());
     assert_eq!(report["rows"]["python_train"].as_u64().unwrap(), learnt + 4);
-    let (found, _) = world.run("indexer", &["search", "size 101 writer", "--json", "--mode", "bm25"]);
-    assert!(found.is_empty() || found.contains("func_name"));
+    let (found, _) = world.run("indexer", &["search", "parse graph 101", "--json", "--mode", "bm25", "--limit", "1"]);
+    let wanted = record(101, "train")["func_name"].clone();
+    assert!(found.contains(wanted.as_str().unwrap()), "{wanted}: {found}");
 }
 
 #[test]
@@ -171,11 +172,21 @@ fn mistakes_of_a_user_get_a_remedy() {
         ("harvest.source = null", "pipeline", "set harvest.source"),
         ("harvest.source.path = \"/nowhere\"", "pipeline", "does not exist"),
         ("run.threads = many", "pipeline", "run.threads"),
+        ("harvest.split.test = 0.9", "pipeline", "must leave something to train on"),
     ] {
         world.configure(more);
         let error = world.fail(tool, &["run"]);
         assert!(error.contains(expected), "{more}: {error}");
     }
+    // A mistake in a late section is told by `status`, which `make run` asks first.
+    for (more, tool) in [("publish.min-mmr = 0.1", "indexer"), ("evaluate.max-querys = 3", "indexer"), ("train.epoch = 3", "trainer")] {
+        world.configure(more);
+        assert!(world.fail(tool, &["status"]).contains("did you mean"), "{more}");
+    }
+    world.configure("train.token-dropout = 1.5");
+    world.run("pipeline", &["run"]);
+    assert!(world.fail("trainer", &["train"]).contains("train.token-dropout is a probability"));
+    fs::remove_dir_all(world.path("data")).unwrap();
     world.configure("");
     assert!(world.fail("trainer", &["run"]).contains("no tokens recorded"));
     assert!(world.fail("indexer", &["search", "x"]).contains("nothing is published"));

@@ -28,6 +28,14 @@ fn an_outside_reader_gets_the_same_top_ten() {
     }
     let world = World::new();
     world.road(&[]);
+    compare(&world, &folder, &venv);
+    world.configure("index.fusion = null\nindex.fusion { kind = rrf, k = 60 }\nindex.boosts.name = 0.12");
+    world.run("indexer", &["run"]);
+    assert!(world.run("indexer", &["run"]).1.lines().any(|line| line.starts_with("index ") && line.contains("fresh")), "0.12 is 0.12");
+    compare(&world, &folder, &venv);
+}
+
+fn compare(world: &World, folder: &Path, venv: &Path) {
     let queries = ["parse an ISO date", "readLines of a file", "shortest distance between nodes", "HTTPHeader value", "mean of numbers"];
     for query in queries {
         for mode in ["bm25", "vector", "hybrid"] {

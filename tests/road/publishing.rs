@@ -41,6 +41,19 @@ fn a_worse_or_damaged_build_is_never_published_and_rollback_goes_back() {
     assert_eq!(served(), first);
     assert!(world.fail("indexer", &["rollback"]).contains("no bundle was published before"));
 
+    // What was rolled back is not served again by the next nightly run.
+    assert!(world.run("indexer", &["run"]).1.contains("was rolled back and stays so"));
+    assert_eq!(served(), first);
+
+    // A build that is worse than the served one is refused, and so is one that cannot be compared with it.
+    world.configure("index.boosts.name = 4.5\npublish.min-share-of-current = 1.5");
+    let error = world.fail("indexer", &["run"]);
+    assert!(error.contains("not published") && error.contains("fell from"), "{error}");
+    world.configure("index.boosts.name = 4.5\nevaluate.split = valid");
+    let error = world.fail("indexer", &["run"]);
+    assert!(error.contains("the served bundle has no valid_mrr@corpus_all_hybrid"), "{error}");
+    assert_eq!(served(), first);
+
     // A flipped bit in the sealed bundle is seen before anything is served.
     world.configure("index.boosts.name = 5.0");
     world.run("indexer", &["index"]);

@@ -33,11 +33,18 @@ fn a_checkout_is_read_with_its_commit_and_without_ignored_tested_or_linked_files
     git(&repo, &["add", "."]);
     git(&repo, &["commit", "-q", "-m", "all"]);
     let commit = git(&repo, &["rev-parse", "HEAD"]);
+    // A repository's own configuration may name a program: it must not run.
+    let marker = world.path("ran");
+    let hook = world.path("hook.sh");
+    fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", marker.display())).unwrap();
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    git(&repo, &["config", "core.fsmonitor", hook.to_str().unwrap()]);
     world.configure(&format!(
         "harvest.source = null\nharvest.source {{ kind = dir, path = \"{}\", name = \"me/dates\", licence = MIT, url-prefix = \"https://example.org/\" }}",
         repo.display()
     ));
     world.run("pipeline", &["harvest"]);
+    assert!(!marker.exists(), "code of a repository ran");
     let raw = world.artifact("raw");
     let repos: Value = serde_json::from_slice(&fs::read(raw.join("repos.json")).unwrap()).unwrap();
     assert_eq!(repos[0]["name"], "me/dates");
@@ -47,4 +54,12 @@ fn a_checkout_is_read_with_its_commit_and_without_ignored_tested_or_linked_files
     world.run("pipeline", &["ingest"]);
     let report = world.manifest("functions")["report"].clone();
     assert_eq!(report["written"], 5);
+}
+
+#[test]
+fn a_checkout_that_git_refuses_is_an_error_and_no_plain_folder() {
+    let world = World::new();
+    fs::write(world.path("corpus/dates/.git"), "gitdir: /nowhere\n").unwrap();
+    let error = world.fail("pipeline", &["harvest"]);
+    assert!(error.contains("git does not read the checkout"), "{error}");
 }

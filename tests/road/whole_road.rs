@@ -111,14 +111,15 @@ fn status_is_a_tree_over_the_three_tools_and_a_report_for_machines() {
     assert!(flat["tokenize_rows"].as_u64().unwrap() > 30);
 }
 
-/// The bytes of the stages that do no floating-point arithmetic, as they are today.
+/// The bytes of the stages that do no floating-point arithmetic, as they are today. (Not `raw`: what a
+/// deflate library makes of equal records may differ between processors.)
 #[test]
 fn golden_outputs_are_unchanged() {
     let world = World::new();
     world.run("pipeline", &["run"]);
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden.json");
     let mut now = serde_json::Map::new();
-    for kind in ["raw", "functions", "syntax", "vocabulary", "tokens"] {
+    for kind in ["functions", "syntax", "vocabulary", "tokens"] {
         let manifest = world.manifest(kind);
         now.insert(kind.to_owned(), serde_json::json!({ "revision": manifest["revision"], "outputs": manifest["outputs"] }));
     }

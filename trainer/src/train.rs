@@ -185,6 +185,9 @@ fn fit(config: &Config, train: &Pairs, valid: &Pairs, specials: &Specials, run: 
     let LossConfig::SoftmaxCrossEntropy { symmetric, initial_scale } = config.loss;
     ensure!(config.epochs > 0 && config.batch_size > 1, "train.epochs must be at least 1 and train.batch-size at least 2");
     ensure!(dimension > 0 && initial_scale > 0.0, "train.encoder.dimension and train.loss.initial-scale must be positive");
+    for (key, probability) in [("name-as-query", config.name_as_query), ("token-dropout", config.token_dropout)] {
+        ensure!((0.0..1.0).contains(&probability), "train.{key} is a probability below 1, got {probability}");
+    }
     let device = Default::default();
     Cpu::seed(&device, config.seed);
     let pad = specials.id("<pad>")?;
@@ -212,7 +215,7 @@ fn fit(config: &Config, train: &Pairs, valid: &Pairs, specials: &Specials, run: 
             bar.note(format!("epoch {}/{} loss {value:.3}", epoch + 1, config.epochs));
         }
         let plain = model.valid();
-        let valid_mrr = Mrr::try_from(validation_mrr(&plain, valid, pad))?;
+        let valid_mrr = Mrr::try_from(validation_mrr(&plain, valid, pad)?)?;
         let loss = sum / train.len() as f64;
         run.progress.say(&format!("train     epoch {}/{}: loss {loss:.4}, valid mrr@1000 {valid_mrr}", epoch + 1, config.epochs));
         let is_best = curve.iter().all(|earlier| valid_mrr > earlier.valid_mrr);
@@ -233,7 +236,7 @@ fn fit(config: &Config, train: &Pairs, valid: &Pairs, specials: &Specials, run: 
 }
 
 /// mrr@1000: each query among the codes of its batch of up to 1000, in file order; ties against us.
-fn validation_mrr(model: &Nbow<Flex>, pairs: &Pairs, pad: u32) -> f64 {
+fn validation_mrr(model: &Nbow<Flex>, pairs: &Pairs, pad: u32) -> Result<f64> {
     let mut reciprocal = 0.0;
     for start in (0..pairs.len()).step_by(1000) {
         let end = pairs.len().min(start + 1000);
@@ -244,11 +247,12 @@ fn validation_mrr(model: &Nbow<Flex>, pairs: &Pairs, pad: u32) -> f64 {
         };
         let count = end - start;
         let scores = vectors(&pairs.query).matmul(vectors(&pairs.code).transpose());
-        let scores: Vec<f32> = scores.into_data().to_vec().unwrap_or_default();
+        let scores: Vec<f32> = scores.into_data().to_vec().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        ensure!(scores.iter().all(|score| score.is_finite()), "the weights are no longer finite: lower train.learning-rate");
         for (row, scores) in scores.chunks(count).enumerate() {
             let rank = scores.iter().filter(|&&score| score >= scores[row]).count();
             reciprocal += 1.0 / rank.max(1) as f64;
         }
     }
-    reciprocal / pairs.len().max(1) as f64
+    Ok(reciprocal / pairs.len().max(1) as f64)
 }

@@ -136,8 +136,8 @@ impl Stage for Evaluate {
         let flat: BTreeMap<String, f64> = report
             .rows
             .iter()
-            .map(|row| (format!("{}_{}_{}", row.protocol, row.language, row.system), row.score))
-            .chain([("recall@10_all_vector".to_owned(), report.recall_at_10)])
+            .map(|row| (format!("{}_{}_{}_{}", config.split, row.protocol, row.language, row.system), row.score))
+            .chain([(format!("{}_recall@10_all_vector", config.split), report.recall_at_10)])
             .collect();
         fs::write(run.out.join("scores.json"), serde_json::to_vec_pretty(&flat)?)?;
         let examples = worst(&candidates, &queries, &ranked);
@@ -173,7 +173,7 @@ fn candidates(bundle: &OpenBundle, tokens: &Tokens, split: Split) -> Result<Vec<
             row += 1;
         }
     }
-    ensure!(!found.is_empty(), "the {split} split is empty: harvest more repositories, or change harvest.split");
+    ensure!(!found.is_empty(), "the {split} split is empty: set evaluate.split = valid, or harvest more repositories");
     Ok(found)
 }
 

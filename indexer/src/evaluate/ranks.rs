@@ -10,7 +10,7 @@ pub type Scores = HashMap<u32, f64>;
 /// Rank of `own` among `candidates`: how many score at least as high. None if the system did not
 /// score it.
 pub fn rank(scores: &Scores, own: u32, candidates: &[u32]) -> Option<usize> {
-    let reference = scores.get(&own)?;
+    let reference = scores.get(&own).filter(|score| score.is_finite())?;
     Some(candidates.iter().filter(|row| scores.get(row).is_some_and(|score| score >= reference)).count().max(1))
 }
 
@@ -54,6 +54,7 @@ mod tests {
         assert_eq!(rank(&scores, 4, &all), Some(4));
         assert_eq!(rank(&scores, 5, &all), None);
         assert_eq!(rank(&scores, 4, &[4, 2]), Some(2));
+        assert_eq!(rank(&Scores::from([(1, f64::NAN)]), 1, &[1]), None);
         let mrr = f64::from(mean_reciprocal(&[Some(1), Some(4), None]));
         assert!((mrr - 1.25 / 3.0).abs() < 1e-12);
     }

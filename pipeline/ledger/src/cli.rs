@@ -76,10 +76,10 @@ impl Common {
         let mut stages = args.earlier()?;
         own(&mut stages)?;
         write_report(store.root(), "status", &flat_status(&stages))?;
+        let shown: Vec<_> = stages.into_iter().filter(|stage| !args.pending || stage.will_run).collect();
         if self.json {
-            println!("{}", serde_json::to_string(&stages)?);
+            println!("{}", serde_json::to_string(&shown)?);
         } else {
-            let shown: Vec<_> = stages.into_iter().filter(|stage| !args.pending || stage.will_run).collect();
             if shown.is_empty() { println!("nothing to do: every stage is fresh") } else { print!("{}", render_status(&shown)) }
         }
         Ok(())

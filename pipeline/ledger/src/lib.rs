@@ -35,7 +35,7 @@ pub use manifest::{Commit, FileRecord, InputRecord, Manifest, Rows, ShardRecord}
 pub use nouns::{Bundle, Checkpoint, CodeText, Embeddings, Encoder, EncoderSpec, Functions, Raw, Scores, Syntax, Tokens, Vocabulary};
 pub use progress::{Bar, Progress, peak_rss_mib, reset_peak_rss};
 pub use runtime::onnxruntime_library;
-pub use seal::{fsync_tree, publish_link, write_atomically};
+pub use seal::{fsync_dir, fsync_tree, publish_link, write_atomically};
 pub use shards::{Shard, Shards};
 pub use stage::{Inputs, Recordable, Report, Run, Stage};
 pub use status::{StageStatus, render_status};

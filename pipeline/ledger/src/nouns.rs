@@ -119,7 +119,7 @@ pub struct Bundle {
 pub struct Scores {
     pub scores: PathBuf,
     pub report: PathBuf,
-    /// `<protocol>_<system>_<measure>` to value.
+    /// `<split>_<protocol>_<language>_<system>` to score.
     pub flat: BTreeMap<String, f64>,
 }
 

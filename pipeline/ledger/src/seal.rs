@@ -64,7 +64,8 @@ pub fn fsync_tree(dir: &Path) -> Result<()> {
     fsync_dir(dir)
 }
 
-pub(crate) fn fsync_dir(dir: &Path) -> Result<()> {
+/// Makes the names in a directory durable.
+pub fn fsync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("syncing {}", dir.display()))
 }
 

@@ -21,6 +21,8 @@ use crate::{
 };
 
 const CURRENT: &str = "CURRENT";
+/// Begins the name of a folder that a stage writes to before it is sealed.
+const SCRATCH: &str = ".making-";
 
 /// A folder of recorded artifacts: one directory per kind, one subdirectory per key.
 #[derive(Debug)]
@@ -104,6 +106,22 @@ impl Store {
         Manifest::read(&dir).ok().map(|manifest| (dir, manifest))
     }
 
+    /// An artifact's manifest and those of all it was made of, by kind.
+    pub fn lineage(&self, of: &Manifest) -> BTreeMap<String, Manifest> {
+        let mut found = BTreeMap::from([(of.kind.clone(), of.clone())]);
+        let mut open = vec![of.clone()];
+        while let Some(manifest) = open.pop() {
+            for (kind, input) in &manifest.inputs {
+                let Some(key) = input.key.as_ref().filter(|_| !found.contains_key(kind)) else { continue };
+                if let Ok(ancestor) = Manifest::read(&self.root.join(kind).join(key)) {
+                    found.insert(kind.clone(), ancestor.clone());
+                    open.push(ancestor);
+                }
+            }
+        }
+        found
+    }
+
     fn current_key(&self, kind: &str) -> Option<String> {
         let key = fs::read_to_string(self.root.join(kind).join(CURRENT)).ok()?;
         let key = key.trim();
@@ -133,7 +151,28 @@ impl Store {
 
     /// Runs `S` unless its artifact is already recorded, and points `CURRENT` at the result.
     pub fn make<S: Stage>(&self, config: &S::Config) -> Result<Made<S::Output>> {
+        let _held = self.lock()?;
         self.make_inner::<S>(config).with_context(|| format!("stage {}", S::NAME))
+    }
+
+    /// One stage of a store runs at a time; the system lets go of the lock when a process ends, however
+    /// it ends. Under the lock, scratch folders are debris of killed runs.
+    fn lock(&self) -> Result<fs::File> {
+        fs::create_dir_all(&self.root).with_context(|| format!("creating {}", self.root.display()))?;
+        let path = self.root.join(".lock");
+        let file = fs::File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+        if file.try_lock().is_err() {
+            self.progress.say(&format!("waits for another run in {}", self.root.display()));
+            file.lock().with_context(|| format!("locking {}", path.display()))?;
+        }
+        for kind in fs::read_dir(&self.root)?.flatten() {
+            for entry in fs::read_dir(kind.path()).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+                    fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+                }
+            }
+        }
+        Ok(file)
     }
 
     fn make_inner<S: Stage>(&self, config: &S::Config) -> Result<Made<S::Output>> {
@@ -174,7 +213,7 @@ impl Store {
         key: &str,
     ) -> Result<PathBuf> {
         fs::create_dir_all(kind).with_context(|| format!("creating {}", kind.display()))?;
-        let scratch = tempfile::Builder::new().prefix(".making-").tempdir_in(kind)?;
+        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(kind)?;
         let (started, clock) = (unix_now(), Instant::now());
         reset_peak_rss();
         let previous = self
@@ -242,8 +281,11 @@ impl Store {
     pub fn verify(&self, kinds: &[&str]) -> Result<Vec<PathBuf>> {
         let mut damaged = Vec::new();
         for kind in kinds {
-            if let Some((dir, manifest)) = self.current_manifest(kind) {
-                damaged.extend(manifest.damaged_files(&dir).into_iter().map(|path| dir.join(path)));
+            let Some(key) = self.current_key(kind) else { continue };
+            let dir = self.root.join(kind).join(key);
+            match Manifest::read(&dir) {
+                Ok(manifest) => damaged.extend(manifest.damaged_files(&dir).into_iter().map(|path| dir.join(path))),
+                Err(_) => damaged.push(dir.join(MANIFEST)),
             }
         }
         if self.root.is_dir() { Ok(damaged) } else { bail!("{} is not a folder", self.root.display()) }

@@ -97,6 +97,23 @@ impl Budget {
     }
 }
 
+/// Fails, rather than ends, behind a number of bytes.
+struct Limited<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        match self.left.checked_sub(read as u64) {
+            Some(left) => self.left = left,
+            None => return Err(std::io::Error::other(format!("more than {MAX_TOTAL_BYTES} bytes unpacked"))),
+        }
+        Ok(read)
+    }
+}
+
 fn read_zip<R: Read + std::io::Seek>(
     reader: R,
     prefix: &str,
@@ -127,7 +144,8 @@ fn read_tar(
     take: &mut dyn FnMut(String, Vec<u8>) -> Result<()>,
     budget: &mut Budget,
 ) -> Result<()> {
-    let mut tar = tar::Archive::new(reader);
+    // All bytes count, of entries that are passed over and of long names too.
+    let mut tar = tar::Archive::new(Limited { reader, left: MAX_TOTAL_BYTES });
     for entry in tar.entries()? {
         budget.entry()?;
         let mut entry = entry?;

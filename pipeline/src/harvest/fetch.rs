@@ -31,6 +31,8 @@ pub enum Registry {
 pub struct Fetched {
     pub path: PathBuf,
     pub sha256: String,
+    /// Of an unpinned package: what the client chose.
+    pub version: Option<String>,
 }
 
 impl Registry {
@@ -84,7 +86,7 @@ impl Registry {
                     package.sha256.as_deref().unwrap_or_default(),
                     path.display()
                 );
-                Ok(Fetched { path, sha256 })
+                Ok(Fetched { version: chosen_version(&path), path, sha256 })
             })
             .collect()
     }
@@ -156,10 +158,27 @@ impl Registry {
                 file.1,
                 package.sha256.as_deref().unwrap_or_default()
             );
-            fs::copy(&file.0, cache.join(package.cache_name()))?;
+            let name = file.0.file_name().unwrap_or_default().to_string_lossy();
+            let target = cache.join(package.cache_name());
+            ledger::write_atomically(&beside(&target), name.as_bytes())?;
+            fs::rename(&file.0, &target).with_context(|| format!("keeping {}", target.display()))?;
         }
         Ok(())
     }
+}
+
+/// Where the client's own name of a cached file is kept.
+fn beside(cached: &Path) -> PathBuf {
+    let mut name = cached.as_os_str().to_owned();
+    name.push(".name");
+    name.into()
+}
+
+/// The version in a Debian file name: `name_1%3a0.7.0_all.deb`.
+fn chosen_version(cached: &Path) -> Option<String> {
+    let name = fs::read_to_string(beside(cached)).ok()?;
+    let version = name.strip_suffix(".deb")?.split('_').nth(1)?;
+    Some(version.replace("%3a", ":"))
 }
 
 /// Sha256 of a file in hex, streamed.

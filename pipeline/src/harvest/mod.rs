@@ -73,15 +73,15 @@ pub struct HarvestReport {
     pub by_split: BTreeMap<String, u64>,
     /// Reason to count, for files and functions.
     pub skipped: BTreeMap<String, u64>,
-    /// Files of a `csn` source, linked as they are; their rows are counted by `ingest`.
-    pub linked_files: u64,
+    /// Files of a `csn` source, taken as they are; their rows are counted by `ingest`.
+    pub csn_files: u64,
 }
 
 impl Report for HarvestReport {
     fn rows(&self) -> Rows {
         Rows {
-            read: self.functions_seen + self.linked_files,
-            written: self.functions + self.linked_files,
+            read: self.functions_seen + self.csn_files,
+            written: self.functions + self.csn_files,
             rejected: self.functions_seen - self.functions,
         }
     }
@@ -135,6 +135,13 @@ impl Stage for Harvest {
             config.all_sources().next().is_some(),
             "no sources: set harvest.source or harvest.sources, for example {{ kind = dir, path = \"..\" }}"
         );
+        let shares = &config.split;
+        ensure!(
+            shares.valid >= 0.0 && shares.test >= 0.0 && shares.valid + shares.test < 1.0,
+            "harvest.split: valid {} and test {} must leave something to train on",
+            shares.valid,
+            shares.test
+        );
         let mut report = HarvestReport::default();
         let mut writer = Writer::new(run.out, config.records_per_file);
         let mut entries = Vec::new();
@@ -148,7 +155,11 @@ impl Stage for Harvest {
         let bar = run.progress.bar("harvest", 0, "files");
         for (index, source) in config.all_sources().enumerate() {
             if let Source::Csn { path } = source {
-                report.linked_files += link_tree(path, &run.out.join(format!("csn-{index}")))?;
+                let (files, links) = copy_tree(path, &run.out.join(format!("csn-{index}")))?;
+                report.csn_files += files;
+                if links > 0 {
+                    *report.skipped.entry("link not followed".to_owned()).or_default() += links;
+                }
                 continue;
             }
             reader.read(source, &mut |repo, files| {
@@ -282,19 +293,17 @@ fn write_functions(
     Ok(())
 }
 
-/// Hard-links (or copies) every regular file of a tree.
-fn link_tree(from: &Path, to: &Path) -> Result<u64> {
-    let mut count = 0;
-    for path in source::paths_below(from)? {
-        let (source, target) = (from.join(&path), to.join(&path));
+/// Copies every regular file of a tree (not links: what its owner edits later must not change an artifact).
+/// Returns the files, and the links that were passed over.
+fn copy_tree(from: &Path, to: &Path) -> Result<(u64, u64)> {
+    let (paths, links) = source::data_files(from)?;
+    for path in &paths {
+        let (source, target) = (from.join(path), to.join(path));
         fs::create_dir_all(target.parent().context("a file lies in a folder")?)?;
-        fs::hard_link(&source, &target)
-            .or_else(|_| fs::copy(&source, &target).map(|_| ()))
-            .with_context(|| format!("linking {}", source.display()))?;
-        count += 1;
+        fs::copy(&source, &target).with_context(|| format!("copying {}", source.display()))?;
     }
-    ensure!(count > 0, "no files in {}", from.display());
-    Ok(count)
+    ensure!(!paths.is_empty(), "no files in {}", from.display());
+    Ok((paths.len() as u64, links))
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ impl Reader<'_> {
                 let fetched = registry.fetch(packages, self.cache, self.progress)?;
                 for (package, fetched) in packages.iter().zip(fetched) {
                     let (licence, files) = self.package(*registry, package, &fetched.path)?;
-                    let version = package.version.as_deref().unwrap_or("any");
+                    let version = package.version.clone().or_else(|| fetched.version.clone()).unwrap_or_else(|| "any".to_owned());
                     let kind = if *registry == Registry::Debian { "deb/debian" } else { registry.name() };
                     let repo = Repo {
                         name: format!("{}/{}", registry.name(), package.name),
@@ -168,7 +168,7 @@ impl Reader<'_> {
                     let repo = Repo {
                         name: name.clone().filter(|_| !each_subfolder).unwrap_or(own),
                         url_prefix: url_prefix.clone(),
-                        sha: git(&folder, &["rev-parse", "HEAD"]).unwrap_or_default().trim().to_owned(),
+                        sha: commit_of(&folder)?,
                         licence: licence.clone().or_else(|| licence_of_folder(&folder)).unwrap_or_else(|| "unknown".into()),
                     };
                     let files = self.folder(&folder)?;
@@ -246,7 +246,7 @@ pub fn outside(source: &Source) -> Result<Option<(String, Digest)>> {
         }
         Source::Csn { path } => {
             ensure!(path.is_dir(), "CSN folder {} does not exist: set CSN_DIR or correct harvest.source.path", path.display());
-            Some((format!("csn:{}", path.display()), digest_of_files(path, paths_below(path)?.into_iter())?))
+            Some((format!("csn:{}", path.display()), digest_of_files(path, data_files(path)?.0.into_iter())?))
         }
     })
 }
@@ -261,8 +261,7 @@ fn digest_of_files(root: &Path, paths: impl Iterator<Item = String>) -> Result<D
 /// all that is not hidden. Links are not followed.
 pub fn paths_below(root: &Path) -> Result<Vec<String>> {
     let mut paths = Vec::new();
-    let listed = root.join(".git").exists().then(|| git(root, &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])).flatten();
-    match listed {
+    match git(root, &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])? {
         Some(listed) => paths.extend(listed.split('\0').filter(|path| !path.is_empty()).map(str::to_owned)),
         None => walk(root, "", &mut paths)?,
     }
@@ -270,6 +269,17 @@ pub fn paths_below(root: &Path) -> Result<Vec<String>> {
     paths.sort();
     paths.dedup();
     Ok(paths)
+}
+
+/// Every file below a data folder, and how many links were not followed.
+pub fn data_files(root: &Path) -> Result<(Vec<String>, u64)> {
+    let mut paths = Vec::new();
+    walk(root, "", &mut paths)?;
+    let all = paths.len();
+    paths.retain(|path| fs::symlink_metadata(root.join(path)).is_ok_and(|meta| meta.is_file()));
+    let links = (all - paths.len()) as u64;
+    paths.sort();
+    Ok((paths, links))
 }
 
 fn walk(root: &Path, below: &str, paths: &mut Vec<String>) -> Result<()> {
@@ -281,7 +291,7 @@ fn walk(root: &Path, below: &str, paths: &mut Vec<String>) -> Result<()> {
         let kind = entry.file_type()?;
         if kind.is_dir() && !name.starts_with('.') {
             walk(root, &path, paths)?;
-        } else if kind.is_file() {
+        } else if kind.is_file() || kind.is_symlink() {
             paths.push(path);
         }
     }
@@ -301,10 +311,36 @@ fn subfolders(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
-    let inside = folder.join(".git").exists();
-    let output = inside.then(|| Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()).flatten()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+/// What git says of a checkout; nothing outside one. A checkout that git refuses to read is an error: taken
+/// for a plain folder it would give ignored files and no commit.
+///
+/// A repository's own configuration can name programs for git to start: those hooks are switched off.
+fn git(folder: &Path, arguments: &[&str]) -> Result<Option<String>> {
+    let Ok(full) = folder.canonicalize() else { return Ok(None) };
+    if !full.ancestors().any(|above| above.join(".git").exists()) {
+        return Ok(None);
+    }
+    let output = Command::new("git")
+        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
+        .arg("-C")
+        .arg(folder)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("{} is a git checkout, but git is not here", folder.display()))?;
+    ensure!(
+        output.status.success(),
+        "git does not read the checkout {}: {}",
+        folder.display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// The commit of a checkout; empty outside one, and before the first commit.
+fn commit_of(folder: &Path) -> Result<String> {
+    let commit = git(folder, &["rev-parse", "--verify", "--quiet", "HEAD"]);
+    let without = || git(folder, &["rev-parse", "--git-dir"]).map(|_| None);
+    Ok(commit.or_else(|_| without())?.unwrap_or_default().trim().to_owned())
 }
 
 fn licence_of(registry: Registry, meta: &[u8]) -> Option<String> {

@@ -29,14 +29,16 @@ pub struct Lines {
     max_line_bytes: usize,
     number: u64,
     offset: u64,
-    /// A finding about the whole file, given before any line.
+    /// A finding about the whole file, given before the next line.
     finding: Option<Reject>,
+    /// Has the file given any line that is not blank?
+    any: bool,
 }
 
 impl Lines {
     pub fn open(path: &Path, max_line_bytes: usize) -> Result<Self> {
         let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-        let mut lines = Self { reader: None, max_line_bytes, number: 0, offset: 0, finding: None };
+        let mut lines = Self { reader: None, max_line_bytes, number: 0, offset: 0, finding: None, any: false };
         let packed = name.ends_with(".jsonl.gz");
         if !packed && !name.ends_with(".jsonl") {
             lines.finding = Some(Reject::UnknownFileType);
@@ -103,14 +105,15 @@ impl Iterator for Lines {
             }
             if line.is_empty() {
                 self.reader = None;
-                // A file that holds no line at all has been read to its end without one.
-                return (self.number == 1).then(|| self.reject(Reject::EmptyFile, Vec::new()));
+                return (!self.any).then(|| self.reject(Reject::EmptyFile, Vec::new()));
             }
             if line.len() > self.max_line_bytes && line.last() != Some(&b'\n') {
                 let (rest, broken) = Self::rest_of_line(reader.as_mut());
                 self.offset += rest;
+                self.any = true;
                 if broken {
                     self.reader = None;
+                    self.finding = Some(Reject::CorruptGzip);
                 }
                 line.truncate(HEAD_BYTES);
                 return Some(Line { number: self.number, offset, content: Err((Reject::LineTooLong, line)) });
@@ -118,6 +121,7 @@ impl Iterator for Lines {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
+            self.any = true;
             return Some(Line { number: self.number, offset, content: Ok(line) });
         }
     }
@@ -158,6 +162,7 @@ mod tests {
         assert_eq!(read("a.jsonl", b""), ["0@0 !empty file"]);
         assert_eq!(read("a.jsonl.gz", &gz(b"")), ["1@0 !empty file"]);
         assert_eq!(read("a.csv", b"one\n"), ["0@0 !unknown file type"]);
+        assert_eq!(read("a.jsonl", b"\n  \n"), ["3@4 !empty file"]);
         let two_members = [gz(b"one\n"), gz(b"two\n")].concat();
         assert_eq!(read("a.jsonl.gz", &two_members), ["1@0 one", "2@4 two"]);
     }

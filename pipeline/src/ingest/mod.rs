@@ -63,8 +63,9 @@ impl Report for IngestReport {
     }
 }
 
-/// Lines that are parsed in parallel at a time.
+/// Lines, and bytes of lines, that are parsed in parallel at a time.
 const BATCH_LINES: usize = 4096;
+const BATCH_BYTES: usize = 64 << 20;
 
 /// A line after the parallel part.
 enum Checked {
@@ -183,7 +184,12 @@ impl Stage for Ingest {
             sink.report.files += 1;
             let mut lines = Lines::open(&raw.dir.join(path), config.max_line_bytes)?.peekable();
             while lines.peek().is_some() {
-                let batch: Vec<_> = lines.by_ref().take(BATCH_LINES).collect();
+                let (mut batch, mut bytes) = (Vec::new(), 0);
+                while batch.len() < BATCH_LINES && bytes < BATCH_BYTES {
+                    let Some(line) = lines.next() else { break };
+                    bytes += line.content.as_ref().map_or(0, Vec::len);
+                    batch.push(line);
+                }
                 let checked: Vec<_> = batch
                     .into_par_iter()
                     .map(|line| (Place { file: file.clone(), line: line.number, offset: line.offset }, check(line.content)))

@@ -44,7 +44,11 @@ pub struct FunctionsWriter<'a> {
 struct OpenShard {
     writer: TableWriter,
     pending: Vec<(String, Record)>,
+    pending_bytes: usize,
 }
+
+/// Bytes of code that a shard holds before it writes a batch.
+const PENDING_BYTES: usize = 16 << 20;
 
 impl<'a> FunctionsWriter<'a> {
     pub fn new(root: &'a Path, buckets: usize, licences: &'a BTreeMap<String, String>) -> Result<Self> {
@@ -67,11 +71,12 @@ impl<'a> FunctionsWriter<'a> {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let path = self.root.join(Shards::name(key.0, key.1));
-                entry.insert(OpenShard { writer: TableWriter::create(&path, functions_schema())?, pending: Vec::new() })
+                entry.insert(OpenShard { writer: TableWriter::create(&path, functions_schema())?, pending: Vec::new(), pending_bytes: 0 })
             }
         };
+        shard.pending_bytes += record.code.len() + record.docstring.len();
         shard.pending.push((id, record));
-        if shard.pending.len() >= BATCH_ROWS {
+        if shard.pending.len() >= BATCH_ROWS || shard.pending_bytes >= PENDING_BYTES {
             shard.flush(self.licences)?;
         }
         Ok(())
@@ -89,6 +94,7 @@ impl<'a> FunctionsWriter<'a> {
 impl OpenShard {
     fn flush(&mut self, licences: &BTreeMap<String, String>) -> Result<()> {
         let rows = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
         if rows.is_empty() {
             return Ok(());
         }
