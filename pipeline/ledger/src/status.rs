@@ -53,21 +53,30 @@ impl StageStatus {
 
 /// The road as a tree: a stage hangs below the first of its inputs.
 pub fn render_status(stages: &[StageStatus]) -> String {
-    let mut text = format!("{:<28} {:<13} {:>6} {:>10} {:>9}  {}\n", "stage -> kind", "key", "age", "rows", "MiB", "state");
-    for (index, stage) in stages.iter().enumerate() {
-        let depth = depth(stages, index);
-        let branch = if depth == 0 { String::new() } else { format!("{}└─ ", "  ".repeat(depth - 1)) };
-        let dash = || "-".to_owned();
-        let state = if stage.why == stage.state { stage.state.clone() } else { format!("{}: {}", stage.state, stage.why) };
-        text += &format!(
-            "{:<28} {:<13} {:>6} {:>10} {:>9}  {}\n",
-            format!("{branch}{} -> {}", stage.stage, stage.kind),
-            stage.key.clone().unwrap_or_else(dash),
-            stage.age_s.map(age).unwrap_or_else(dash),
-            stage.rows.map(|rows| rows.to_string()).unwrap_or_else(dash),
-            stage.bytes.map(|bytes| format!("{:.1}", bytes as f64 / (1 << 20) as f64)).unwrap_or_else(dash),
-            state,
-        );
+    let branch = |index: usize| match depth(stages, index) {
+        0 => String::new(),
+        depth => format!("{}└─ ", "  ".repeat(depth - 1)),
+    };
+    let names: Vec<String> =
+        stages.iter().enumerate().map(|(index, stage)| format!("{}{} -> {}", branch(index), stage.stage, stage.kind)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+    let line = |cells: [&str; 6]| {
+        let [name, key, age, rows, size, state] = cells;
+        format!("{name:<width$} {key:<12} {age:>5} {rows:>9} {size:>8}  {state}\n")
+    };
+    let mut text = line(["stage -> kind", "key", "age", "rows", "MiB", "state"]);
+    for (stage, name) in stages.iter().zip(&names) {
+        let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        // The reason often begins with the state.
+        let state = if stage.why.starts_with(&stage.state) { stage.why.clone() } else { format!("{}: {}", stage.state, stage.why) };
+        text += &line([
+            name,
+            &shown(stage.key.clone()),
+            &shown(stage.age_s.map(age)),
+            &shown(stage.rows.map(|rows| rows.to_string())),
+            &shown(stage.bytes.map(|bytes| format!("{:.1}", bytes as f64 / (1 << 20) as f64))),
+            &state,
+        ]);
     }
     text
 }
@@ -108,11 +117,6 @@ mod tests {
             stage("ingest", "functions", &["raw"], "fresh", "fresh"),
             stage("parse", "syntax", &["functions"], "config changed", "config changed: max-tokens"),
             stage("vocab", "vocabulary", &["syntax"], "missing", "nothing recorded yet"),
-        ]), @r"
-        stage -> kind                key              age       rows       MiB  state
-        ingest -> functions          0123456789ab      2h       1400       3.0  fresh
-        └─ parse -> syntax           0123456789ab      2h       1400       3.0  config changed: config changed: max-tokens
-          └─ vocab -> vocabulary     -                  -          -         -  missing: nothing recorded yet
-        ");
+        ]));
     }
 }
