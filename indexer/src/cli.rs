@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use ledger::{
     Bundle, Language, Recordable, Scores, Stage, StageStatus, Store,
-    cli::{Common, StatusArgs, write_report},
+    cli::{Common, StatusArgs, make, write_report},
     conf::Conf,
     journal, onnxruntime_library,
 };
@@ -86,11 +86,6 @@ enum Command {
     },
     /// The ledger as a tree: key, age, rows, and why a stage is stale
     Status(StatusArgs),
-}
-
-fn make<S: Stage>(store: &Store, conf: &Conf) -> Result<()> {
-    store.make::<S>(&conf.section(S::NAME)?)?;
-    Ok(())
 }
 
 fn published(common: &Common) -> Result<OpenBundle> {

@@ -6,9 +6,8 @@ use crate::{Harvest, Ingest, Parse, Tokenize, Vocab};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ledger::{
-    Stage, StageStatus, Store,
-    cli::{Common, StatusArgs, write_report},
-    conf::Conf,
+    StageStatus,
+    cli::{Common, StatusArgs, make, write_report},
     journal,
 };
 use serde_json::{Map, Value};
@@ -46,11 +45,6 @@ enum Command {
     Journal,
     /// Hash every recorded file again and name the damaged ones
     Verify,
-}
-
-fn make<S: Stage>(store: &Store, conf: &Conf) -> Result<()> {
-    store.make::<S>(&conf.section(S::NAME)?)?;
-    Ok(())
 }
 
 /// Runs the tool with these arguments (the first is its name).

@@ -5,9 +5,8 @@ use std::ffi::OsString;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ledger::{
-    Stage, StageStatus, Store,
-    cli::{Common, StatusArgs},
-    conf::Conf,
+    StageStatus, Store,
+    cli::{Common, StatusArgs, make},
     onnxruntime_library,
 };
 
@@ -36,11 +35,6 @@ enum Command {
     Export,
     /// The ledger as a tree: key, age, rows, and why a stage is stale
     Status(StatusArgs),
-}
-
-fn make<S: Stage>(store: &Store, conf: &Conf) -> Result<()> {
-    store.make::<S>(&conf.section(S::NAME)?)?;
-    Ok(())
 }
 
 /// Loads onnxruntime before the first session.

@@ -43,7 +43,7 @@ pub struct BundleManifest {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LexicalFacts {
-    pub library: String,
+    pub engine: String,
     pub tokenizer: String,
     pub k1: f64,
     pub b: f64,
@@ -142,7 +142,7 @@ the document of `tantivy/` whose fast field `row` is r.
 
 - `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code.
 - `tombstones.parquet`: ids that a delta removed; leave them out of results.
-- `tantivy/`: {library}, text fields `name`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
+- `tantivy/`: {engine}, text fields `name`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
   `language`, `split`, `id`. BM25 with k1 {k1}, b {b}.
 - `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale).
 - `encoder/`: `encoder.onnx` (`input_ids`, `attention_mask` i64 [batch, length] -> `embedding` f32), `tokenizer.json`, `encoder.json`.
@@ -160,7 +160,7 @@ between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+
 "#,
         format = manifest.bundle_format,
         rows = manifest.rows,
-        library = manifest.lexical.library,
+        engine = manifest.lexical.engine,
         tokenizer = manifest.lexical.tokenizer,
         k1 = manifest.lexical.k1,
         b = manifest.lexical.b,

@@ -94,7 +94,7 @@ impl Stage for Index {
             rows,
             languages: languages.clone(),
             lexical: LexicalFacts {
-                library: format!("tantivy {}", tantivy::version_string()),
+                engine: format!("tantivy {}", tantivy::version_string()),
                 tokenizer: "whitespace".to_owned(),
                 k1: 1.2,
                 b: 0.75,

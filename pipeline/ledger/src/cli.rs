@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{Progress, StageStatus, Store, conf::Conf, render_status, write_atomically};
+use crate::{Progress, Stage, StageStatus, Store, conf::Conf, render_status, write_atomically};
 
 /// Options before or behind the subcommand.
 #[derive(Debug, Clone, Args)]
@@ -112,6 +112,12 @@ fn flat_status(stages: &[StageStatus]) -> Map<String, Value> {
         put("bytes", stage.bytes.into());
     }
     flat
+}
+
+/// Makes a stage by its section of the configuration.
+pub fn make<S: Stage>(store: &Store, conf: &Conf) -> Result<()> {
+    store.make::<S>(&conf.section(S::NAME)?)?;
+    Ok(())
 }
 
 /// Writes `reports/<name>.json`: flat keys with the unit in the key.
