@@ -152,7 +152,8 @@ impl Stage for Harvest {
             progress: run.progress,
             skipped: BTreeMap::new(),
         };
-        let bar = run.progress.bar("harvest", 0, "files");
+        let repos = config.all_sources().map(Source::repos).sum::<Result<u64>>()?;
+        let bar = run.progress.bar("harvest", repos, "repositories");
         for (index, source) in config.all_sources().enumerate() {
             if let Source::Csn { path } = source {
                 let (files, links) = copy_tree(path, &run.out.join(format!("csn-{index}")))?;
@@ -168,11 +169,11 @@ impl Stage for Harvest {
                 let before = report.functions;
                 for group in files.chunks(256) {
                     let found: Vec<FileFunctions> = group.par_iter().map(|file| functions_of(file, config)).collect();
-                    bar.add(group.len() as u64);
                     for (file, found) in group.iter().zip(found) {
                         write_functions(repo, split, file, found, &mut writer, &mut report)?;
                     }
                 }
+                bar.add(1);
                 report.repos += 1;
                 report.files += files.len() as u64;
                 let functions = usize::try_from(report.functions - before)?;

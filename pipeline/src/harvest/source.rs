@@ -47,6 +47,18 @@ pub enum Source {
     Csn { path: PathBuf },
 }
 
+impl Source {
+    /// How many repositories it holds; a CodeSearchNet folder is taken whole and counts as none.
+    pub fn repos(&self) -> Result<u64> {
+        Ok(match self {
+            Self::Packages { packages, .. } => packages.len() as u64,
+            Self::Dir { path, each_subfolder: true, .. } => subfolders(path)?.len() as u64,
+            Self::Dir { .. } => 1,
+            Self::Csn { .. } => 0,
+        })
+    }
+}
+
 /// A pinned package.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -177,7 +177,10 @@ impl Stage for Ingest {
             seen: HashMap::new(),
             report,
         };
-        let bar = run.progress.bar("ingest", 0, "rows");
+        // Known when all of it was harvested; lines of a CodeSearchNet folder are counted by reading them.
+        let harvested = &input.manifest().report;
+        let total = if harvested["csn_files"] == 0 { harvested["functions"].as_u64().unwrap_or_default() } else { 0 };
+        let bar = run.progress.bar("ingest", total, "rows");
         for path in raw.files.iter().filter(|path| path.as_os_str() != REPOS) {
             let file = path.display().to_string();
             bar.note(file.clone());
