@@ -33,6 +33,8 @@ pub struct Config {
 
 /// The measure that gates, behind the name of the split: hybrid, all languages, whole split.
 const GATE: &str = "_mrr@corpus_all_hybrid";
+/// Begins the name of a folder that is not published yet.
+const SCRATCH: &str = ".publishing-";
 /// Holds the key of a bundle that was rolled back: it is not served again.
 const HELD_BACK: &str = "held-back";
 
@@ -72,6 +74,7 @@ pub fn is_current(store: &Store) -> bool {
 
 /// Publishes the ledger's bundle if it passes the gates; says so if it is served already.
 pub fn publish(store: &Store, config: &Config) -> Result<String> {
+    let _held = store.lock()?;
     let bundle = store.current::<Bundle>()?;
     let scores = store.current::<Scores>()?;
     let scored = scores.manifest().inputs.get(Bundle::KIND).map(|input| input.digest);
@@ -97,7 +100,11 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
     let id = format!("{}-{}", utc_stamp(), bundle.manifest().key);
     let root = bundles(store.root());
     fs::create_dir_all(&root)?;
-    let scratch = tempfile::Builder::new().prefix(".publishing-").tempdir_in(&root)?;
+    for entry in fs::read_dir(&root)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
+        // Debris of a killed run: the lock is ours.
+        fs::remove_dir_all(entry.path())?;
+    }
+    let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&root)?;
     let source = bundle.open()?.dir;
     verify_checksums(&source)?;
     link_tree(&source, scratch.path())?;

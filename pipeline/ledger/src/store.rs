@@ -157,7 +157,7 @@ impl Store {
 
     /// One stage of a store runs at a time; the system lets go of the lock when a process ends, however
     /// it ends. Under the lock, scratch folders are debris of killed runs.
-    fn lock(&self) -> Result<fs::File> {
+    pub fn lock(&self) -> Result<fs::File> {
         fs::create_dir_all(&self.root).with_context(|| format!("creating {}", self.root.display()))?;
         let path = self.root.join(".lock");
         let file = fs::File::create(&path).with_context(|| format!("opening {}", path.display()))?;
