@@ -165,7 +165,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
 
 /// The scores of the ledger also go to `reports/evaluate.json`.
 fn evaluate_and_report(store: &Store, conf: &Conf) -> Result<()> {
-    let scores = store.make::<Evaluate>(&conf.section(Evaluate::NAME)?)?.artifact.open()?;
+    let scores = store.make::<Evaluate>(&conf.section(Evaluate::NAME)?)?.open()?;
     let flat = scores.flat.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
     write_report(store.root(), "evaluate", &flat)
 }

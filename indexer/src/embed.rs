@@ -8,12 +8,12 @@ use arrow::{
     datatypes::{DataType, Field},
 };
 use ledger::{
-    Artifact, CodeText, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax,
+    Artifact, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax,
     table::{self, TableWriter, text_field, vector_field},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::encoder::{Provider, TextEncoder, code_text};
+use crate::encoder::{Provider, TextEncoder};
 
 /// The stage.
 #[derive(Debug)]
@@ -54,7 +54,8 @@ impl Stage for Embed {
         let encoder = TextEncoder::open(encoder.dir(), config.provider, run.threads)?;
         let dimension = encoder.spec().dimension;
         let schema = table::schema(vec![text_field("id", false), vector_field("embedding", dimension)]);
-        let listed = if encoder.spec().code_text == CodeText::Ast { "ast_tokens" } else { "code_tokens" };
+        let code_text = encoder.spec().code_text;
+        let listed = code_text.token_column();
         let columns = ["id", "language", "name_words", "code_words", listed];
         let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, target, bar| {
             let mut writer = TableWriter::create(target, schema.clone())?;
@@ -66,7 +67,7 @@ impl Stage for Embed {
                 let tokens = table::text_lists(&batch, listed)?;
                 let ids = (0..batch.num_rows())
                     .map(|row| {
-                        let text = code_text(encoder.spec().code_text, names.value(row), codes.value(row), tokens.row(row));
+                        let text = code_text.of_row(names.value(row), codes.value(row), tokens.row(row));
                         encoder.code_ids(languages.value(row), &text)
                     })
                     .collect::<Result<Vec<_>>>()?;

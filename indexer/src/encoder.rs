@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Mutex};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ledger::{CodeText, EncoderSpec, words};
+use ledger::{EncoderSpec, words};
 use ort::{ep, session::Session, value::Tensor};
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
@@ -145,13 +145,5 @@ impl TextEncoder {
             self.spec.dimension
         );
         Ok(vectors.to_vec())
-    }
-}
-
-/// The text of a function that is encoded.
-pub fn code_text<'a>(kind: CodeText, name_words: &str, code_words: &str, tokens: impl Iterator<Item = &'a str>) -> String {
-    match kind {
-        CodeText::Words => format!("{name_words} {code_words}"),
-        CodeText::Tokens | CodeText::Ast => tokens.collect::<Vec<_>>().join(" "),
     }
 }

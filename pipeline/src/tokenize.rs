@@ -14,8 +14,6 @@ use ledger::{
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
-use crate::vocab::code_text;
-
 /// The stage.
 #[derive(Debug)]
 pub struct Tokenize;
@@ -48,7 +46,7 @@ impl Report for TokenizeReport {
     }
 }
 
-const COLUMNS: [&str; 8] = ["id", "language", "func_name", "name_words", "code_words", "query_words", "code_tokens", "ast_tokens"];
+const COLUMNS: [&str; 6] = ["id", "language", "func_name", "name_words", "code_words", "query_words"];
 
 fn schema() -> SchemaRef {
     table::schema(vec![
@@ -74,7 +72,8 @@ impl Stage for Tokenize {
         let reports = run.map_shards("tokenize", syntax, &syntax.open()?.shards, |shard, target, bar| {
             let mut report = TokenizeReport::default();
             let mut writer = TableWriter::create(target, schema())?;
-            for batch in table::read(&shard.path, &COLUMNS)? {
+            let columns = [&COLUMNS[..], &[config.code_text.token_column()]].concat();
+            for batch in table::read(&shard.path, &columns)? {
                 let batch = tokenize_batch(&batch?, &tokenizer, config, &mut report)?;
                 bar.add(batch.num_rows() as u64);
                 writer.write(&batch)?;
@@ -101,7 +100,7 @@ fn load(path: &Path) -> Result<Tokenizer> {
 pub fn tokenize_batch(batch: &RecordBatch, tokenizer: &Tokenizer, config: &Config, report: &mut TokenizeReport) -> Result<RecordBatch> {
     let text = |name: &str| table::texts(batch, name);
     let (func_names, names, codes, queries) = (text("func_name")?, text("name_words")?, text("code_words")?, text("query_words")?);
-    let (tokens, trees) = (table::text_lists(batch, "code_tokens")?, table::text_lists(batch, "ast_tokens")?);
+    let tokens = table::text_lists(batch, config.code_text.token_column())?;
     let encode = |text: &str, max: usize| -> Result<(Vec<u32>, bool)> {
         let mut ids = tokenizer.encode_fast(text, false).map_err(|error| anyhow!("{error}"))?.get_ids().to_vec();
         let cut = ids.len() > max;
@@ -112,7 +111,7 @@ pub fn tokenize_batch(batch: &RecordBatch, tokenizer: &Tokenizer, config: &Confi
     let mut columns = [(); 4].map(|()| ListBuilder::new(UInt32Builder::new()).with_field(item()));
     for row in 0..batch.num_rows() {
         let (query, _) = encode(queries.value(row), config.query_tokens)?;
-        let full = code_text(config.code_text, names.value(row), codes.value(row), &mut tokens.row(row), &mut trees.row(row));
+        let full = config.code_text.of_row(names.value(row), codes.value(row), tokens.row(row));
         let (code, cut) = encode(&full, config.code_tokens)?;
         let is_named = func_names.value(row).chars().count() >= config.min_name_chars;
         let (name, unnamed) = if is_named {

@@ -50,21 +50,6 @@ impl Report for VocabReport {
     }
 }
 
-/// The text of a function as the encoder reads it, before tokenisation.
-pub fn code_text(
-    kind: CodeText,
-    name_words: &str,
-    code_words: &str,
-    code_tokens: &mut dyn Iterator<Item = &str>,
-    ast_tokens: &mut dyn Iterator<Item = &str>,
-) -> String {
-    match kind {
-        CodeText::Words => format!("{name_words} {code_words}"),
-        CodeText::Tokens => code_tokens.collect::<Vec<_>>().join(" "),
-        CodeText::Ast => ast_tokens.collect::<Vec<_>>().join(" "),
-    }
-}
-
 impl Stage for Vocab {
     const NAME: &'static str = "vocab";
     const REVISION: u32 = 1;
@@ -83,14 +68,15 @@ impl Stage for Vocab {
         let (mut texts, mut bytes, mut read) = (Vec::new(), 0usize, 0u64);
         for shard in shards {
             let before = bytes;
-            let columns = ["name_words", "code_words", "query_words", "code_tokens", "ast_tokens"];
+            let listed = config.code_text.token_column();
+            let columns = ["name_words", "code_words", "query_words", listed];
             'shard: for batch in table::read(&shard.path, &columns)? {
                 let batch = batch?;
                 let (names, codes, queries) =
                     (table::texts(&batch, "name_words")?, table::texts(&batch, "code_words")?, table::texts(&batch, "query_words")?);
-                let (tokens, trees) = (table::text_lists(&batch, "code_tokens")?, table::text_lists(&batch, "ast_tokens")?);
+                let tokens = table::text_lists(&batch, listed)?;
                 for row in 0..batch.num_rows() {
-                    let code = code_text(config.code_text, names.value(row), codes.value(row), &mut tokens.row(row), &mut trees.row(row));
+                    let code = config.code_text.of_row(names.value(row), codes.value(row), tokens.row(row));
                     bytes += code.len() + queries.value(row).len();
                     texts.push(code);
                     texts.push(queries.value(row).to_owned());

@@ -39,5 +39,5 @@ pub use seal::{fsync_dir, fsync_tree, publish_link, write_atomically};
 pub use shards::{Shard, Shards};
 pub use stage::{Inputs, Recordable, Report, Run, Stage};
 pub use status::{StageStatus, render_status};
-pub use store::{Artifact, Made, Store};
-pub use units::{Mrr, Ndcg, OutOfRange, RowCount, TokenCount};
+pub use store::{Artifact, Store};
+pub use units::{Mrr, OutOfRange, TokenCount};

@@ -31,7 +31,7 @@ pub struct Functions {
 
 /// `syntax`: the columns of `functions` and those of the parse, row for row.
 ///
-/// Added columns: `name_words, code_words, doc_words` (words joined by spaces), `identifiers,
+/// Added columns: `name_words, code_words, doc_words, query_words` (words joined by spaces), `identifiers,
 /// ast_tokens` (lists), `nodes, depth` and `parse_error`.
 #[derive(Debug)]
 pub struct Syntax {
@@ -121,6 +121,24 @@ pub struct Scores {
     pub report: PathBuf,
     /// `<split>_<protocol>_<language>_<system>` to score.
     pub flat: BTreeMap<String, f64>,
+}
+
+impl CodeText {
+    /// The column of `syntax` that holds the tokens of this text ([`CodeText::Words`] needs none of them).
+    pub fn token_column(self) -> &'static str {
+        match self {
+            Self::Words | Self::Tokens => "code_tokens",
+            Self::Ast => "ast_tokens",
+        }
+    }
+
+    /// The text of one row. Vocabulary, training and index must agree on it to the letter.
+    pub fn of_row<'a>(self, name_words: &str, code_words: &str, tokens: impl Iterator<Item = &'a str>) -> String {
+        match self {
+            Self::Words => format!("{name_words} {code_words}"),
+            Self::Tokens | Self::Ast => tokens.collect::<Vec<_>>().join(" "),
+        }
+    }
 }
 
 impl EncoderSpec {

@@ -41,15 +41,6 @@ pub struct Artifact<A> {
     payload: PhantomData<fn() -> A>,
 }
 
-/// What [`Store::make`] did, and why.
-#[derive(Debug)]
-pub struct Made<A> {
-    pub artifact: Artifact<A>,
-    pub why: Freshness,
-    /// False when the artifact was recorded before, now or earlier.
-    pub ran: bool,
-}
-
 impl<A: Recordable> Artifact<A> {
     pub fn open(&self) -> Result<A> {
         A::open(&self.dir).with_context(|| format!("opening {}", self.dir.display()))
@@ -150,7 +141,7 @@ impl Store {
     }
 
     /// Runs `S` unless its artifact is already recorded, and points `CURRENT` at the result.
-    pub fn make<S: Stage>(&self, config: &S::Config) -> Result<Made<S::Output>> {
+    pub fn make<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
         let _held = self.lock()?;
         self.make_inner::<S>(config).with_context(|| format!("stage {}", S::NAME))
     }
@@ -175,7 +166,7 @@ impl Store {
         Ok(file)
     }
 
-    fn make_inner<S: Stage>(&self, config: &S::Config) -> Result<Made<S::Output>> {
+    fn make_inner<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
         let inputs = S::Inputs::current(self)?;
         let input_records = records(&inputs, S::outside(config)?);
         let config_value = serde_json::to_value(config)?;
@@ -200,7 +191,7 @@ impl Store {
             seal::fsync_dir(&kind)?;
         }
         write_atomically(&kind.join(CURRENT), format!("{key}\n").as_bytes())?;
-        Ok(Made { artifact: Artifact::at(dir)?, why, ran: !recorded })
+        Artifact::at(dir)
     }
 
     fn run_and_seal<S: Stage>(

@@ -69,14 +69,6 @@ score!(
     /// Mean reciprocal rank over a query set.
     Mrr
 );
-score!(
-    /// Normalised discounted cumulative gain at the cut-off named beside it.
-    Ndcg
-);
-count!(
-    /// Rows of a table.
-    RowCount
-);
 count!(
     /// Sub-word tokens, after truncation.
     TokenCount

@@ -60,6 +60,7 @@ impl Registry {
 
     /// Fetches what the cache does not hold, in a few calls of the client, and verifies every file.
     pub fn fetch(self, packages: &[Package], cache: &Path, progress: &Progress) -> Result<Vec<Fetched>> {
+        packages.iter().try_for_each(|package| self.check(package))?;
         let cache = cache.join(self.name());
         fs::create_dir_all(&cache)?;
         let bar = progress.bar("fetch", packages.len() as u64, "packages");
@@ -91,6 +92,28 @@ impl Registry {
             .collect()
     }
 
+    /// A configuration may come from others: what the clients would take for a path, a URL or an option (pip builds a
+    /// folder, which runs its code) is refused, as is a pin that can never match.
+    fn check(self, package: &Package) -> Result<()> {
+        let plain = |text: &str, more: &str| {
+            text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+        };
+        let name = package.name.as_str();
+        let is_name = match (self, name.strip_prefix('@').and_then(|scoped| scoped.split_once('/'))) {
+            (Self::Npm, Some((scope, own))) => plain(scope, "-_.") && plain(own, "-_."),
+            (Self::Debian, _) => plain(name, "-.+"),
+            _ => plain(name, "-_."),
+        };
+        ensure!(is_name, "{name:?} is not the name of a {} package", self.name());
+        let punctuation = if self == Self::Debian { ".+-~:" } else { ".+-!" };
+        let version = package.version.as_deref();
+        ensure!(version.is_none_or(|version| plain(version, punctuation)), "{name}: {version:?} is not a version");
+        let pin = package.sha256.as_deref();
+        let is_digest = |pin: &str| pin.len() == 64 && pin.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        ensure!(pin.is_none_or(is_digest), "{name}: {pin:?} is not a sha256 in lower-case hex");
+        Ok(())
+    }
+
     fn download(self, packages: &[&Package], into: &Path) -> Result<()> {
         let (program, first) = self.client();
         let mut command = Command::new(program);
@@ -108,11 +131,6 @@ impl Registry {
             "="
         };
         for package in packages {
-            ensure!(
-                !package.name.starts_with('-') && package.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@/+".contains(c)),
-                "{:?} is not a package name",
-                package.name
-            );
             command.arg(match &package.version {
                 Some(version) => format!("{}{join}{version}", package.name),
                 None => package.name.clone(),
@@ -186,4 +204,31 @@ pub fn sha256_of(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(path).with_context(|| format!("reading {}", path.display()))?, &mut hasher)?;
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_would_take_for_a_path_a_url_or_an_option_is_refused() {
+        let check = |registry: Registry, name: &str, version: &str, sha256: Option<&str>| {
+            let package = Package {
+                name: name.to_owned(),
+                version: Some(version.to_owned()),
+                sha256: sha256.map(str::to_owned),
+                only: Vec::new(),
+                except: Vec::new(),
+            };
+            registry.check(&package).is_ok()
+        };
+        assert!(check(Registry::Pypi, "python-dateutil", "4.0.0", Some(&"0a".repeat(32))));
+        assert!(check(Registry::Npm, "@scope/name", "1.2.3-rc.1+b", None));
+        assert!(check(Registry::Debian, "libstdc++6", "1:12.2.0-14+deb12u1", None));
+        for name in ["./folder", "/folder", "../x", "-e", "--index-url", "a b", "owner/repo", "x@file:y", ""] {
+            assert!(!check(Registry::Pypi, name, "1", None) && !check(Registry::Npm, name, "1", None), "{name}");
+        }
+        assert!(!check(Registry::Npm, "name", "file:../x", None) && !check(Registry::Pypi, "name", "1 @ https://x", None));
+        assert!(!check(Registry::Pypi, "name", "1", Some("\u{e9}")) && !check(Registry::Pypi, "name", "1", Some(&"0A".repeat(32))));
+    }
 }
