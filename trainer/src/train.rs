@@ -65,7 +65,7 @@ pub enum LossConfig {
 pub struct Epoch {
     pub epoch: u64,
     pub loss: f64,
-    /// mrr@1000 on the validation split: batches of up to 1000, ties against us.
+    /// mrr@in-batch(1000) on the validation split: batches of up to 1000 in file order, ties against us.
     pub valid_mrr: Mrr,
     pub learning_rate: f64,
 }
@@ -217,7 +217,7 @@ fn fit(config: &Config, train: &Pairs, valid: &Pairs, specials: &Specials, run: 
         let plain = model.valid();
         let valid_mrr = Mrr::try_from(validation_mrr(&plain, valid, pad)?)?;
         let loss = sum / train.len() as f64;
-        run.progress.say(&format!("train     epoch {}/{}: loss {loss:.4}, valid mrr@1000 {valid_mrr}", epoch + 1, config.epochs));
+        run.progress.say(&format!("train     epoch {}/{}: loss {loss:.4}, valid mrr@in-batch(1000) {valid_mrr}", epoch + 1, config.epochs));
         let is_best = curve.iter().all(|earlier| valid_mrr > earlier.valid_mrr);
         curve.push(Epoch { epoch, loss, valid_mrr, learning_rate: rate });
         if is_best {
@@ -235,7 +235,8 @@ fn fit(config: &Config, train: &Pairs, valid: &Pairs, specials: &Specials, run: 
     Ok((best, curve, step as u64))
 }
 
-/// mrr@1000: each query among the codes of its batch of up to 1000, in file order; ties against us.
+/// mrr@in-batch(1000): each query among the codes of its batch of up to 1000, in file order, the last partial one
+/// kept (so not CodeSearchNet's mrr@1000); ties against us.
 fn validation_mrr(model: &Nbow<Flex>, pairs: &Pairs, pad: u32) -> Result<f64> {
     let mut reciprocal = 0.0;
     for start in (0..pairs.len()).step_by(1000) {

@@ -75,16 +75,27 @@ fn is_blacklisted(language: Language, name: &str) -> bool {
     }
 }
 
+/// JavaScript functions within so many others are left out: a file of a megabyte that does nothing but nest would
+/// otherwise give gigabytes of code.
+const MAX_NESTING: usize = 8;
+
 /// All functions of a file, in source order. Python functions within functions are left out, as
 /// CodeSearchNet does; JavaScript's are kept, since whole modules are wrapped in one.
 pub fn extract(language: Language, source: &[u8]) -> Result<Vec<Function>> {
     let tree = grammar::parse(language, Scope::File, source)?;
     let shape = shape(language);
     let mut found = Vec::new();
+    // Where the functions around the current node end.
+    let mut around: Vec<usize> = Vec::new();
     grammar::walk(tree.root_node(), |node| {
         if !node.is_named() || !shape.functions.contains(&node.kind()) {
             return true;
         }
+        around.retain(|&end| end > node.start_byte());
+        if around.len() >= MAX_NESTING {
+            return false;
+        }
+        around.push(node.end_byte());
         found.extend(function(language, &shape, node, source));
         language == Language::Javascript
     });
@@ -310,5 +321,7 @@ mod tests {
         assert!(found.len() <= 1);
         let broken = "function g() {".repeat(10_000);
         extract(Language::Javascript, broken.as_bytes()).unwrap();
+        let nested = format!("{}{}", "function g() {\n".repeat(2_000), "}".repeat(2_000));
+        assert_eq!(extract(Language::Javascript, nested.as_bytes()).unwrap().len(), MAX_NESTING);
     }
 }
