@@ -1,8 +1,8 @@
 //! The `pipeline` tool's command line.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
-use crate::{Harvest, Ingest, Parse, Tokenize, Vocab};
+use crate::{Harvest, Ingest, Parse, Tokenize, Vocab, fidelity};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ledger::{
@@ -43,6 +43,12 @@ enum Command {
     Status(StatusArgs),
     /// Table of what each stage of the road did (rows, bytes, seconds, memory)
     Journal,
+    /// Derive each field of true CodeSearchNet records again, and compare: reports/fidelity.json
+    Fidelity {
+        /// A folder of true records, in any layout that ingest reads
+        #[arg(long)]
+        csn: PathBuf,
+    },
     /// Hash every recorded file again and name the damaged ones
     Verify,
 }
@@ -63,6 +69,14 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             return Ok(());
         }
         Command::Verify => return verify(&common),
+        Command::Fidelity { csn } => {
+            let store = common.store_with(common.threads);
+            let fidelity = fidelity::measure(csn)?;
+            let flat = fidelity.flat();
+            write_report(store.root(), "fidelity", &flat)?;
+            print!("{}", if common.json { format!("{}\n", Value::Object(flat)) } else { fidelity.text() });
+            return Ok(());
+        }
         _ => {}
     }
     let conf = common.load()?;
@@ -88,7 +102,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             stages.push(StageStatus::of::<Tokenize>(&store, &conf.section("tokenize")?, stages)?);
             Ok(())
         }),
-        Command::Journal | Command::Verify => Ok(()),
+        Command::Journal | Command::Verify | Command::Fidelity { .. } => Ok(()),
     }
 }
 

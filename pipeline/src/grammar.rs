@@ -14,7 +14,8 @@ pub enum Scope {
     Function,
 }
 
-fn grammar(language: Language, scope: Scope) -> tree_sitter::Language {
+/// The grammar that parses a scope of a language.
+pub fn grammar(language: Language, scope: Scope) -> tree_sitter::Language {
     match (language, scope) {
         (Language::Go, _) => tree_sitter_go::LANGUAGE.into(),
         (Language::Java, _) => tree_sitter_java::LANGUAGE.into(),

@@ -31,8 +31,9 @@ pub struct Functions {
 
 /// `syntax`: the columns of `functions` and those of the parse, row for row.
 ///
-/// Added columns: `name_words, code_words, doc_words, query_words` (words joined by spaces), `identifiers,
-/// ast_tokens` (lists), `nodes, depth` and `parse_error`.
+/// Added columns: `name_words, code_words, doc_words, query_words` (words joined by spaces), `signature`; lists of
+/// texts `identifiers, ast_tokens, subtokens, parameters, calls, imports, strings, comments, structure`; numbers
+/// `nodes, depth, cyclomatic`; and `parse_error`.
 #[derive(Debug)]
 pub struct Syntax {
     pub shards: Shards,
@@ -98,8 +99,12 @@ pub enum CodeText {
     Words,
     /// The code tokens of CodeSearchNet.
     Tokens,
+    /// Code tokens, identifiers cut into words: `def read jsonl </id> ( path </id> )`.
+    Subtokens,
     /// The linearised syntax tree.
     Ast,
+    /// What the function says of itself: `function read jsonl in class loader , parameters path , calls open`.
+    Structure,
 }
 
 /// `embeddings`: `id` and `embedding` (`[dimension]` f32), row for row with `syntax`.
@@ -128,7 +133,9 @@ impl CodeText {
     pub fn token_column(self) -> &'static str {
         match self {
             Self::Words | Self::Tokens => "code_tokens",
+            Self::Subtokens => "subtokens",
             Self::Ast => "ast_tokens",
+            Self::Structure => "structure",
         }
     }
 
@@ -136,7 +143,7 @@ impl CodeText {
     pub fn of_row<'a>(self, name_words: &str, code_words: &str, tokens: impl Iterator<Item = &'a str>) -> String {
         match self {
             Self::Words => format!("{name_words} {code_words}"),
-            Self::Tokens | Self::Ast => tokens.collect::<Vec<_>>().join(" "),
+            Self::Tokens | Self::Subtokens | Self::Ast | Self::Structure => tokens.collect::<Vec<_>>().join(" "),
         }
     }
 }

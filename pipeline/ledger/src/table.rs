@@ -23,13 +23,15 @@ use parquet::{
 
 /// Rows of a record batch, and so of what a stage holds at once per thread.
 pub const BATCH_ROWS: usize = 1024;
-/// Rows of a row group: the writer's buffer.
+/// Rows and bytes of a row group, which is the writer's buffer.
 const ROW_GROUP_ROWS: usize = 8192;
+const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// Writes one Parquet file. The same batches give the same bytes.
 pub struct TableWriter {
     writer: ArrowWriter<File>,
     path: PathBuf,
+    row_group_bytes: usize,
 }
 
 impl TableWriter {
@@ -41,15 +43,25 @@ impl TableWriter {
             .build();
         let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
         let writer = ArrowWriter::try_new(file, schema, Some(properties))?;
-        Ok(Self { writer, path: path.to_owned() })
+        Ok(Self { writer, path: path.to_owned(), row_group_bytes: ROW_GROUP_BYTES })
+    }
+
+    /// A smaller buffer, for those who hold many writers.
+    pub fn with_row_group_bytes(self, row_group_bytes: usize) -> Self {
+        Self { row_group_bytes, ..self }
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.writer.write(batch).with_context(|| format!("writing {}", self.path.display()))
+        let context = || format!("writing {}", self.path.display());
+        self.writer.write(batch).with_context(context)?;
+        if self.writer.in_progress_size() > self.row_group_bytes {
+            self.writer.flush().with_context(context)?;
+        }
+        Ok(())
     }
 
     pub fn finish(self) -> Result<()> {
-        let Self { writer, path } = self;
+        let Self { writer, path, .. } = self;
         writer.close().with_context(|| format!("closing {}", path.display()))?;
         Ok(())
     }
@@ -70,6 +82,13 @@ pub fn read(path: &Path, columns: &[&str]) -> Result<impl Iterator<Item = Result
     };
     let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().with_context(|| context.clone())?;
     Ok(reader.map(move |batch| batch.with_context(|| context.clone())))
+}
+
+/// Names of the top-level columns, from the footer.
+pub fn column_names(path: &Path) -> Result<Vec<String>> {
+    let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).with_context(|| format!("reading {}", path.display()))?;
+    Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
 }
 
 /// Rows of a file, from its footer.
@@ -141,7 +160,8 @@ pub fn id_lists(batch: &RecordBatch, name: &str) -> Result<Lists<UInt32Array>> {
 
 fn lists<T: Array + Clone + 'static>(batch: &RecordBatch, name: &str, item: &DataType) -> Result<Lists<T>> {
     let wanted = || format!("column `{name}` is not a list of {item}");
-    let lists = column(batch, name)?.as_any().downcast_ref::<ListArray>().cloned().with_context(wanted)?;
+    let lists = cast(column(batch, name)?, &DataType::new_list(item.clone(), true)).with_context(wanted)?;
+    let lists = lists.as_any().downcast_ref::<ListArray>().cloned().with_context(wanted)?;
     let values = cast(lists.values(), item).with_context(wanted)?;
     let values = values.as_any().downcast_ref::<T>().cloned().with_context(wanted)?;
     Ok(Lists { lists, values })

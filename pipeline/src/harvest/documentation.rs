@@ -59,6 +59,12 @@ pub fn python_string(literal: &str) -> String {
     body.trim().to_owned()
 }
 
+/// The same as CodeSearchNet keeps it: quotes off, a prefix like `r` and the indentation kept
+/// (`python_parser.py`).
+pub fn python_string_as_it_stands(literal: &str) -> String {
+    literal.trim().trim_matches('"').trim_matches('\'').trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use ledger::Language;
 use tree_sitter::Node;
 
-use super::documentation;
+use super::{documentation, tokens::{self, Dialect}};
 use crate::grammar::{self, Scope};
 
 /// A function found in a file.
@@ -81,8 +81,13 @@ const MAX_NESTING: usize = 8;
 
 /// All functions of a file, in source order. Python functions within functions are left out, as
 /// CodeSearchNet does; JavaScript's are kept, since whole modules are wrapped in one.
-pub fn extract(language: Language, source: &[u8]) -> Result<Vec<Function>> {
-    let tree = grammar::parse(language, Scope::File, source)?;
+pub fn extract(language: Language, source: &[u8], dialect: Dialect) -> Result<Vec<Function>> {
+    extract_in(language, Scope::File, source, dialect)
+}
+
+/// [`extract`] of a text that is a whole file or a function by itself.
+pub fn extract_in(language: Language, scope: Scope, source: &[u8], dialect: Dialect) -> Result<Vec<Function>> {
+    let tree = grammar::parse(language, scope, source)?;
     let shape = shape(language);
     let mut found = Vec::new();
     // Where the functions around the current node end.
@@ -96,19 +101,20 @@ pub fn extract(language: Language, source: &[u8]) -> Result<Vec<Function>> {
             return false;
         }
         around.push(node.end_byte());
-        found.extend(function(language, &shape, node, source));
+        found.extend(function(language, &shape, node, source, dialect));
         language == Language::Javascript
     });
     Ok(found)
 }
 
-fn function(language: Language, shape: &Shape, node: Node<'_>, source: &[u8]) -> Option<Function> {
+fn function(language: Language, shape: &Shape, node: Node<'_>, source: &[u8], dialect: Dialect) -> Option<Function> {
     let (own, statement) = name(language, node, source)?;
     if own.is_empty() || is_blacklisted(language, &own) {
         return None;
     }
-    let documentation_node = (language == Language::Python).then(|| python_docstring(node)).flatten();
+    let documentation_node = (language == Language::Python).then(|| python_docstring(node, dialect)).flatten();
     let docstring = match documentation_node {
+        Some(string) if dialect == Dialect::Codesearchnet => documentation::python_string_as_it_stands(&grammar::text(string, source)),
         Some(string) => documentation::python_string(&grammar::text(string, source)),
         None if language == Language::Python => String::new(),
         None => comment_above(language, statement, source),
@@ -119,7 +125,7 @@ fn function(language: Language, shape: &Shape, node: Node<'_>, source: &[u8]) ->
     Some(Function {
         name,
         code: grammar::text(node, source).into_owned(),
-        code_tokens: code_tokens(node, documentation_node, source),
+        code_tokens: tokens::code_tokens(node, documentation_node, source, dialect),
         docstring,
         lines: (line(node.start_position().row), line(node.end_position().row)),
     })
@@ -198,10 +204,19 @@ fn class_path(language: Language, shape: &Shape, node: Node<'_>, source: &[u8]) 
     }
 }
 
-fn python_docstring(function: Node<'_>) -> Option<Node<'_>> {
-    let first = function.child_by_field_name("body")?.named_child(0)?;
-    let string = (first.kind() == "expression_statement").then(|| first.named_child(0)).flatten()?;
-    (string.kind() == "string").then_some(string)
+/// The docstring opens the body; CodeSearchNet takes the first statement that is a string, wherever it stands.
+fn python_docstring(function: Node<'_>, dialect: Dialect) -> Option<Node<'_>> {
+    let body = function.child_by_field_name("body")?;
+    let string = |statement: Node<'_>| match statement.kind() {
+        "expression_statement" => Node::child(&statement, 0).filter(|child| child.kind() == "string").map(|string| string.id()),
+        _ => None,
+    };
+    let mut cursor = body.walk();
+    let statement = match dialect {
+        Dialect::Plain => body.named_child(0).filter(|first| string(*first).is_some())?,
+        Dialect::Codesearchnet => body.named_children(&mut cursor).find(|statement| string(*statement).is_some())?,
+    };
+    statement.child(0)
 }
 
 /// The comment block that ends on the line above `statement` (or one blank line before it, which
@@ -249,25 +264,6 @@ fn before(node: Node<'_>) -> Option<Node<'_>> {
     node.prev_sibling().or_else(|| node.parent().filter(|parent| parent.kind() == "body_statement")?.prev_sibling())
 }
 
-/// Leaves of the function without comments and docstring; a string literal is one token.
-fn code_tokens(function: Node<'_>, documentation: Option<Node<'_>>, source: &[u8]) -> Vec<String> {
-    let mut tokens = Vec::new();
-    grammar::walk(function, |node| {
-        if grammar::is_comment(node) || Some(node) == documentation {
-            return false;
-        }
-        let whole = node.kind() == "string" || node.child_count() == 0;
-        if whole && !node.byte_range().is_empty() {
-            let text = grammar::text(node, source);
-            if !text.trim().is_empty() {
-                tokens.push(text.into_owned());
-            }
-        }
-        !whole
-    });
-    tokens
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,7 +278,7 @@ mod tests {
                 text.split_once(" | ").map_or((text.trim().into(), String::new()), |(n, d)| (n.trim().into(), d.trim().into()))
             })
             .collect();
-        let found: Vec<(String, String)> = extract(language, source.as_bytes())
+        let found: Vec<(String, String)> = extract(language, source.as_bytes(), Dialect::Plain)
             .unwrap()
             .into_iter()
             .map(|function| {
@@ -308,7 +304,7 @@ mod tests {
     #[test]
     fn the_docstring_is_in_the_code_but_not_in_its_tokens() {
         let source = b"def f(a):\n    '''Adds one.'''\n    # why\n    return a + 'x y'\n";
-        let function = extract(Language::Python, source).unwrap().remove(0);
+        let function = extract(Language::Python, source, Dialect::Plain).unwrap().remove(0);
         assert!(function.code.contains("Adds one"));
         assert_eq!(function.code_tokens, ["def", "f", "(", "a", ")", ":", "return", "a", "+", "'x y'"]);
         assert_eq!(function.lines, (1, 4));
@@ -317,11 +313,11 @@ mod tests {
     #[test]
     fn ten_thousand_levels_of_nesting_do_not_overflow_the_stack() {
         let source = format!("def f():\n    return {}1{}\n", "(".repeat(10_000), ")".repeat(10_000));
-        let found = extract(Language::Python, source.as_bytes()).unwrap();
+        let found = extract(Language::Python, source.as_bytes(), Dialect::Plain).unwrap();
         assert!(found.len() <= 1);
         let broken = "function g() {".repeat(10_000);
-        extract(Language::Javascript, broken.as_bytes()).unwrap();
+        extract(Language::Javascript, broken.as_bytes(), Dialect::Plain).unwrap();
         let nested = format!("{}{}", "function g() {\n".repeat(2_000), "}".repeat(2_000));
-        assert_eq!(extract(Language::Javascript, nested.as_bytes()).unwrap().len(), MAX_NESTING);
+        assert_eq!(extract(Language::Javascript, nested.as_bytes(), Dialect::Plain).unwrap().len(), MAX_NESTING);
     }
 }

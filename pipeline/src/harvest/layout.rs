@@ -34,6 +34,8 @@ pub struct Record<'a> {
 pub struct Writer {
     root: PathBuf,
     records_per_file: usize,
+    /// Number of the first file of each language and split.
+    first: usize,
     open: HashMap<(Language, Split), Open>,
 }
 
@@ -45,7 +47,12 @@ struct Open {
 
 impl Writer {
     pub fn new(root: &Path, records_per_file: usize) -> Self {
-        Self { root: root.to_owned(), records_per_file: records_per_file.max(1), open: HashMap::new() }
+        Self { root: root.to_owned(), records_per_file: records_per_file.max(1), first: 0, open: HashMap::new() }
+    }
+
+    /// One file a language and split, all with this number.
+    pub fn numbered(root: &Path, number: usize) -> Self {
+        Self { root: root.to_owned(), records_per_file: usize::MAX, first: number, open: HashMap::new() }
     }
 
     pub fn write(&mut self, language: Language, split: Split, record: &Record<'_>) -> Result<()> {
@@ -59,7 +66,7 @@ impl Writer {
         }
         let open = match self.open.entry((language, split)) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(create(&self.root, language, split, 0)?),
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(create(&self.root, language, split, self.first)?),
         };
         serde_json::to_writer(&mut open.encoder, record)?;
         open.encoder.write_all(b"\n")?;

@@ -3,10 +3,13 @@
 
 mod archive;
 mod documentation;
+mod download;
 mod fetch;
 mod functions;
 mod layout;
+mod perturbed;
 mod source;
+mod tokens;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -15,9 +18,10 @@ use ledger::{Digest, Language, Raw, Report, Rows, Run, Split, Stage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use documentation::tokens as documentation_tokens;
-pub use functions::{Function, extract};
-pub use source::{Exclude, Package, Source};
+pub use documentation::{strip_c_style, summary, tokens as documentation_tokens};
+pub use functions::{Function, extract, extract_in};
+pub use source::{Exclude, Package, Source, data_files};
+pub use tokens::Dialect;
 
 use layout::{Record, Writer};
 use source::{Reader, Repo, SourceFile};
@@ -41,6 +45,8 @@ pub struct Config {
     pub languages: Vec<Language>,
     /// Also functions without documentation: they are indexed, not trained on.
     pub keep_undocumented: bool,
+    /// What counts as a token of code, and as a docstring.
+    pub dialect: Dialect,
     pub min_documentation_tokens: usize,
     pub min_lines: u32,
     pub max_file_bytes: u64,
@@ -120,7 +126,7 @@ impl SplitShares {
 
 impl Stage for Harvest {
     const NAME: &'static str = "harvest";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = ();
     type Output = Raw;
@@ -155,13 +161,28 @@ impl Stage for Harvest {
         let repos = config.all_sources().map(Source::repos).sum::<Result<u64>>()?;
         let bar = run.progress.bar("harvest", repos, "repositories");
         for (index, source) in config.all_sources().enumerate() {
-            if let Source::Csn { path } = source {
-                let (files, links) = copy_tree(path, &run.out.join(format!("csn-{index}")))?;
-                report.csn_files += files;
-                if links > 0 {
-                    *report.skipped.entry("link not followed".to_owned()).or_default() += links;
+            match source {
+                Source::Csn { path } => {
+                    let (files, links) = copy_tree(path, &run.out.join(format!("csn-{index}")))?;
+                    report.csn_files += files;
+                    if links > 0 {
+                        *report.skipped.entry("link not followed".to_owned()).or_default() += links;
+                    }
+                    continue;
                 }
-                continue;
+                Source::Urls { files, parallel } => {
+                    let fetched = download::fetch(files, *parallel, run.cache, run.progress)?;
+                    for (file, cached) in files.iter().zip(fetched) {
+                        take_over(&cached, &run.out.join(format!("urls-{index}")).join(&file.name))?;
+                    }
+                    report.csn_files += files.len() as u64;
+                    continue;
+                }
+                Source::Perturbed { path, rows, seed } => {
+                    report.csn_files += perturbed::write(path, *rows, *seed, config.records_per_file, run)?;
+                    continue;
+                }
+                Source::Packages { .. } | Source::Dir { .. } => {}
             }
             reader.read(source, &mut |repo, files| {
                 let split = config.split.of(&repo.name);
@@ -217,7 +238,7 @@ fn functions_of(file: &SourceFile, config: &Config) -> FileFunctions {
         found.skipped.push(reason);
         return found;
     }
-    let Ok(functions) = functions::extract(file.language, &file.bytes) else {
+    let Ok(functions) = functions::extract(file.language, &file.bytes, config.dialect) else {
         found.skipped.push("file not parsed");
         return found;
     };
@@ -305,6 +326,14 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(u64, u64)> {
     }
     ensure!(!paths.is_empty(), "no files in {}", from.display());
     Ok((paths.len() as u64, links))
+}
+
+/// A verified download, linked rather than stored twice.
+fn take_over(cached: &Path, target: &Path) -> Result<()> {
+    fs::create_dir_all(target.parent().context("a file lies in a folder")?)?;
+    fs::hard_link(cached, target)
+        .or_else(|_| fs::copy(cached, target).map(|_| ()))
+        .with_context(|| format!("taking over {}", cached.display()))
 }
 
 #[cfg(test)]

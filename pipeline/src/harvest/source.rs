@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     archive::{self, Wanted},
+    download::Remote,
     fetch::Registry,
 };
 
@@ -43,8 +44,26 @@ pub enum Source {
         #[serde(default)]
         each_subfolder: bool,
     },
-    /// A folder of CodeSearchNet jsonl or jsonl.gz, taken as it is.
+    /// A folder of CodeSearchNet files in any layout that `ingest` reads, taken as it is.
     Csn { path: PathBuf },
+    /// The same by URL.
+    Urls {
+        files: Vec<Remote>,
+        /// Files at a time.
+        #[serde(default = "four")]
+        parallel: usize,
+    },
+    /// Any number of realistic rows, to measure with: records of a CodeSearchNet folder with other names in them.
+    Perturbed {
+        path: PathBuf,
+        rows: u64,
+        #[serde(default)]
+        seed: u64,
+    },
+}
+
+fn four() -> usize {
+    4
 }
 
 impl Source {
@@ -54,7 +73,7 @@ impl Source {
             Self::Packages { packages, .. } => packages.len() as u64,
             Self::Dir { path, each_subfolder: true, .. } => subfolders(path)?.len() as u64,
             Self::Dir { .. } => 1,
-            Self::Csn { .. } => 0,
+            Self::Csn { .. } | Self::Urls { .. } | Self::Perturbed { .. } => 0,
         })
     }
 }
@@ -188,7 +207,7 @@ impl Reader<'_> {
                 }
                 Ok(())
             }
-            Source::Csn { .. } => Ok(()),
+            Source::Csn { .. } | Source::Urls { .. } | Source::Perturbed { .. } => Ok(()),
         }
     }
 
@@ -256,7 +275,9 @@ pub fn outside(source: &Source) -> Result<Option<(String, Digest)>> {
             let paths = paths_below(path)?.into_iter().filter(|path| language_of(path).is_some());
             Some((format!("dir:{}", path.display()), digest_of_files(path, paths)?))
         }
-        Source::Csn { path } => {
+        // Pinned by sha256.
+        Source::Urls { .. } => None,
+        Source::Csn { path } | Source::Perturbed { path, .. } => {
             ensure!(path.is_dir(), "CSN folder {} does not exist: set CSN_DIR or correct harvest.source.path", path.display());
             Some((format!("csn:{}", path.display()), digest_of_files(path, data_files(path)?.0.into_iter())?))
         }

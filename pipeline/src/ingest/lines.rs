@@ -1,51 +1,39 @@
-//! Lines of jsonl and jsonl.gz files, with bounded memory: a line that is too long is passed over,
-//! a damaged gzip gives its good lines first.
+//! Lines of jsonl, packed by gzip or not, with bounded memory: a line that is too long is passed over,
+//! a damaged stream gives its good lines first.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader, Read},
-    path::Path,
-};
+use std::io::{BufRead, BufReader, Read};
 
-use anyhow::{Context, Result};
 use flate2::bufread::MultiGzDecoder;
 
-use super::record::Reject;
+use super::{
+    documents::{Content, HEAD_BYTES, Item},
+    record::Reject,
+};
 
-/// How much of a rejected line is kept.
-pub const HEAD_BYTES: usize = 200;
-
-/// A line and where it stands: number from 1, byte offset in the unpacked text.
-#[derive(Debug)]
-pub struct Line {
-    pub number: u64,
-    pub offset: u64,
-    pub content: Result<Vec<u8>, (Reject, Vec<u8>)>,
-}
-
-/// Reads the lines of one file. Blank lines are no lines.
-pub struct Lines {
-    reader: Option<Box<dyn BufRead + Send>>,
+/// Reads the lines of one document. Blank lines are no lines.
+pub struct Lines<'a> {
+    reader: Option<Box<dyn BufRead + 'a>>,
     max_line_bytes: usize,
     number: u64,
     offset: u64,
     /// A finding about the whole file, given before the next line.
     finding: Option<Reject>,
-    /// Has the file given any line that is not blank?
+    /// What a stream that breaks off is called.
+    broken: Reject,
+    /// Has the document given any line that is not blank?
     any: bool,
 }
 
-impl Lines {
-    pub fn open(path: &Path, max_line_bytes: usize) -> Result<Self> {
-        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-        let mut lines = Self { reader: None, max_line_bytes, number: 0, offset: 0, finding: None, any: false };
-        let packed = name.ends_with(".jsonl.gz");
-        if !packed && !name.ends_with(".jsonl") {
-            lines.finding = Some(Reject::UnknownFileType);
-            return Ok(lines);
-        }
-        let mut reader = BufReader::with_capacity(1 << 18, File::open(path).with_context(|| format!("reading {}", path.display()))?);
-        let head = reader.fill_buf()?;
+impl<'a> Lines<'a> {
+    /// `packed` is what the document's name says.
+    pub fn new(reader: impl Read + 'a, packed: bool, broken: Reject, max_line_bytes: usize) -> Self {
+        let mut reader = BufReader::with_capacity(1 << 18, reader);
+        let broken = if packed { Reject::CorruptGzip } else { broken };
+        let mut lines = Self { reader: None, max_line_bytes, number: 0, offset: 0, finding: None, broken, any: false };
+        let Ok(head) = reader.fill_buf() else {
+            lines.finding = Some(lines.broken.clone());
+            return lines;
+        };
         let is_gzip = head.starts_with(&[0x1f, 0x8b]);
         lines.finding = match (head.is_empty(), packed, is_gzip) {
             (true, ..) => Some(Reject::EmptyFile),
@@ -57,11 +45,11 @@ impl Lines {
             lines.reader =
                 Some(if packed { Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader))) } else { Box::new(reader) });
         }
-        Ok(lines)
+        lines
     }
 
-    fn reject(&self, reject: Reject, head: Vec<u8>) -> Line {
-        Line { number: self.number, offset: self.offset, content: Err((reject, head)) }
+    fn reject(&self, reject: Reject, head: Vec<u8>) -> Item {
+        Item { number: self.number, offset: self.offset, content: Content::Rejected(reject, head) }
     }
 
     /// Reads on to the end of the line; returns its length and whether the stream broke.
@@ -83,10 +71,10 @@ impl Lines {
     }
 }
 
-impl Iterator for Lines {
-    type Item = Line;
+impl Iterator for Lines<'_> {
+    type Item = Item;
 
-    fn next(&mut self) -> Option<Line> {
+    fn next(&mut self) -> Option<Item> {
         if let Some(finding) = self.finding.take() {
             return Some(self.reject(finding, Vec::new()));
         }
@@ -101,7 +89,7 @@ impl Iterator for Lines {
             if result.is_err() {
                 self.reader = None;
                 line.truncate(HEAD_BYTES);
-                return Some(Line { number: self.number, offset, content: Err((Reject::CorruptGzip, line)) });
+                return Some(Item { number: self.number, offset, content: Content::Rejected(self.broken.clone(), line) });
             }
             if line.is_empty() {
                 self.reader = None;
@@ -113,16 +101,16 @@ impl Iterator for Lines {
                 self.any = true;
                 if broken {
                     self.reader = None;
-                    self.finding = Some(Reject::CorruptGzip);
+                    self.finding = Some(self.broken.clone());
                 }
                 line.truncate(HEAD_BYTES);
-                return Some(Line { number: self.number, offset, content: Err((Reject::LineTooLong, line)) });
+                return Some(Item { number: self.number, offset, content: Content::Rejected(Reject::LineTooLong, line) });
             }
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
             self.any = true;
-            return Some(Line { number: self.number, offset, content: Ok(line) });
+            return Some(Item { number: self.number, offset, content: Content::Line(line) });
         }
     }
 }
@@ -139,14 +127,11 @@ mod tests {
     }
 
     fn read(name: &str, bytes: &[u8]) -> Vec<String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        Lines::open(&path, 20)
-            .unwrap()
+        Lines::new(bytes, name.ends_with(".gz"), Reject::CorruptZip, 20)
             .map(|line| match line.content {
-                Ok(text) => format!("{}@{} {}", line.number, line.offset, String::from_utf8_lossy(&text).trim()),
-                Err((reject, _)) => format!("{}@{} !{reject}", line.number, line.offset),
+                Content::Line(text) => format!("{}@{} {}", line.number, line.offset, String::from_utf8_lossy(&text).trim()),
+                Content::Rejected(reject, _) => format!("{}@{} !{reject}", line.number, line.offset),
+                Content::Row(_) => unreachable!("lines are no rows"),
             })
             .collect()
     }
@@ -161,7 +146,6 @@ mod tests {
         assert_eq!(read("a.jsonl", &gz(b"one\n")), ["0@0 !gzip under a plain name"]);
         assert_eq!(read("a.jsonl", b""), ["0@0 !empty file"]);
         assert_eq!(read("a.jsonl.gz", &gz(b"")), ["1@0 !empty file"]);
-        assert_eq!(read("a.csv", b"one\n"), ["0@0 !unknown file type"]);
         assert_eq!(read("a.jsonl", b"\n  \n"), ["3@4 !empty file"]);
         let two_members = [gz(b"one\n"), gz(b"two\n")].concat();
         assert_eq!(read("a.jsonl.gz", &two_members), ["1@0 one", "2@4 two"]);

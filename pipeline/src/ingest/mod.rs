@@ -1,29 +1,33 @@
-//! `ingest`: CodeSearchNet jsonl to validated, de-duplicated, sharded Parquet. What is not taken
-//! becomes a row of `rejects.parquet` with its reason; nothing is lost.
+//! `ingest`: CodeSearchNet in any of its layouts to validated, de-duplicated, sharded Parquet. What is not
+//! taken becomes a row of `rejects.parquet` with its reason; nothing is lost.
 
+mod bag;
+mod codebase;
+mod documents;
 mod lines;
 mod near_duplicates;
 mod record;
+mod sink;
 mod survey;
 mod tables;
+mod texts;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use ledger::{Artifact, Functions, Raw, Report, Rows, Run, Stage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::harvest::REPOS;
-use lines::{HEAD_BYTES, Lines};
-use near_duplicates::{Bag, Kept, Signature};
-use record::{Reasons, Record, Reject};
-use tables::{DuplicatesWriter, FunctionsWriter, RejectsWriter};
+use crate::harvest::{self, REPOS};
+use codebase::Queries;
+use documents::{Content, HEAD_BYTES, Item};
+use record::{Hints, Reasons, Reject};
+use sink::{Checked, Place, Row, Sink};
 
-pub use near_duplicates::Thresholds;
+pub use bag::{Bag, Sketch};
+pub use near_duplicates::{Copy, Kept, Thresholds};
+pub use record::{Record, parse as record_from_json};
 
 /// The stage.
 #[derive(Debug)]
@@ -38,19 +42,33 @@ pub struct Config {
     pub max_line_bytes: usize,
     /// A run that rejects more than this share of its lines fails, with the reasons.
     pub max_reject_fraction: f64,
-    /// Go on when a repository is in two splits.
-    pub allow_split_leaks: bool,
+    pub split_leaks: SplitLeaks,
     pub duplicates: Thresholds,
 }
 
+/// What to do when a repository is in two splits: its code would leak into evaluation.
+#[derive(Debug, Clone, ::core::marker::Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SplitLeaks {
+    /// Fail, and name how many.
+    Refuse,
+    /// Keep a repository's rows of the split that comes first, reject the others.
+    Drop,
+    Keep,
+}
+
 /// Rows by language and split, and what was left out for which reason.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct IngestReport {
     pub files: u64,
     pub lines: u64,
     pub written: u64,
     pub rejected: u64,
     pub duplicates: u64,
+    /// Queries of GraphCodeBERT's files, which hold no code: joined to their code in `codebase.jsonl`.
+    pub joined: u64,
+    /// Duplicates of a row in another split, as `<its split>_of_<the kept row's split>`: leaks that were closed.
+    pub cross_split_duplicates: BTreeMap<String, u64>,
     pub repos: u64,
     pub reasons: Reasons,
     pub rows: BTreeMap<String, u64>,
@@ -59,96 +77,35 @@ pub struct IngestReport {
 
 impl Report for IngestReport {
     fn rows(&self) -> Rows {
-        Rows { read: self.lines, written: self.written, rejected: self.rejected + self.duplicates }
+        Rows { read: self.lines, written: self.written, rejected: self.rejected + self.duplicates + self.joined }
     }
 }
 
 /// Lines, and bytes of lines, that are parsed in parallel at a time.
 const BATCH_LINES: usize = 4096;
-const BATCH_BYTES: usize = 64 << 20;
+const BATCH_BYTES: usize = 32 << 20;
 
-/// A line after the parallel part.
-enum Checked {
-    Row(Box<(String, Record, Bag, Signature)>),
-    Rejected(Reject, Vec<u8>),
-}
-
-struct Place {
-    file: String,
-    line: u64,
-    offset: u64,
-}
-
-/// 128 bits of blake3 over (language, repo, path, code), in hex: stable across runs.
-fn row_id(record: &Record) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for part in [record.language.name(), &record.repo, &record.path, &record.code] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    hasher.finalize().to_hex()[..32].to_owned()
-}
-
-fn check(content: Result<Vec<u8>, (Reject, Vec<u8>)>) -> Checked {
-    match content.and_then(|line| record::parse(&line).map_err(|reject| (reject, line[..line.len().min(HEAD_BYTES)].to_vec()))) {
-        Ok(record) => {
-            let bag = Bag::new(record.code_tokens.iter().map(String::as_str));
-            let signature = bag.signature();
-            Checked::Row(Box::new((row_id(&record), record, bag, signature)))
+fn check(item: Item, document: &str, hints: Hints, queries: &Queries) -> Checked {
+    let record = match item.content {
+        Content::Row(record) => Ok(*record),
+        Content::Rejected(reject, head) => Err((reject, head)),
+        Content::Line(line) => match record_from_json(&line, hints) {
+            Err(Reject::EmptyCode) if queries.has(&line) => return Checked::Joined,
+            result => result.map_err(|reject| (reject, line[..line.len().min(HEAD_BYTES)].to_vec())),
+        },
+    };
+    match record {
+        Ok(mut record) => {
+            queries.complete(document, &mut record);
+            Checked::Row(Box::new(Row::new(record)))
         }
         Err((reject, head)) => Checked::Rejected(reject, head),
     }
 }
 
-/// Where rows go, one after the other.
-struct Sink<'a> {
-    functions: FunctionsWriter<'a>,
-    rejects: RejectsWriter,
-    duplicates: DuplicatesWriter,
-    kept: Kept,
-    kept_ids: Vec<String>,
-    seen: HashMap<String, ()>,
-    report: IngestReport,
-}
-
-impl Sink<'_> {
-    fn take(&mut self, place: &Place, checked: Checked) -> Result<()> {
-        self.report.lines += 1;
-        let (reject, head) = match checked {
-            Checked::Rejected(reject, head) => (reject, head),
-            Checked::Row(row) => {
-                let (id, record, bag, signature) = *row;
-                if self.seen.insert(id.clone(), ()).is_some() {
-                    self.duplicates.write(id.clone(), id, record.url.clone())?;
-                    (Reject::ExactDuplicate, record.func_name.into_bytes())
-                } else {
-                    match self.kept.offer(bag, &signature) {
-                        Ok(_) => {
-                            self.kept_ids.push(id.clone());
-                            self.report.written += 1;
-                            return self.functions.write(id, record);
-                        }
-                        Err(kept) => {
-                            self.duplicates.write(id, self.kept_ids[kept as usize].clone(), record.url.clone())?;
-                            (Reject::NearDuplicate, record.func_name.into_bytes())
-                        }
-                    }
-                }
-            }
-        };
-        self.report.reasons.count(&reject);
-        if reject.is_duplicate() {
-            self.report.duplicates += 1;
-        } else {
-            self.report.rejected += 1;
-        }
-        self.rejects.write(&place.file, place.line, place.offset, &reject.to_string(), &head)
-    }
-}
-
 impl Stage for Ingest {
     const NAME: &'static str = "ingest";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = Artifact<Raw>;
     type Output = Functions;
@@ -157,57 +114,58 @@ impl Stage for Ingest {
     fn run(config: &Config, input: &Self::Inputs, run: &Run<'_>) -> Result<IngestReport> {
         let raw = input.open()?;
         let licences = licences(&raw.dir)?;
-        let report = IngestReport {
-            files: 0,
-            lines: 0,
-            written: 0,
-            rejected: 0,
-            duplicates: 0,
-            repos: 0,
-            reasons: Reasons::default(),
-            rows: BTreeMap::new(),
-            documented: BTreeMap::new(),
-        };
-        let mut sink = Sink {
-            functions: FunctionsWriter::new(run.out, config.shards, &licences)?,
-            rejects: RejectsWriter::create(&run.out.join("rejects.parquet"))?,
-            duplicates: DuplicatesWriter::create(&run.out.join("duplicates.parquet"))?,
-            kept: Kept::new(config.duplicates.clone()),
-            kept_ids: Vec::new(),
-            seen: HashMap::new(),
-            report,
-        };
+        let mut sink = Sink::new(run.out, config, &licences)?;
         // Known when all of it was harvested; lines of a CodeSearchNet folder are counted by reading them.
         let harvested = &input.manifest().report;
         let total = if harvested["csn_files"] == 0 { harvested["functions"].as_u64().unwrap_or_default() } else { 0 };
         let bar = run.progress.bar("ingest", total, "rows");
+        let mut queries = Queries::default();
         for path in raw.files.iter().filter(|path| path.as_os_str() != REPOS) {
             let file = path.display().to_string();
             bar.note(file.clone());
-            sink.report.files += 1;
-            let mut lines = Lines::open(&raw.dir.join(path), config.max_line_bytes)?.peekable();
-            while lines.peek().is_some() {
-                let (mut batch, mut bytes) = (Vec::new(), 0);
-                while batch.len() < BATCH_LINES && bytes < BATCH_BYTES {
-                    let Some(line) = lines.next() else { break };
-                    bytes += line.content.as_ref().map_or(0, Vec::len);
-                    batch.push(line);
+            queries.of_folder(&raw.dir, path, config.max_line_bytes)?;
+            documents::read(&raw.dir.join(path), &file, config.max_line_bytes, &mut |name, items| {
+                sink.report.files += 1;
+                let hints = Hints::of(name);
+                // While one batch goes into the tables, the next is read and parsed.
+                let mut waiting: Vec<(Place, Checked)> = Vec::new();
+                loop {
+                    let (mut batch, mut bytes) = (Vec::new(), 0);
+                    let (taken, next) = {
+                        let mut taken = Ok(());
+                        let mut next = Vec::new();
+                        let (sink, queries) = (&mut sink, &queries);
+                        rayon::in_place_scope(|scope| {
+                            let ready = std::mem::take(&mut waiting);
+                            scope.spawn(|_| taken = sink.take(ready));
+                            while batch.len() < BATCH_LINES && bytes < BATCH_BYTES {
+                                let Some(item) = items.next() else { break };
+                                if let Content::Line(line) = &item.content {
+                                    bytes += line.len();
+                                }
+                                batch.push(item);
+                            }
+                            next = std::mem::take(&mut batch)
+                                .into_par_iter()
+                                .map(|item| {
+                                    let place = Place { file: name.to_owned(), line: item.number, offset: item.offset };
+                                    (place, check(item, name, hints, queries))
+                                })
+                                .collect();
+                        });
+                        (taken, next)
+                    };
+                    taken?;
+                    bar.add(next.len() as u64);
+                    if next.is_empty() {
+                        return Ok(());
+                    }
+                    waiting = next;
                 }
-                let checked: Vec<_> = batch
-                    .into_par_iter()
-                    .map(|line| (Place { file: file.clone(), line: line.number, offset: line.offset }, check(line.content)))
-                    .collect();
-                bar.add(checked.len() as u64);
-                for (place, checked) in checked {
-                    sink.take(&place, checked)?;
-                }
-            }
+            })?;
         }
         bar.finish();
-        let Sink { functions, rejects, duplicates, mut report, .. } = sink;
-        functions.finish()?;
-        rejects.finish()?;
-        duplicates.finish()?;
+        let mut report = sink.finish()?;
         let fraction = report.rejected as f64 / report.lines.max(1) as f64;
         ensure!(
             fraction <= config.max_reject_fraction,
@@ -218,13 +176,36 @@ impl Stage for Ingest {
             reasons_of(&report)
         );
         ensure!(report.written > 0, "no row was taken of {} lines: {}", report.lines, reasons_of(&report));
-        let survey = survey::survey(run.out, !config.allow_split_leaks)?;
+        let survey = survey::survey(run.out, config.split_leaks == SplitLeaks::Refuse)?;
         report.repos = survey.repos;
         report.rows = survey.rows;
         report.documented = survey.documented;
         Ok(report)
     }
 }
+
+/// Offers every record below a folder, in any layout; `None` for a line that is none.
+pub fn each_record(folder: &Path, take: &mut dyn FnMut(Option<Record>) -> Result<()>) -> Result<()> {
+    ensure!(folder.is_dir(), "{} is not a folder", folder.display());
+    for path in harvest::data_files(folder)?.0 {
+        documents::read(&folder.join(&path), &path, MOST_LINE_BYTES, &mut |name, items| {
+            let hints = Hints::of(name);
+            for item in items {
+                take(match item.content {
+                    Content::Row(record) => Some(*record),
+                    Content::Line(line) => record_from_json(&line, hints).ok(),
+                    Content::Rejected(Reject::UnknownFileType, _) => continue,
+                    Content::Rejected(..) => None,
+                })?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A line of a folder that is read without a configuration.
+const MOST_LINE_BYTES: usize = 64 << 20;
 
 fn reasons_of(report: &IngestReport) -> String {
     report.reasons.0.iter().map(|(reason, count)| format!("{reason}: {count}")).collect::<Vec<_>>().join(", ")

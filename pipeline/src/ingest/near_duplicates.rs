@@ -1,19 +1,29 @@
-//! Near-duplicates by Jaccard similarity of code tokens, with the thresholds of `dpu_utils`
+//! Copies and near copies by Jaccard similarity of code tokens, with the thresholds of `dpu_utils`
 //! (`codeutils/deduplication`, after Allamanis, "The adverse effects of code duplication", 2019):
 //! two functions are duplicates when the Jaccard index of their token *sets* is at least 0.8 and
-//! that of their *multisets* at least 0.7; functions with fewer than 10 tokens are left alone.
+//! that of their *multisets* at least 0.7; functions with fewer than 10 tokens are left alone unless
+//! their tokens are the same, one by one.
 //!
 //! Candidates come from MinHash with banding (LSH); each is checked exactly. A row is compared with
-//! the rows kept before it, so the result depends on their order only.
+//! the rows kept before it, so the result depends on their order only. What is held in memory is about
+//! 300 bytes a kept row; the bags themselves lie in a scratch file.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::unix::fs::FileExt,
+    path::Path,
+};
 
+use anyhow::{Context, Result};
+use ledger::Split;
 use serde::{Deserialize, Serialize};
 
-/// Bands × rows of the MinHash signature: at a Jaccard index of 0.8 a pair is missed with
-/// probability (1 − 0.8⁴)¹⁶ ≈ 0.0002.
-const BANDS: usize = 16;
-const ROWS: usize = 4;
+use super::bag::{Bag, MINS, Sketch};
+
+/// Kept rows of one band key that are compared. Families larger than this (thousands of generated accessors
+/// that are not quite copies) would make the cost quadratic; the other bands still find their copies.
+const MOST_OF_A_KEY: usize = 64;
 
 /// Section `ingest.duplicates`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,77 +34,25 @@ pub struct Thresholds {
     pub min_tokens: usize,
 }
 
-/// A function's tokens as hashes: sorted, with their counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bag {
-    counts: Vec<(u32, u16)>,
-    total: usize,
+/// A row that is not kept, and the kept row that it duplicates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copy {
+    pub of: u32,
+    /// Token by token.
+    pub exact: bool,
 }
 
-/// MinHash bands of a bag.
-pub type Signature = [u64; BANDS];
-
-impl Bag {
-    pub fn new<'a>(tokens: impl Iterator<Item = &'a str>) -> Self {
-        let mut hashes: Vec<u32> = tokens.map(|token| mix(fnv(token.as_bytes()), 0) as u32).collect();
-        let total = hashes.len();
-        hashes.sort_unstable();
-        let mut counts: Vec<(u32, u16)> = Vec::new();
-        for hash in hashes {
-            match counts.last_mut() {
-                Some((last, count)) if *last == hash => *count = count.saturating_add(1),
-                _ => counts.push((hash, 1)),
-            }
-        }
-        Self { counts, total }
-    }
-
-    pub fn signature(&self) -> Signature {
-        let mut signature = [0; BANDS];
-        for (band, value) in signature.iter_mut().enumerate() {
-            let mut key = 0;
-            for row in 0..ROWS {
-                let seed = (band * ROWS + row + 1) as u64;
-                let least = self.counts.iter().map(|&(hash, _)| mix(u64::from(hash), seed)).min();
-                key = mix(key ^ least.unwrap_or_default(), seed);
-            }
-            *value = key;
-        }
-        signature
-    }
-
-    /// Jaccard index of the sets and of the multisets.
-    pub fn jaccard(&self, other: &Self) -> (f64, f64) {
-        let (mut a, mut b) = (self.counts.iter().peekable(), other.counts.iter().peekable());
-        let (mut common, mut least, mut most) = (0usize, 0usize, 0usize);
-        loop {
-            match (a.peek(), b.peek()) {
-                (Some(&&(x, n)), Some(&&(y, m))) => {
-                    if x == y {
-                        common += 1;
-                        least += usize::from(n.min(m));
-                        most += usize::from(n.max(m));
-                        a.next();
-                        b.next();
-                    } else if x < y {
-                        most += usize::from(n);
-                        a.next();
-                    } else {
-                        most += usize::from(m);
-                        b.next();
-                    }
-                }
-                (Some(&&(_, n)), None) | (None, Some(&&(_, n))) => {
-                    most += usize::from(n);
-                    a.next();
-                    b.next();
-                }
-                (None, None) => break,
-            }
-        }
-        let union = self.counts.len() + other.counts.len() - common;
-        (common as f64 / union.max(1) as f64, least as f64 / most.max(1) as f64)
-    }
+/// The rows kept so far.
+pub struct Kept {
+    thresholds: Thresholds,
+    /// Values a band: fewer find more distant pairs, and more candidates.
+    rows: usize,
+    bands: Vec<Band>,
+    sequences: HashMap<u64, u32>,
+    bits: Vec<u64>,
+    splits: Vec<Split>,
+    bags: BagFile,
+    least_agreeing_bits: u32,
 }
 
 impl Thresholds {
@@ -102,57 +60,187 @@ impl Thresholds {
         let (set, multiset) = a.jaccard(b);
         set >= self.set && multiset >= self.multiset
     }
-}
 
-/// The rows kept so far.
-#[derive(Debug)]
-pub struct Kept {
-    thresholds: Thresholds,
-    bags: Vec<Bag>,
-    bands: Vec<HashMap<u64, Vec<u32>>>,
+    /// Values a band. A pair at the threshold is missed with probability (1 − setʳ)^(64/r): 0.0002 at 0.8
+    /// with 4, 0.006 at 0.6 with 3, 0.004 at 0.4 with 2.
+    fn rows_a_band(&self) -> usize {
+        match self.set {
+            set if set >= 0.75 => 4,
+            set if set >= 0.55 => 3,
+            set if set >= 0.35 => 2,
+            _ => 1,
+        }
+    }
+
+    /// Agreeing low bits below which a pair is at the threshold with odds of less than one in a million
+    /// (five standard deviations).
+    fn least_agreeing_bits(&self) -> u32 {
+        let agree = 0.5 + self.set.clamp(0.0, 1.0) / 2.0;
+        let spread = (MINS as f64 * agree * (1.0 - agree)).sqrt();
+        (MINS as f64 * agree - 5.0 * spread).max(0.0) as u32
+    }
 }
 
 impl Kept {
-    pub fn new(thresholds: Thresholds) -> Self {
-        Self { thresholds, bags: Vec::new(), bands: vec![HashMap::new(); BANDS] }
+    /// `scratch` is the folder of the temporary file.
+    pub fn new(thresholds: Thresholds, scratch: &Path) -> Result<Self> {
+        let rows = thresholds.rows_a_band();
+        Ok(Self {
+            rows,
+            least_agreeing_bits: thresholds.least_agreeing_bits(),
+            thresholds,
+            bands: (0..MINS / rows).map(|_| Band::default()).collect(),
+            sequences: HashMap::new(),
+            bits: Vec::new(),
+            splits: Vec::new(),
+            bags: BagFile::new(scratch)?,
+        })
     }
 
-    /// Keeps the bag, or names the kept row (by its number) that it duplicates.
-    pub fn offer(&mut self, bag: Bag, signature: &Signature) -> Result<u32, u32> {
-        let number = u32::try_from(self.bags.len()).unwrap_or(u32::MAX);
-        if bag.total < self.thresholds.min_tokens {
-            self.bags.push(bag);
-            return Ok(number);
+    pub fn split(&self, number: u32) -> Split {
+        self.splits[number as usize]
+    }
+
+    /// Keeps the row and gives it the next number, or says what it duplicates.
+    pub fn offer(&mut self, bag: &Bag, sketch: &Sketch, split: Split) -> Result<std::result::Result<u32, Copy>> {
+        let number = u32::try_from(self.bits.len()).context("more than 4 billion rows")?;
+        let is_code = bag.total() > 0;
+        if let Some(&of) = self.sequences.get(&sketch.sequence).filter(|_| is_code) {
+            return Ok(Err(Copy { of, exact: true }));
         }
-        let mut checked = Vec::new();
-        for (band, key) in self.bands.iter().zip(signature) {
-            for &candidate in band.get(key).into_iter().flatten() {
-                if !checked.contains(&candidate) {
-                    checked.push(candidate);
-                    if self.thresholds.are_duplicates(&self.bags[candidate as usize], &bag) {
-                        return Err(candidate);
-                    }
-                }
+        let bits = sketch.bits();
+        if bag.total() >= self.thresholds.min_tokens {
+            if let Some(of) = self.near(bag, sketch, bits)? {
+                return Ok(Err(Copy { of, exact: false }));
+            }
+            for (band, key) in self.bands.iter_mut().zip(sketch.bands(self.rows)) {
+                band.insert(key, number);
             }
         }
-        for (band, key) in self.bands.iter_mut().zip(signature) {
-            band.entry(*key).or_default().push(number);
+        if is_code {
+            self.sequences.insert(sketch.sequence, number);
         }
-        self.bags.push(bag);
-        Ok(number)
+        self.bits.push(bits);
+        self.splits.push(split);
+        self.bags.push(bag)?;
+        Ok(Ok(number))
+    }
+
+    /// The first kept row of which this one is a near copy.
+    fn near(&self, bag: &Bag, sketch: &Sketch, bits: u64) -> Result<Option<u32>> {
+        let mut candidates: Vec<u32> =
+            self.bands.iter().zip(sketch.bands(self.rows)).flat_map(|(band, key)| band.of_key(key)).collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        for candidate in candidates {
+            let agreeing = (!(self.bits[candidate as usize] ^ bits)).count_ones();
+            let (few, many) = order(bag.distinct(), self.bags.distinct(candidate));
+            if agreeing >= self.least_agreeing_bits
+                && few as f64 >= self.thresholds.set * many as f64
+                && self.thresholds.are_duplicates(&self.bags.get(candidate)?, bag)
+            {
+                return Ok(Some(candidate));
+            }
+        }
+        Ok(None)
     }
 }
 
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+fn order(a: usize, b: usize) -> (usize, usize) {
+    if a <= b { (a, b) } else { (b, a) }
 }
 
-/// The finaliser of SplitMix64 over a seeded value.
-fn mix(value: u64, seed: u64) -> u64 {
-    let mut z = value.wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// Band key to kept rows: open addressing, eight bytes a slot.
+#[derive(Default)]
+struct Band {
+    slots: Vec<(u32, u32)>,
+    len: usize,
+}
+
+const FREE: u32 = u32::MAX;
+
+impl Band {
+    fn places(&self, key: u32) -> impl Iterator<Item = usize> + use<> {
+        let (len, mask) = (self.slots.len(), self.slots.len().wrapping_sub(1));
+        (0..len).map(move |step| (key as usize).wrapping_add(step) & mask)
+    }
+
+    fn of_key(&self, key: u32) -> impl Iterator<Item = u32> {
+        self.places(key)
+            .map(|place| self.slots[place])
+            .take_while(|&(_, row)| row != FREE)
+            .filter(move |&(other, _)| other == key)
+            .map(|(_, row)| row)
+    }
+
+    fn insert(&mut self, key: u32, row: u32) {
+        if self.len * 4 >= self.slots.len() * 3 {
+            let slots = vec![(0, FREE); (self.slots.len() * 2).max(1024)];
+            for (key, row) in std::mem::replace(&mut self.slots, slots).into_iter().filter(|&(_, row)| row != FREE) {
+                self.put(key, row);
+            }
+        }
+        if self.of_key(key).take(MOST_OF_A_KEY).count() < MOST_OF_A_KEY {
+            self.put(key, row);
+            self.len += 1;
+        }
+    }
+
+    fn put(&mut self, key: u32, row: u32) {
+        if let Some(place) = self.places(key).find(|&place| self.slots[place].1 == FREE) {
+            self.slots[place] = (key, row);
+        }
+    }
+}
+
+/// Bags one after the other in an unnamed file; the last ones are still in memory.
+struct BagFile {
+    file: File,
+    /// Where each bag ends.
+    ends: Vec<u64>,
+    flushed: u64,
+    tail: Vec<u8>,
+}
+
+const TAIL_BYTES: usize = 1 << 20;
+
+impl BagFile {
+    fn new(scratch: &Path) -> Result<Self> {
+        let file = tempfile::tempfile_in(scratch).with_context(|| format!("opening a scratch file in {}", scratch.display()))?;
+        Ok(Self { file, ends: Vec::new(), flushed: 0, tail: Vec::new() })
+    }
+
+    fn push(&mut self, bag: &Bag) -> Result<()> {
+        bag.write(&mut self.tail);
+        self.ends.push(self.flushed + self.tail.len() as u64);
+        if self.tail.len() >= TAIL_BYTES {
+            self.file.write_all_at(&self.tail, self.flushed).context("writing the scratch file of near-duplicates")?;
+            self.flushed += self.tail.len() as u64;
+            self.tail.clear();
+        }
+        Ok(())
+    }
+
+    fn range(&self, number: u32) -> (u64, usize) {
+        let number = number as usize;
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        (start, usize::try_from(self.ends[number] - start).unwrap_or(usize::MAX))
+    }
+
+    fn distinct(&self, number: u32) -> usize {
+        self.range(number).1 / Bag::ENTRY_BYTES
+    }
+
+    fn get(&self, number: u32) -> Result<Bag> {
+        let (start, length) = self.range(number);
+        if let Some(offset) = start.checked_sub(self.flushed) {
+            let offset = usize::try_from(offset)?;
+            return Ok(Bag::read(&self.tail[offset..offset + length]));
+        }
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start).context("reading the scratch file of near-duplicates")?;
+        Ok(Bag::read(&bytes))
+    }
 }
 
 #[cfg(test)]
@@ -162,31 +250,39 @@ mod tests {
 
     const THRESHOLDS: Thresholds = Thresholds { set: 0.8, multiset: 0.7, min_tokens: 10 };
 
-    fn bag(text: &str) -> Bag {
-        Bag::new(text.split_whitespace())
+    fn offer(kept: &mut Kept, text: &str) -> std::result::Result<u32, Copy> {
+        let (bag, sketch) = Bag::new(text.split_whitespace());
+        kept.offer(&bag, &sketch, Split::Train).unwrap()
     }
 
     #[test]
-    fn jaccard_of_sets_and_multisets() {
-        let (set, multiset) = bag("a a b c").jaccard(&bag("a b b d"));
-        assert!((set - 2.0 / 4.0).abs() < 1e-12);
-        // min counts: a 1, b 1; max counts: a 2, b 2, c 1, d 1
-        assert!((multiset - 2.0 / 6.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn a_renamed_copy_goes_and_a_short_one_stays() {
-        let mut kept = Kept::new(THRESHOLDS);
-        let mut offer = |text: &str| {
-            let bag = bag(text);
-            let signature = bag.signature();
-            kept.offer(bag, &signature)
-        };
+    fn a_renamed_copy_goes_and_a_short_one_stays_unless_it_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = Kept::new(THRESHOLDS, dir.path()).unwrap();
         let body = "def f ( a , b ) : for x in range ( a ) : b . append ( x * 2 + 1 ) return sorted ( b )";
-        assert_eq!(offer(body), Ok(0));
-        assert_eq!(offer(&body.replace(" f ", " g ")), Err(0));
-        assert_eq!(offer("def h ( ) : pass"), Ok(1));
-        assert_eq!(offer("def h ( ) : pass"), Ok(2));
+        assert_eq!(offer(&mut kept, body), Ok(0));
+        assert_eq!(offer(&mut kept, body), Err(Copy { of: 0, exact: true }));
+        assert_eq!(offer(&mut kept, &body.replace(" f ", " g ")), Err(Copy { of: 0, exact: false }));
+        assert_eq!(offer(&mut kept, "def h ( ) : pass"), Ok(1));
+        assert_eq!(offer(&mut kept, "def i ( ) : pass"), Ok(2));
+        assert_eq!(offer(&mut kept, "def h ( ) : pass"), Err(Copy { of: 1, exact: true }));
+        assert_eq!(offer(&mut kept, ""), Ok(3));
+        assert_eq!(offer(&mut kept, ""), Ok(4), "no tokens say nothing of the code");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the scratch file has no name");
+    }
+
+    #[test]
+    fn bags_come_back_from_the_file_as_from_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = BagFile::new(dir.path()).unwrap();
+        let bags: Vec<Bag> = (0..4000u32)
+            .map(|n| Bag::new((0..n % 200).map(|m| format!("{}", m * n)).collect::<Vec<_>>().iter().map(String::as_str)).0)
+            .collect();
+        bags.iter().for_each(|bag| file.push(bag).unwrap());
+        assert!(file.flushed > 0 && !file.tail.is_empty());
+        for (number, bag) in (0u32..).zip(&bags) {
+            assert_eq!(&file.get(number).unwrap(), bag);
+        }
     }
 
     proptest! {
@@ -198,17 +294,18 @@ mod tests {
             let place = change % twin.len();
             twin[place] = 99;
             texts.push(twin);
-            let bags: Vec<Bag> = texts.iter().map(|text| {
+            let bags: Vec<(Bag, Sketch)> = texts.iter().map(|text| {
                 let words: Vec<String> = text.iter().map(|n| format!("t{n}")).collect();
                 Bag::new(words.iter().map(String::as_str))
             }).collect();
-            let mut kept = Kept::new(THRESHOLDS);
-            let mut brute: Vec<&Bag> = Vec::new();
-            for bag in &bags {
-                let by_force = brute.iter().any(|other| THRESHOLDS.are_duplicates(other, bag));
-                let by_lsh = kept.offer(bag.clone(), &bag.signature()).is_err();
+            let dir = tempfile::tempdir().unwrap();
+            let mut kept = Kept::new(THRESHOLDS, dir.path()).unwrap();
+            let mut brute: Vec<&(Bag, Sketch)> = Vec::new();
+            for entry in &bags {
+                let by_force = brute.iter().any(|other| other.1.sequence == entry.1.sequence || THRESHOLDS.are_duplicates(&other.0, &entry.0));
+                let by_lsh = kept.offer(&entry.0, &entry.1, Split::Train).unwrap().is_err();
                 prop_assert_eq!(by_lsh, by_force);
-                if !by_force { brute.push(bag); }
+                if !by_force { brute.push(entry); }
             }
         }
     }

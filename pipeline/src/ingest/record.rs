@@ -1,8 +1,18 @@
-//! One line of jsonl to one validated record, or the reason why not.
+//! One line of jsonl, or one row of a Parquet file, to one validated record, or the reason why not.
+//!
+//! The names of the fields are those of CodeSearchNet; those of the Hub's Parquet conversion and of
+//! CodeXGLUE's files stand for the same ([`FIELDS`]).
+
+use std::{borrow::Cow, fmt};
 
 use ledger::{Language, Split};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::Value;
+
+use super::texts::Texts;
 
 /// A CodeSearchNet record that holds what it promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,9 +23,9 @@ pub struct Record {
     pub path: String,
     pub func_name: String,
     pub code: String,
-    pub code_tokens: Vec<String>,
+    pub code_tokens: Texts,
     pub docstring: String,
-    pub docstring_tokens: Vec<String>,
+    pub docstring_tokens: Texts,
     pub url: String,
     pub lines: Option<(u32, u32)>,
 }
@@ -33,6 +43,10 @@ pub enum Reject {
     UnexpectedGzip,
     #[error("truncated or corrupt gzip")]
     CorruptGzip,
+    #[error("truncated or corrupt zip")]
+    CorruptZip,
+    #[error("truncated or corrupt parquet")]
+    CorruptParquet,
     #[error("line too long")]
     LineTooLong,
     #[error("not utf-8")]
@@ -53,6 +67,8 @@ pub enum Reject {
     UnknownPartition,
     #[error("empty code")]
     EmptyCode,
+    #[error("repository in another split")]
+    SplitLeak,
     #[error("exact duplicate")]
     ExactDuplicate,
     #[error("near duplicate")]
@@ -66,64 +82,176 @@ impl Reject {
     }
 }
 
-/// The record as serde reads it, the fast way.
-#[derive(Deserialize)]
-struct Line {
-    repo: String,
-    path: String,
-    func_name: String,
-    language: String,
-    code: String,
-    code_tokens: Vec<String>,
-    docstring: String,
-    docstring_tokens: Vec<String>,
-    url: String,
-    partition: String,
+/// What the place of a record says where the record itself does not: CodeXGLUE's files name neither language
+/// nor partition in each line, but are called `python/valid.jsonl`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hints {
+    pub language: Option<Language>,
+    pub split: Option<Split>,
 }
 
-const TEXTS: [&str; 8] = ["repo", "path", "func_name", "language", "code", "docstring", "url", "partition"];
-const LISTS: [&str; 2] = ["code_tokens", "docstring_tokens"];
+impl Hints {
+    /// By the words of a path; the last that is known counts. GraphCodeBERT's `codebase.jsonl` holds what is
+    /// searched in evaluation, so what is only there belongs to the test split.
+    pub fn of(path: &str) -> Self {
+        let mut hints = Self::default();
+        for word in path.split(|c: char| !c.is_ascii_alphanumeric()) {
+            let word = word.to_ascii_lowercase();
+            let split = match word.as_str() {
+                "train" => Some(Split::Train),
+                "valid" | "validation" | "dev" => Some(Split::Valid),
+                "test" | "codebase" => Some(Split::Test),
+                _ => None,
+            };
+            hints.split = split.or(hints.split);
+            hints.language = word.parse().ok().or(hints.language);
+        }
+        hints
+    }
+}
+
+/// The fields of a record before they are checked.
+#[derive(Debug, Default)]
+pub struct Fields<'a> {
+    pub repo: Option<Cow<'a, str>>,
+    pub path: Option<Cow<'a, str>>,
+    pub func_name: Option<Cow<'a, str>>,
+    pub language: Option<Cow<'a, str>>,
+    pub code: Option<Cow<'a, str>>,
+    pub code_tokens: Option<Texts>,
+    pub docstring: Option<Cow<'a, str>>,
+    pub docstring_tokens: Option<Texts>,
+    pub url: Option<Cow<'a, str>>,
+    pub split: Option<Cow<'a, str>>,
+}
+
+/// Each field, and its names from the one that is taken first: CodeSearchNet, the Hub, CodeXGLUE.
+pub const FIELDS: [(&str, &[&str]); 10] = [
+    ("repo", &["repo", "repository_name", "nwo"]),
+    ("path", &["path", "func_path_in_repository"]),
+    ("func_name", &["func_name", "identifier"]),
+    ("language", &["language"]),
+    ("code", &["code", "func_code_string", "function"]),
+    ("code_tokens", &["code_tokens", "func_code_tokens", "function_tokens"]),
+    ("docstring", &["docstring", "func_documentation_string"]),
+    ("docstring_tokens", &["docstring_tokens", "func_documentation_tokens"]),
+    ("url", &["url", "func_code_url"]),
+    ("partition", &["partition", "split_name"]),
+];
+
+/// A text that is borrowed from the line where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Fields<'a> {
+    /// Reads a JSON object; fields of other names are passed over.
+    pub fn of_json(text: &'a str) -> serde_json::Result<Self> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let fields = serde::Deserializer::deserialize_map(&mut deserializer, Object)?;
+        deserializer.end()?;
+        Ok(fields)
+    }
+
+    /// Checks what the record promises.
+    pub fn check(self, hints: Hints) -> Result<Record, Reject> {
+        let text = |name: &'static str, value: Option<Cow<'_, str>>| -> Result<String, Reject> {
+            let value = value.ok_or(Reject::MissingField(name))?;
+            if value.contains('\0') { Err(Reject::Nul(name)) } else { Ok(value.into_owned()) }
+        };
+        let list = |name: &'static str, value: Option<Texts>| -> Result<Texts, Reject> {
+            let value = value.ok_or(Reject::MissingField(name))?;
+            if value.joined().contains('\0') { Err(Reject::Nul(name)) } else { Ok(value) }
+        };
+        let repo = text("repo", self.repo)?;
+        let path = text("path", self.path)?;
+        let func_name = text("func_name", self.func_name)?;
+        let code = text("code", self.code)?;
+        let docstring = text("docstring", self.docstring)?;
+        let url = text("url", self.url)?;
+        let code_tokens = list("code_tokens", self.code_tokens)?;
+        let docstring_tokens = list("docstring_tokens", self.docstring_tokens)?;
+        let language = match self.language {
+            Some(name) => name.parse().map_err(|_| Reject::UnknownLanguage)?,
+            None => hints.language.ok_or(Reject::MissingField("language"))?,
+        };
+        let split = match self.split {
+            Some(name) => match name.as_ref() {
+                // The Hub's name for it.
+                "validation" => Split::Valid,
+                name => name.parse().map_err(|_| Reject::UnknownPartition)?,
+            },
+            None => hints.split.ok_or(Reject::MissingField("partition"))?,
+        };
+        if code.trim().is_empty() {
+            return Err(Reject::EmptyCode);
+        }
+        let lines = lines_of(&url);
+        Ok(Record { language, split, repo, path, func_name, code, code_tokens, docstring, docstring_tokens, url, lines })
+    }
+}
+
+struct Object;
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        let mut fields = Fields::default();
+        // How early in its list of names the value of a field was found.
+        let mut ranks = [usize::MAX; FIELDS.len()];
+        while let Some(Text(key)) = map.next_key()? {
+            let known = FIELDS
+                .iter()
+                .enumerate()
+                .find_map(|(place, (_, names))| Some((place, names.iter().position(|name| *name == key.as_ref())?)));
+            let Some((place, rank)) = known else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            // An empty value gives way to another name's: some files fill what they do not have.
+            let is_better = |ranks: &[usize], old_is_empty: bool, new_is_empty: bool| {
+                ranks[place] == usize::MAX || !new_is_empty && (old_is_empty || rank < ranks[place])
+            };
+            let slot = match place {
+                0 => &mut fields.repo,
+                1 => &mut fields.path,
+                2 => &mut fields.func_name,
+                3 => &mut fields.language,
+                4 => &mut fields.code,
+                6 => &mut fields.docstring,
+                8 => &mut fields.url,
+                9 => &mut fields.split,
+                _ => {
+                    let slot = if place == 5 { &mut fields.code_tokens } else { &mut fields.docstring_tokens };
+                    let texts: Option<Texts> = map.next_value()?;
+                    let old_is_empty = slot.as_ref().is_none_or(|old| old.len() == 0);
+                    if texts.as_ref().is_some_and(|new| is_better(&ranks, old_is_empty, new.len() == 0)) {
+                        ranks[place] = rank;
+                        *slot = texts;
+                    }
+                    continue;
+                }
+            };
+            if let Some(Text(value)) = map.next_value::<Option<Text<'_>>>()?
+                && is_better(&ranks, slot.as_ref().is_none_or(|old| old.is_empty()), value.is_empty())
+            {
+                ranks[place] = rank;
+                *slot = Some(value);
+            }
+        }
+        Ok(fields)
+    }
+}
 
 /// Validates one line.
-pub fn parse(line: &[u8]) -> Result<Record, Reject> {
+pub fn parse(line: &[u8], hints: Hints) -> Result<Record, Reject> {
     let text = std::str::from_utf8(line).map_err(|_| Reject::NotUtf8)?;
-    let line: Line = serde_json::from_str(text).map_err(|error| diagnose(text, &error))?;
-    for (field, value) in [
-        ("repo", &line.repo),
-        ("path", &line.path),
-        ("func_name", &line.func_name),
-        ("code", &line.code),
-        ("docstring", &line.docstring),
-        ("url", &line.url),
-    ] {
-        if value.contains('\0') {
-            return Err(Reject::Nul(field));
-        }
-    }
-    for (field, values) in [("code_tokens", &line.code_tokens), ("docstring_tokens", &line.docstring_tokens)] {
-        if values.iter().any(|value| value.contains('\0')) {
-            return Err(Reject::Nul(field));
-        }
-    }
-    let language = line.language.parse().map_err(|_| Reject::UnknownLanguage)?;
-    let split = line.partition.parse().map_err(|_| Reject::UnknownPartition)?;
-    if line.code.trim().is_empty() {
-        return Err(Reject::EmptyCode);
-    }
-    let lines = lines_of(&line.url);
-    Ok(Record {
-        language,
-        split,
-        repo: line.repo,
-        path: line.path,
-        func_name: line.func_name,
-        code: line.code,
-        code_tokens: line.code_tokens,
-        docstring: line.docstring,
-        docstring_tokens: line.docstring_tokens,
-        url: line.url,
-        lines,
-    })
+    Fields::of_json(text).map_err(|error| diagnose(text, &error))?.check(hints)
 }
 
 /// The slow way, for lines that failed: which field, and how.
@@ -131,19 +259,17 @@ fn diagnose(text: &str, error: &serde_json::Error) -> Reject {
     if error.to_string().contains("surrogate") || error.to_string().contains("hex escape") {
         return Reject::LoneSurrogate;
     }
-    let Ok(Value::Object(fields)) = serde_json::from_str::<Value>(text) else { return Reject::NotJson };
-    for field in TEXTS {
-        match fields.get(field) {
-            None => return Reject::MissingField(field),
-            Some(Value::String(_)) => {}
-            Some(_) => return Reject::WrongType(field),
-        }
-    }
-    for field in LISTS {
-        match fields.get(field) {
-            None => return Reject::MissingField(field),
-            Some(Value::Array(values)) if values.iter().all(Value::is_string) => {}
-            Some(_) => return Reject::WrongType(field),
+    let Ok(Value::Object(object)) = serde_json::from_str::<Value>(text) else { return Reject::NotJson };
+    for (field, names) in FIELDS {
+        for value in names.iter().filter_map(|name| object.get(*name)) {
+            let fits = match value {
+                Value::Null => true,
+                Value::Array(values) => field.ends_with("tokens") && values.iter().all(Value::is_string),
+                value => value.is_string() && !field.ends_with("tokens"),
+            };
+            if !fits {
+                return Reject::WrongType(field);
+            }
         }
     }
     Reject::NotJson
@@ -181,15 +307,19 @@ mod tests {
         })
     }
 
+    fn read(line: &[u8]) -> Result<Record, Reject> {
+        parse(line, Hints::default())
+    }
+
     fn with(field: &str, value: Value) -> Result<Record, Reject> {
         let mut line = good();
         line[field] = value;
-        parse(line.to_string().as_bytes())
+        read(line.to_string().as_bytes())
     }
 
     #[test]
     fn a_good_record_is_read_whole() {
-        let record = parse(good().to_string().as_bytes()).unwrap();
+        let record = read(good().to_string().as_bytes()).unwrap();
         assert_eq!((record.language, record.split, record.lines), (Language::Python, Split::Valid, Some((3, 9))));
     }
 
@@ -203,27 +333,63 @@ mod tests {
         assert_eq!(with("code_tokens", json!("x")).unwrap_err(), Reject::WrongType("code_tokens"));
         let mut line = good();
         line.as_object_mut().unwrap().remove("url");
-        assert_eq!(parse(line.to_string().as_bytes()).unwrap_err(), Reject::MissingField("url"));
-        assert_eq!(parse(b"{\"repo\": ").unwrap_err(), Reject::NotJson);
-        assert_eq!(parse(b"[1]").unwrap_err(), Reject::NotJson);
-        assert_eq!(parse(b"\xff").unwrap_err(), Reject::NotUtf8);
+        assert_eq!(read(line.to_string().as_bytes()).unwrap_err(), Reject::MissingField("url"));
+        assert_eq!(read(b"{\"repo\": ").unwrap_err(), Reject::NotJson);
+        assert_eq!(read(b"[1]").unwrap_err(), Reject::NotJson);
+        assert_eq!(read(b"\xff").unwrap_err(), Reject::NotUtf8);
         let surrogate = good().to_string().replace("\"docstring\":\"\"", "\"docstring\":\"\\ud800 x\"");
-        assert_eq!(parse(surrogate.as_bytes()).unwrap_err(), Reject::LoneSurrogate);
+        assert_eq!(read(surrogate.as_bytes()).unwrap_err(), Reject::LoneSurrogate);
         let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
-        assert_eq!(parse(deep.as_bytes()).unwrap_err(), Reject::NotJson);
+        assert_eq!(read(deep.as_bytes()).unwrap_err(), Reject::NotJson);
+    }
+
+    #[test]
+    fn other_names_and_places_say_the_same() {
+        let hub = json!({
+            "repository_name": "o/r", "func_path_in_repository": "a.py", "func_name": "f", "whole_func_string": "def f(): pass",
+            "language": "python", "func_code_string": "def f(): pass", "func_code_tokens": ["def"],
+            "func_documentation_string": "", "func_documentation_tokens": [], "split_name": "validation",
+            "func_code_url": "https://host/o/r/a.py#L3-L9"
+        });
+        let same = read(good().to_string().as_bytes()).unwrap();
+        assert_eq!(read(hub.to_string().as_bytes()).unwrap(), same);
+
+        let mut glue = good();
+        for field in ["language", "partition"] {
+            glue.as_object_mut().unwrap().remove(field);
+        }
+        // CodeXGLUE's search set: both names in one line, the first name counts.
+        glue["function"] = json!("other");
+        glue["identifier"] = json!("f");
+        glue["func_name"] = json!("");
+        glue["nwo"] = json!("other");
+        glue["idx"] = json!(7);
+        let glue = glue.to_string();
+        assert_eq!(parse(glue.as_bytes(), Hints::of("dataset/python/valid.jsonl")).unwrap(), same);
+        assert_eq!(read(glue.as_bytes()).unwrap_err(), Reject::MissingField("language"));
+        let hints = Hints::of("CSN/python/final/jsonl/train/python_train_0.jsonl.gz");
+        assert_eq!(hints, Hints { language: Some(Language::Python), split: Some(Split::Train) });
+        assert_eq!(Hints::of("ruby/codebase.jsonl").split, Some(Split::Test));
+        assert_eq!(Hints::of("pythonic/contest.jsonl"), Hints::default());
+    }
+
+    #[test]
+    fn a_null_is_a_missing_field_and_an_own_field_is_passed_over() {
+        assert_eq!(with("url", Value::Null).unwrap_err(), Reject::MissingField("url"));
+        assert!(with("embedding", json!([{ "deep": [1, 2] }])).is_ok());
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes);
+            let _ = read(&bytes);
         }
 
         #[test]
         fn a_cut_line_is_never_a_record(cut in 1usize..250) {
             let text = good().to_string();
             let cut = cut.min(text.len() - 1);
-            prop_assert!(parse(&text.as_bytes()[..cut]).is_err());
+            prop_assert!(read(&text.as_bytes()[..cut]).is_err());
         }
     }
 }

@@ -38,7 +38,7 @@ pub fn survey(root: &Path, strict: bool) -> Result<Survey> {
     let leaking = repos.column("splits")?.u64()?.iter().flatten().filter(|&splits| splits > 1).count();
     ensure!(
         !strict || leaking == 0,
-        "{leaking} repositories are in two splits: their code would leak into evaluation; set ingest.allow-split-leaks = true to go on"
+        "{leaking} repositories are in two splits: their code would leak into evaluation; set ingest.split-leaks = drop to leave the later rows out, or keep to go on"
     );
     let (language, split) = (counts.column("language")?.str()?, counts.column("split")?.str()?);
     let column = |name: &str| -> Result<BTreeMap<String, u64>> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use anyhow::Result;
 use arrow::{
-    array::{ArrayRef, ListBuilder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder},
+    array::{ArrayRef, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Builder, UInt64Builder},
     datatypes::{DataType, Field, SchemaRef},
 };
 use ledger::{
@@ -12,7 +12,9 @@ use ledger::{
     table::{BATCH_ROWS, TableWriter, schema, text_field, texts_field, u32_field},
 };
 
-use super::record::Record;
+use rayon::prelude::*;
+
+use super::{record::Record, texts::Texts};
 
 /// Columns of `functions`.
 pub fn functions_schema() -> SchemaRef {
@@ -33,7 +35,28 @@ pub fn functions_schema() -> SchemaRef {
     ])
 }
 
-/// Routes rows to their shards. Holds at most one batch a shard.
+/// 128 bits of blake3 over (language, repo, path, code): stable across runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RowId([u8; 16]);
+
+impl RowId {
+    pub fn of(record: &Record) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in [record.language.name(), &record.repo, &record.path, &record.code] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let mut id = [0; 16];
+        hasher.finalize_xof().fill(&mut id);
+        Self(id)
+    }
+
+    fn hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Routes rows to their shards. Holds a few batches a shard.
 pub struct FunctionsWriter<'a> {
     root: &'a Path,
     buckets: usize,
@@ -41,14 +64,16 @@ pub struct FunctionsWriter<'a> {
     open: BTreeMap<(Split, usize), OpenShard>,
 }
 
+/// Rows of one shard that are not written yet, at most; more are written at once.
+const PENDING_BYTES: usize = 4 << 20;
+/// Row groups being built, of all shards together.
+const WRITERS_BYTES: usize = 512 << 20;
+
 struct OpenShard {
     writer: TableWriter,
-    pending: Vec<(String, Record)>,
+    pending: Vec<(RowId, Record)>,
     pending_bytes: usize,
 }
-
-/// Bytes of code that a shard holds before it writes a batch.
-const PENDING_BYTES: usize = 16 << 20;
 
 impl<'a> FunctionsWriter<'a> {
     pub fn new(root: &'a Path, buckets: usize, licences: &'a BTreeMap<String, String>) -> Result<Self> {
@@ -65,29 +90,38 @@ impl<'a> FunctionsWriter<'a> {
         usize::try_from(u64::from_le_bytes(bytes) % self.buckets as u64).unwrap_or_default()
     }
 
-    pub fn write(&mut self, id: String, record: Record) -> Result<()> {
+    /// Takes a row; [`FunctionsWriter::flush`] writes it.
+    pub fn push(&mut self, id: RowId, record: Record) -> Result<()> {
         let key = (record.split, self.bucket(&record));
         let shard = match self.open.entry(key) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let path = self.root.join(Shards::name(key.0, key.1));
-                entry.insert(OpenShard { writer: TableWriter::create(&path, functions_schema())?, pending: Vec::new(), pending_bytes: 0 })
+                let bytes = WRITERS_BYTES / (self.buckets * Split::ALL.len());
+                let writer = TableWriter::create(&path, functions_schema())?.with_row_group_bytes(bytes.clamp(1 << 20, 32 << 20));
+                entry.insert(OpenShard { writer, pending: Vec::new(), pending_bytes: 0 })
             }
         };
         shard.pending_bytes += record.code.len() + record.docstring.len();
         shard.pending.push((id, record));
-        if shard.pending.len() >= BATCH_ROWS || shard.pending_bytes >= PENDING_BYTES {
-            shard.flush(self.licences)?;
-        }
         Ok(())
     }
 
+    /// Writes the shards that have enough to write, in parallel. When it is called must not depend on threads.
+    pub fn flush(&mut self) -> Result<()> {
+        let licences = self.licences;
+        let full = |shard: &&mut OpenShard| shard.pending.len() >= BATCH_ROWS || shard.pending_bytes >= PENDING_BYTES;
+        let due: Vec<&mut OpenShard> = self.open.values_mut().filter(full).collect();
+        due.into_par_iter().try_for_each(|shard| shard.flush(licences))
+    }
+
     pub fn finish(self) -> Result<()> {
-        for mut shard in self.open.into_values() {
-            shard.flush(self.licences)?;
-            shard.writer.finish()?;
-        }
-        Ok(())
+        let licences = self.licences;
+        let shards: Vec<OpenShard> = self.open.into_values().collect();
+        shards.into_par_iter().try_for_each(|mut shard| {
+            shard.flush(licences)?;
+            shard.writer.finish()
+        })
     }
 }
 
@@ -95,49 +129,55 @@ impl OpenShard {
     fn flush(&mut self, licences: &BTreeMap<String, String>) -> Result<()> {
         let rows = std::mem::take(&mut self.pending);
         self.pending_bytes = 0;
-        if rows.is_empty() {
-            return Ok(());
+        for rows in rows.chunks(BATCH_ROWS) {
+            self.writer.write(&batch(rows, licences)?)?;
         }
-        let text = |value: &dyn Fn(&(String, Record)) -> String| -> ArrayRef {
-            let mut builder = StringBuilder::new();
-            rows.iter().for_each(|row| builder.append_value(value(row)));
-            Arc::new(builder.finish())
-        };
-        let list = |value: &dyn Fn(&Record) -> &[String]| -> ArrayRef {
-            let mut builder = ListBuilder::new(StringBuilder::new()).with_field(Field::new_list_field(DataType::Utf8, false));
-            for (_, record) in &rows {
-                value(record).iter().for_each(|token| builder.values().append_value(token));
-                builder.append(true);
-            }
-            Arc::new(builder.finish())
-        };
-        let line = |value: &dyn Fn((u32, u32)) -> u32| -> ArrayRef {
-            let mut builder = UInt32Builder::new();
-            rows.iter().for_each(|(_, record)| builder.append_option(record.lines.map(value)));
-            Arc::new(builder.finish())
-        };
-        let mut licence = StringBuilder::new();
-        rows.iter().for_each(|(_, record)| licence.append_option(licences.get(&record.repo)));
-        let batch = RecordBatch::try_new(
-            functions_schema(),
-            vec![
-                text(&|(id, _)| id.clone()),
-                text(&|(_, record)| record.language.to_string()),
-                text(&|(_, record)| record.repo.clone()),
-                text(&|(_, record)| record.path.clone()),
-                text(&|(_, record)| record.func_name.clone()),
-                text(&|(_, record)| record.code.clone()),
-                list(&|record| &record.code_tokens),
-                text(&|(_, record)| record.docstring.clone()),
-                list(&|record| &record.docstring_tokens),
-                text(&|(_, record)| record.url.clone()),
-                line(&|(first, _)| first),
-                line(&|(_, last)| last),
-                Arc::new(licence.finish()),
-            ],
-        )?;
-        self.writer.write(&batch)
+        Ok(())
     }
+}
+
+fn batch(rows: &[(RowId, Record)], licences: &BTreeMap<String, String>) -> Result<RecordBatch> {
+    let text = |value: &dyn for<'r> Fn(&'r Record) -> &'r str| -> ArrayRef {
+        let bytes = rows.iter().map(|(_, record)| value(record).len()).sum();
+        let mut builder = StringBuilder::with_capacity(rows.len(), bytes);
+        rows.iter().for_each(|(_, record)| builder.append_value(value(record)));
+        Arc::new(builder.finish())
+    };
+    let list = |value: &dyn Fn(&Record) -> &Texts| -> ArrayRef {
+        let bytes = rows.iter().map(|(_, record)| value(record).joined().len()).sum();
+        let texts = StringBuilder::with_capacity(rows.iter().map(|(_, record)| value(record).len()).sum(), bytes);
+        let mut builder = ListBuilder::new(texts).with_field(Field::new_list_field(DataType::Utf8, false));
+        for (_, record) in rows {
+            value(record).iter().for_each(|token| builder.values().append_value(token));
+            builder.append(true);
+        }
+        Arc::new(builder.finish())
+    };
+    let line = |value: &dyn Fn((u32, u32)) -> u32| -> ArrayRef {
+        let mut builder = UInt32Builder::new();
+        rows.iter().for_each(|(_, record)| builder.append_option(record.lines.map(value)));
+        Arc::new(builder.finish())
+    };
+    let ids = StringArray::from_iter_values(rows.iter().map(|(id, _)| id.hex()));
+    let licence: StringArray = rows.iter().map(|(_, record)| licences.get(&record.repo)).collect();
+    Ok(RecordBatch::try_new(
+        functions_schema(),
+        vec![
+            Arc::new(ids),
+            text(&|record| record.language.name()),
+            text(&|record| &record.repo),
+            text(&|record| &record.path),
+            text(&|record| &record.func_name),
+            text(&|record| &record.code),
+            list(&|record| &record.code_tokens),
+            text(&|record| &record.docstring),
+            list(&|record| &record.docstring_tokens),
+            text(&|record| &record.url),
+            line(&|(first, _)| first),
+            line(&|(_, last)| last),
+            Arc::new(licence),
+        ],
+    )?)
 }
 
 /// `rejects.parquet`: file, line, byte offset, reason, first bytes (as text).
@@ -207,15 +247,15 @@ impl DuplicatesWriter {
         Ok(Self { writer: TableWriter::create(path, schema.clone())?, schema, pairs: Vec::new() })
     }
 
-    pub fn write(&mut self, id: String, kept: String, url: String) -> Result<()> {
-        self.pairs.push([id, kept, url]);
+    pub fn write(&mut self, id: RowId, kept: RowId, url: &str) -> Result<()> {
+        self.pairs.push([id.hex(), kept.hex(), url.to_owned()]);
         if self.pairs.len() >= BATCH_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
         let pairs = std::mem::take(&mut self.pairs);
         let column =
-            |index: usize| -> ArrayRef { Arc::new(arrow::array::StringArray::from_iter_values(pairs.iter().map(|pair| &pair[index]))) };
+            |index: usize| -> ArrayRef { Arc::new(StringArray::from_iter_values(pairs.iter().map(|pair| &pair[index]))) };
         self.writer.write(&RecordBatch::try_new(self.schema.clone(), vec![column(0), column(1), column(2)])?)
     }
 

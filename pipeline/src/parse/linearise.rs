@@ -14,137 +14,107 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use ledger::Language;
-use tree_sitter::{Node, Tree};
 
-use crate::grammar;
+use super::tree::{Flat, KindSet, Kinds};
 
-/// What a parse tells about a function.
-#[derive(Debug, Default, PartialEq)]
-pub struct Syntax {
-    pub ast_tokens: Vec<String>,
-    pub identifiers: Vec<String>,
-    pub nodes: u32,
-    pub depth: u32,
-    pub parse_error: bool,
+/// The special tokens met in many trees.
+#[derive(Debug, Default)]
+pub struct Specials {
+    /// By number of the node type.
+    kinds: Vec<bool>,
+    others: BTreeSet<String>,
 }
 
-/// Linearises a tree to at most `max_tokens` tokens: cut at `max_tokens − 1`, then `<end>`. Collects
-/// the special tokens met.
+impl Specials {
+    /// Adds them to a set of texts.
+    pub fn collect(self, kinds: &Kinds, all: &mut BTreeSet<String>) {
+        let met = (0u16..).zip(&self.kinds).filter(|(_, met)| **met);
+        all.extend(met.map(|(kind, _)| kinds.special(kind).to_owned()));
+        all.extend(self.others);
+    }
+}
+
+/// Offers the tokens of a linearised tree, at most `max_tokens`: cut at `max_tokens − 1`, then `<end>`.
+/// Returns how many there were.
 pub fn linearise(
     language: Language,
-    tree: &Tree,
-    source: &[u8],
-    skipped_types: &[String],
+    flat: &Flat<'_>,
+    skipped: &KindSet,
     max_tokens: usize,
-    specials: &mut BTreeSet<String>,
-) -> Vec<String> {
-    let mut out = Out { tokens: Vec::new(), specials, max: max_tokens.max(1) };
-    out.special(language.tag());
-    let mut groups = VecDeque::from([vec![(None::<&str>, tree.root_node())]]);
-    while let Some(group) = groups.pop_front() {
-        for (field, node) in group {
-            if let Some(field) = field {
-                out.special("<field>".to_owned());
-                out.plain(field.to_owned());
-            }
-            let skipped = skipped_types.iter().any(|kind| kind == node.kind());
-            let is_leaf = node.child_count() == 0;
-            if node.is_named() {
-                out.special(format!("<{}>", node.kind()));
-            }
-            if is_leaf {
-                if !(skipped && node.is_named()) {
-                    out.text(node, source);
-                }
-                out.special("<nosub>".to_owned());
-            } else {
-                out.special("<sub>".to_owned());
-                let mut cursor = node.walk();
-                let mut children = Vec::with_capacity(node.child_count() as usize);
-                if cursor.goto_first_child() {
-                    loop {
-                        children.push((cursor.field_name(), cursor.node()));
-                        if !cursor.goto_next_sibling() {
-                            break;
-                        }
-                    }
-                }
-                groups.push_back(children);
-            }
-            if out.is_full() {
-                return out.close();
-            }
+    specials: &mut Specials,
+    take: &mut dyn FnMut(&str),
+) -> usize {
+    specials.kinds.resize(flat.kinds.len(), false);
+    let mut out = Out { taken: 0, max: max_tokens.max(1) - 1, specials, take };
+    out.special(&language.tag());
+    let mut inner = VecDeque::new();
+    out.node(flat, 0, skipped, &mut inner);
+    out.special("<lvl>");
+    while let Some(parent) = inner.pop_front() {
+        for child in flat.children(parent) {
+            out.node(flat, child, skipped, &mut inner);
         }
-        out.special("<lvl>".to_owned());
-        if out.is_full() {
+        out.special("<lvl>");
+        if out.taken >= out.max {
             break;
         }
     }
-    out.close()
+    out.max += 1;
+    out.special("<end>");
+    out.taken
 }
 
 struct Out<'a> {
-    tokens: Vec<String>,
-    specials: &'a mut BTreeSet<String>,
+    taken: usize,
     max: usize,
+    specials: &'a mut Specials,
+    take: &'a mut dyn FnMut(&str),
 }
 
 impl Out<'_> {
-    fn is_full(&self) -> bool {
-        self.tokens.len() >= self.max
-    }
-
-    fn special(&mut self, token: String) {
-        if !self.specials.contains(&token) {
-            self.specials.insert(token.clone());
+    fn node(&mut self, flat: &Flat<'_>, number: usize, skipped: &KindSet, inner: &mut VecDeque<usize>) {
+        if self.taken >= self.max {
+            return;
         }
-        self.tokens.push(token);
-    }
-
-    fn plain(&mut self, token: String) {
-        self.tokens.push(token);
-    }
-
-    /// The node's bytes; an empty leaf (a missing node) has no text.
-    fn text(&mut self, node: Node<'_>, source: &[u8]) {
-        let text = grammar::text(node, source);
-        if !text.is_empty() {
-            self.tokens.push(text.into_owned());
+        let node = flat.nodes[number];
+        if node.field != 0 {
+            self.special("<field>");
+            self.plain(flat.kinds.field(node.field));
         }
-    }
-
-    fn close(mut self) -> Vec<String> {
-        self.tokens.truncate(self.max - 1);
-        self.special("<end>".to_owned());
-        self.tokens
-    }
-}
-
-/// Identifiers in source order, node count, depth and whether the tree holds errors.
-pub fn survey(tree: &Tree, source: &[u8]) -> Syntax {
-    let mut syntax = Syntax { parse_error: tree.root_node().has_error(), ..Syntax::default() };
-    let mut cursor = tree.root_node().walk();
-    let mut depth = 1;
-    loop {
-        let node = cursor.node();
-        syntax.nodes += 1;
-        syntax.depth = syntax.depth.max(depth);
-        let kind = node.kind();
-        if node.is_named()
-            && node.child_count() == 0
-            && (kind.ends_with("identifier") || matches!(kind, "name" | "constant" | "instance_variable"))
-        {
-            syntax.identifiers.push(grammar::text(node, source).into_owned());
-        }
-        if cursor.goto_first_child() {
-            depth += 1;
-            continue;
-        }
-        while !cursor.goto_next_sibling() {
-            if !cursor.goto_parent() {
-                return syntax;
+        let is_named = flat.kinds.is_named(node.kind);
+        if is_named && self.taken < self.max {
+            match self.specials.kinds.get_mut(usize::from(node.kind)) {
+                Some(met) => {
+                    *met = true;
+                    self.plain(flat.kinds.special(node.kind));
+                }
+                None => self.special(flat.kinds.special(node.kind)),
             }
-            depth -= 1;
+        }
+        if flat.is_leaf(number) {
+            let is_skipped = is_named && skipped.has(node.kind);
+            // An empty leaf (a missing node) has no text.
+            if !is_skipped && node.bytes.0 < node.bytes.1 {
+                self.plain(&flat.text(number));
+            }
+            self.special("<nosub>");
+        } else {
+            self.special("<sub>");
+            inner.push_back(number);
+        }
+    }
+
+    fn special(&mut self, token: &str) {
+        if self.taken < self.max && !self.specials.others.contains(token) {
+            self.specials.others.insert(token.to_owned());
+        }
+        self.plain(token);
+    }
+
+    fn plain(&mut self, token: &str) {
+        if self.taken < self.max {
+            (self.take)(token);
+            self.taken += 1;
         }
     }
 }
@@ -152,12 +122,26 @@ pub fn survey(tree: &Tree, source: &[u8]) -> Syntax {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grammar::Scope;
+    use crate::{
+        grammar::{self, Scope},
+        parse::tree,
+    };
+
+    fn tokens(language: Language, source: &str, skipped: &[&str], max: usize) -> Vec<String> {
+        let tree = grammar::parse(language, Scope::Function, source.as_bytes()).unwrap();
+        let flat = Flat::of(&tree, tree::kinds(language, Scope::Function), source);
+        let mut tokens = Vec::new();
+        let mut specials = Specials::default();
+        let taken = linearise(language, &flat, &flat.kinds.are(skipped), max, &mut specials, &mut |token| tokens.push(token.to_owned()));
+        assert_eq!(taken, tokens.len());
+        let mut all = BTreeSet::new();
+        specials.collect(flat.kinds, &mut all);
+        assert!(all.iter().all(|special| tokens.contains(special)), "only what was met");
+        tokens
+    }
 
     fn path(language: Language, source: &str, skipped: &[&str], max: usize) -> String {
-        let tree = grammar::parse(language, Scope::Function, source.as_bytes()).unwrap();
-        let skipped: Vec<String> = skipped.iter().map(|&kind| kind.to_owned()).collect();
-        linearise(language, &tree, source.as_bytes(), &skipped, max, &mut BTreeSet::new()).join(" ")
+        tokens(language, source, skipped, max).join(" ")
     }
 
     #[test]
@@ -186,10 +170,8 @@ mod tests {
     #[test]
     fn ten_thousand_levels_need_no_recursion() {
         let deep = format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000));
-        let tree = grammar::parse(Language::Python, Scope::Function, deep.as_bytes()).unwrap();
-        let mut specials = BTreeSet::new();
-        let tokens = linearise(Language::Python, &tree, deep.as_bytes(), &[], 100_000, &mut specials);
+        let tokens = tokens(Language::Python, &deep, &[], 100_000);
         assert_eq!(tokens.last().map(String::as_str), Some("<end>"));
-        assert!(survey(&tree, deep.as_bytes()).nodes > 10_000);
+        assert!(tokens.len() > 50_000);
     }
 }

@@ -1,8 +1,11 @@
 //! `parse`: tree-sitter over every function. Adds AST token columns, identifiers and words.
 
+mod features;
 mod linearise;
+mod tree;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
@@ -25,6 +28,9 @@ use crate::{
     grammar::{self, Scope},
     harvest,
 };
+use features::Parts;
+use linearise::{Specials, linearise};
+use tree::{Flat, KindSet, Kinds};
 
 /// The stage.
 #[derive(Debug)]
@@ -38,6 +44,8 @@ pub struct Config {
     pub max_ast_tokens: usize,
     /// Words of a function's code that are kept.
     pub max_words: usize,
+    /// Put `</id>` behind the words of each identifier in the column `subtokens`.
+    pub mark_subtoken_end: bool,
     /// Per language, text put before and behind a function so that it parses.
     pub added_nodes: BTreeMap<Language, (String, String)>,
     /// Per language, node types whose text is dropped.
@@ -76,7 +84,7 @@ impl ParseReport {
 
 impl Stage for Parse {
     const NAME: &'static str = "parse";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = Artifact<Functions>;
     type Output = ledger::Syntax;
@@ -110,6 +118,27 @@ fn write_specials(out: &Path, specials: &BTreeSet<String>) -> Result<()> {
     Ok(fs::write(out.join("ast_specials.json"), serde_json::to_vec_pretty(specials)?)?)
 }
 
+/// The grammar's tables that a language needs, made once a batch.
+struct Tables {
+    kinds: &'static Kinds,
+    parts: Parts,
+    skipped: KindSet,
+    specials: Specials,
+}
+
+impl Tables {
+    fn of(language: Language, scope: Scope, config: &Config) -> Self {
+        let kinds = tree::kinds(language, scope);
+        let skipped: Vec<&str> = config.skip_node_types.get(&language).into_iter().flatten().map(String::as_str).collect();
+        Self { kinds, parts: Parts::of(language, kinds), skipped: kinds.are(&skipped), specials: Specials::default() }
+    }
+}
+
+const TEXTS: [&str; 5] = ["name_words", "code_words", "doc_words", "query_words", "signature"];
+const LISTS: [&str; 9] =
+    ["identifiers", "ast_tokens", "subtokens", "parameters", "calls", "imports", "strings", "comments", "structure"];
+const NUMBERS: [&str; 3] = ["nodes", "depth", "cyclomatic"];
+
 /// The columns of `functions`, and those of the parse behind them: a pure function of the batch.
 pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseReport) -> Result<RecordBatch> {
     let languages = table::texts(batch, "language")?;
@@ -118,39 +147,64 @@ pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseRepor
     let docstrings = table::texts(batch, "docstring")?;
     let code_tokens = table::text_lists(batch, "code_tokens")?;
     let doc_tokens = table::text_lists(batch, "docstring_tokens")?;
-    let mut texts: [StringBuilder; 4] = Default::default();
-    let mut lists = [(); 2].map(|()| ListBuilder::new(StringBuilder::new()).with_field(Field::new_list_field(DataType::Utf8, false)));
-    let mut numbers: [UInt32Builder; 2] = Default::default();
+    let mut texts: [StringBuilder; TEXTS.len()] = Default::default();
+    let mut lists = LISTS.map(|_| ListBuilder::new(StringBuilder::new()).with_field(Field::new_list_field(DataType::Utf8, false)));
+    let mut numbers: [UInt32Builder; NUMBERS.len()] = Default::default();
     let mut errors = BooleanBuilder::new();
+    let mut tables: BTreeMap<(Language, bool), Tables> = BTreeMap::new();
     for row in 0..batch.num_rows() {
         let language: Language = languages.value(row).parse()?;
-        let (source, tree) = tree_of(language, codes.value(row), config)?;
-        let skipped = config.skip_node_types.get(&language).map(Vec::as_slice).unwrap_or_default();
-        let mut syntax = linearise::survey(&tree, source.as_bytes());
-        syntax.ast_tokens = linearise::linearise(language, &tree, source.as_bytes(), skipped, config.max_ast_tokens, &mut report.specials);
+        let source = source_of(language, codes.value(row), config);
+        let scope = scope_of(language, &source);
+        let tree = grammar::parse(language, scope, source.as_bytes())?;
+        let known = tables.entry((language, scope == Scope::File)).or_insert_with(|| Tables::of(language, scope, config));
+        let flat = Flat::of(&tree, known.kinds, &source);
+        let features = features::features(&flat, &known.parts);
+
+        let [identifiers, ast, subtokens, parameters, calls, imports, strings, comments, structure] = &mut lists;
+        let taken = linearise(language, &flat, &known.skipped, config.max_ast_tokens, &mut known.specials, &mut |token| {
+            ast.values().append_value(token);
+        });
+        ast.append(true);
         report.rows += 1;
-        report.with_errors += u64::from(syntax.parse_error);
-        report.nodes += u64::from(syntax.nodes);
-        report.max_depth = report.max_depth.max(syntax.depth);
-        report.ast_tokens += syntax.ast_tokens.len() as u64;
-        report.truncated += u64::from(syntax.ast_tokens.len() >= config.max_ast_tokens);
+        report.with_errors += u64::from(flat.has_error);
+        report.nodes += flat.nodes.len() as u64;
+        report.max_depth = report.max_depth.max(flat.depth);
+        report.ast_tokens += taken as u64;
+        report.truncated += u64::from(taken >= config.max_ast_tokens);
 
         texts[0].append_value(words::joined(names.value(row)));
         texts[1].append_value(words_of(code_tokens.row(row), config.max_words));
         texts[2].append_value(words_of(std::iter::once(docstrings.value(row)), config.max_words));
-        let mut query: Vec<&str> = doc_tokens.row(row).collect();
-        let fallback = harvest::documentation_tokens(docstrings.value(row));
-        if query.is_empty() {
-            query = fallback.iter().map(String::as_str).collect();
+        let mut query = doc_tokens.row(row).peekable();
+        if query.peek().is_some() {
+            texts[3].append_value(words_of(query, config.max_words));
+        } else {
+            let tokens = harvest::documentation_tokens(docstrings.value(row));
+            texts[3].append_value(words_of(tokens.iter().map(String::as_str), config.max_words));
         }
-        texts[3].append_value(words_of(query.into_iter(), config.max_words));
-        for (builder, tokens) in lists.iter_mut().zip([&syntax.identifiers, &syntax.ast_tokens]) {
+        texts[4].append_value(&features.signature);
+        append_subtokens(subtokens, code_tokens.row(row), config);
+        let named = features::structure(names.value(row), &features);
+        for (builder, tokens) in [
+            (identifiers, &features.identifiers),
+            (parameters, &features.parameters),
+            (calls, &features.calls),
+            (imports, &features.imports),
+            (strings, &features.strings),
+            (comments, &features.comments),
+            (structure, &named),
+        ] {
             tokens.iter().for_each(|token| builder.values().append_value(token));
             builder.append(true);
         }
-        numbers[0].append_value(syntax.nodes);
-        numbers[1].append_value(syntax.depth);
-        errors.append_value(syntax.parse_error);
+        numbers[0].append_value(u32::try_from(flat.nodes.len())?);
+        numbers[1].append_value(flat.depth);
+        numbers[2].append_value(features.cyclomatic);
+        errors.append_value(flat.has_error);
+    }
+    for known in tables.into_values() {
+        known.specials.collect(known.kinds, &mut report.specials);
     }
     let mut columns = batch.columns().to_vec();
     columns.extend(texts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef));
@@ -162,22 +216,24 @@ pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseRepor
 
 fn syntax_schema(functions: &Schema) -> SchemaRef {
     let mut fields: Vec<Field> = functions.fields().iter().map(|field| field.as_ref().clone()).collect();
-    fields.extend(["name_words", "code_words", "doc_words", "query_words"].map(|name| text_field(name, false)));
-    fields.extend(["identifiers", "ast_tokens"].map(texts_field));
-    fields.extend(["nodes", "depth"].map(|name| u32_field(name, false)));
+    fields.extend(TEXTS.map(|name| text_field(name, false)));
+    fields.extend(LISTS.map(texts_field));
+    fields.extend(NUMBERS.map(|name| u32_field(name, false)));
     fields.push(Field::new("parse_error", DataType::Boolean, false));
     table::schema(fields)
 }
 
-fn tree_of(language: Language, code: &str, config: &Config) -> Result<(String, tree_sitter::Tree)> {
-    let source = match config.added_nodes.get(&language) {
-        Some((before, behind)) => format!("{before}{code}{behind}"),
-        None => code.to_owned(),
-    };
-    // A text that opens PHP itself is parsed as a file.
-    let scope = if language == Language::Php && source.trim_start().starts_with("<?") { Scope::File } else { Scope::Function };
-    let tree = grammar::parse(language, scope, source.as_bytes())?;
-    Ok((source, tree))
+/// A function with what makes it parse by itself.
+fn source_of<'a>(language: Language, code: &'a str, config: &Config) -> Cow<'a, str> {
+    match config.added_nodes.get(&language) {
+        Some((before, behind)) => Cow::Owned(format!("{before}{code}{behind}")),
+        None => Cow::Borrowed(code),
+    }
+}
+
+/// A text that opens PHP itself is parsed as a file.
+fn scope_of(language: Language, source: &str) -> Scope {
+    if language == Language::Php && source.trim_start().starts_with("<?") { Scope::File } else { Scope::Function }
 }
 
 fn words_of<'a>(texts: impl Iterator<Item = &'a str>, max: usize) -> String {
@@ -190,4 +246,28 @@ fn words_of<'a>(texts: impl Iterator<Item = &'a str>, max: usize) -> String {
         }
     }
     words.join(" ")
+}
+
+/// Code tokens, identifiers cut into words: the predecessor's `use_subtokens` and `mark_subtoken_end`.
+fn append_subtokens<'a>(list: &mut ListBuilder<StringBuilder>, tokens: impl Iterator<Item = &'a str>, config: &Config) {
+    let mut words = Vec::new();
+    let mut left = config.max_words;
+    for token in tokens {
+        words.clear();
+        if token.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+            words::subtokens(token, &mut words);
+        }
+        let is_cut = !words.is_empty();
+        if !is_cut {
+            words.push(token.to_owned());
+        } else if config.mark_subtoken_end {
+            words.push("</id>".to_owned());
+        }
+        if words.len() > left {
+            break;
+        }
+        left -= words.len();
+        words.iter().for_each(|word| list.values().append_value(word));
+    }
+    list.append(true);
 }

@@ -1,6 +1,8 @@
 //! `tokenize`: words to ids, for the code, the query and the func-name variants.
 
-use std::{path::Path, sync::Arc};
+mod words;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, anyhow};
 use arrow::{
@@ -8,11 +10,13 @@ use arrow::{
     datatypes::{DataType, Field, SchemaRef},
 };
 use ledger::{
-    Artifact, CodeText, Report, Rows, Run, Stage, Syntax, TokenCount, Tokens, Vocabulary,
+    Artifact, CodeText, Language, Report, Rows, Run, Stage, Syntax, TokenCount, Tokens, Vocabulary,
     table::{self, TableWriter, ids_field, text_field},
 };
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
+
+pub use words::{Encoded, Words};
 
 /// The stage.
 #[derive(Debug)]
@@ -38,6 +42,29 @@ pub struct TokenizeReport {
     pub query_tokens: TokenCount,
     pub code_truncated: u64,
     pub with_query: u64,
+    pub languages: BTreeMap<Language, Fit>,
+}
+
+/// How well the vocabulary fits the code of a language.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+pub struct Fit {
+    pub rows: u64,
+    /// Words that were encoded and ids that they gave: their quotient is the fertility (Ács, "Exploring BERT's
+    /// vocabulary", 2019).
+    pub words: u64,
+    pub ids: u64,
+    pub unknown: u64,
+    pub truncated: u64,
+}
+
+impl Fit {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.words += other.words;
+        self.ids += other.ids;
+        self.unknown += other.unknown;
+        self.truncated += other.truncated;
+    }
 }
 
 impl Report for TokenizeReport {
@@ -45,6 +72,9 @@ impl Report for TokenizeReport {
         Rows { read: self.rows, written: self.rows, rejected: 0 }
     }
 }
+
+/// `<unk>` in every vocabulary of ours (`vocab::SPECIALS`).
+const UNKNOWN: u32 = 1;
 
 const COLUMNS: [&str; 6] = ["id", "language", "func_name", "name_words", "code_words", "query_words"];
 
@@ -61,7 +91,7 @@ fn schema() -> SchemaRef {
 
 impl Stage for Tokenize {
     const NAME: &'static str = "tokenize";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Vocabulary>);
     type Output = Tokens;
@@ -72,9 +102,10 @@ impl Stage for Tokenize {
         let reports = run.map_shards("tokenize", syntax, &syntax.open()?.shards, |shard, target, bar| {
             let mut report = TokenizeReport::default();
             let mut writer = TableWriter::create(target, schema())?;
+            let mut words = Words::new(&tokenizer);
             let columns = [&COLUMNS[..], &[config.code_text.token_column()]].concat();
             for batch in table::read(&shard.path, &columns)? {
-                let batch = tokenize_batch(&batch?, &tokenizer, config, &mut report)?;
+                let batch = tokenize_batch(&batch?, &mut words, config, &mut report)?;
                 bar.add(batch.num_rows() as u64);
                 writer.write(&batch)?;
             }
@@ -87,45 +118,50 @@ impl Stage for Tokenize {
             total.query_tokens.0 += report.query_tokens.0;
             total.code_truncated += report.code_truncated;
             total.with_query += report.with_query;
+            report.languages.into_iter().for_each(|(language, fit)| total.languages.entry(language).or_default().add(fit));
             total
         }))
     }
 }
 
-fn load(path: &Path) -> Result<Tokenizer> {
+/// Loads a `tokenizer.json`.
+pub fn load(path: &Path) -> Result<Tokenizer> {
     Tokenizer::from_file(path).map_err(|error| anyhow!("{error}")).with_context(|| format!("loading {}", path.display()))
 }
 
 /// Ids of a batch of rows: a pure function of the batch.
-pub fn tokenize_batch(batch: &RecordBatch, tokenizer: &Tokenizer, config: &Config, report: &mut TokenizeReport) -> Result<RecordBatch> {
+pub fn tokenize_batch(batch: &RecordBatch, encoder: &mut Words<'_>, config: &Config, report: &mut TokenizeReport) -> Result<RecordBatch> {
     let text = |name: &str| table::texts(batch, name);
     let (func_names, names, codes, queries) = (text("func_name")?, text("name_words")?, text("code_words")?, text("query_words")?);
+    let languages = text("language")?;
     let tokens = table::text_lists(batch, config.code_text.token_column())?;
-    let encode = |text: &str, max: usize| -> Result<(Vec<u32>, bool)> {
-        let mut ids = tokenizer.encode_fast(text, false).map_err(|error| anyhow!("{error}"))?.get_ids().to_vec();
-        let cut = ids.len() > max;
-        ids.truncate(max);
-        Ok((ids, cut))
-    };
     let item = || Field::new_list_field(DataType::UInt32, false);
     let mut columns = [(); 4].map(|()| ListBuilder::new(UInt32Builder::new()).with_field(item()));
     for row in 0..batch.num_rows() {
-        let (query, _) = encode(queries.value(row), config.query_tokens)?;
+        let query = encoder.encode(queries.value(row), config.query_tokens)?.ids;
         let full = config.code_text.of_row(names.value(row), codes.value(row), tokens.row(row));
-        let (code, cut) = encode(&full, config.code_tokens)?;
+        let code = encoder.encode(&full, config.code_tokens)?;
         let is_named = func_names.value(row).chars().count() >= config.min_name_chars;
         let (name, unnamed) = if is_named {
             let masked = mask_name(config.code_text, func_names.value(row), codes.value(row), &full);
-            (encode(names.value(row), config.query_tokens)?.0, encode(&masked, config.code_tokens)?.0)
+            (encoder.encode(names.value(row), config.query_tokens)?.ids, encoder.encode(&masked, config.code_tokens)?.ids)
         } else {
             (Vec::new(), Vec::new())
         };
         report.rows += 1;
-        report.code_tokens.0 += code.len() as u64;
+        report.code_tokens.0 += code.ids.len() as u64;
         report.query_tokens.0 += query.len() as u64;
-        report.code_truncated += u64::from(cut);
+        report.code_truncated += u64::from(code.is_cut);
         report.with_query += u64::from(!query.is_empty());
-        for (builder, ids) in columns.iter_mut().zip([query, code, name, unnamed]) {
+        let fit = Fit {
+            rows: 1,
+            words: code.words,
+            ids: code.ids_of_words,
+            unknown: code.ids.iter().filter(|&&id| id == UNKNOWN).count() as u64,
+            truncated: u64::from(code.is_cut),
+        };
+        report.languages.entry(languages.value(row).parse()?).or_default().add(fit);
+        for (builder, ids) in columns.iter_mut().zip([query, code.ids, name, unnamed]) {
             builder.values().append_slice(&ids);
             builder.append(true);
         }
@@ -143,23 +179,27 @@ pub fn tokenize_batch(batch: &RecordBatch, tokenizer: &Tokenizer, config: &Confi
 fn mask_name(kind: CodeText, func_name: &str, code_words: &str, full: &str) -> String {
     let own = func_name.rsplit(['.', ':']).next().unwrap_or(func_name);
     match kind {
-        CodeText::Words => {
-            let mut words = Vec::new();
-            ledger::words::subtokens(own, &mut words);
-            let code: Vec<&str> = code_words.split(' ').collect();
-            let mut masked = vec!["<unk>"];
-            let mut place = 0;
-            while place < code.len() {
-                let is_name = !words.is_empty() && code[place..].len() >= words.len() && words.iter().eq(&code[place..place + words.len()]);
-                masked.push(if is_name { "<unk>" } else { code[place] });
-                place += if is_name { words.len() } else { 1 };
-            }
-            masked.join(" ")
-        }
+        CodeText::Words => format!("<unk> {}", mask_words(own, code_words)),
+        CodeText::Subtokens | CodeText::Structure => mask_words(own, full),
         CodeText::Tokens | CodeText::Ast => {
             full.split(' ').map(|token| if token == own { "<unk>" } else { token }).collect::<Vec<_>>().join(" ")
         }
     }
+}
+
+/// The words of a name, where they stand one after the other.
+fn mask_words(name: &str, text: &str) -> String {
+    let mut words = Vec::new();
+    ledger::words::subtokens(name, &mut words);
+    let all: Vec<&str> = text.split(' ').collect();
+    let mut masked = Vec::with_capacity(all.len());
+    let mut place = 0;
+    while place < all.len() {
+        let is_name = !words.is_empty() && all[place..].len() >= words.len() && words.iter().eq(&all[place..place + words.len()]);
+        masked.push(if is_name { "<unk>" } else { all[place] });
+        place += if is_name { words.len() } else { 1 };
+    }
+    masked.join(" ")
 }
 
 #[cfg(test)]
@@ -172,5 +212,7 @@ mod tests {
         assert_eq!(masked, "<unk> def <unk> path return <unk> <unk>");
         let masked = mask_name(CodeText::Tokens, "Loader.read", "", "def read ( path )");
         assert_eq!(masked, "def <unk> ( path )");
+        let masked = mask_name(CodeText::Subtokens, "Loader.readJsonl", "", "def read jsonl </id> ( read )");
+        assert_eq!(masked, "def <unk> </id> ( read )");
     }
 }

@@ -1,0 +1,203 @@
+//! A function's code tokens as a bag of hashes: its Jaccard indices, and the sketches by which near
+//! copies find each other.
+
+/// MinHash values of a bag.
+pub const MINS: usize = 64;
+
+/// A function's tokens as hashes: sorted, with their counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bag {
+    counts: Vec<(u32, u16)>,
+    total: usize,
+}
+
+/// What is known of a bag without looking at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sketch {
+    /// The least value of each hash function over the distinct tokens (Broder, "On the resemblance and
+    /// containment of documents", 1997): two bags agree in one of them with probability J(sets).
+    pub mins: [u32; MINS],
+    /// Hash of the token sequence: equal for exact copies.
+    pub sequence: u64,
+}
+
+impl Bag {
+    pub fn new<'a>(tokens: impl Iterator<Item = &'a str>) -> (Self, Sketch) {
+        let mut sequence = 0;
+        let mut hashes: Vec<u32> = Vec::new();
+        for token in tokens {
+            let hash = mix(fnv(token.as_bytes()));
+            sequence = mix(sequence ^ hash);
+            hashes.push((hash >> 32) as u32);
+        }
+        let total = hashes.len();
+        hashes.sort_unstable();
+        let mut counts: Vec<(u32, u16)> = Vec::with_capacity(total);
+        for hash in hashes {
+            match counts.last_mut() {
+                Some((last, count)) if *last == hash => *count = count.saturating_add(1),
+                _ => counts.push((hash, 1)),
+            }
+        }
+        let bag = Self { counts, total };
+        let sketch = Sketch { mins: bag.mins(), sequence };
+        (bag, sketch)
+    }
+
+    /// Tokens, repetitions included.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Distinct tokens.
+    pub fn distinct(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Multiply-shift over hashes that are already mixed.
+    fn mins(&self) -> [u32; MINS] {
+        let mut mins = [u32::MAX; MINS];
+        for &(hash, _) in &self.counts {
+            let hash = u64::from(hash);
+            for (min, seed) in mins.iter_mut().zip(&SEEDS) {
+                *min = (*min).min((seed.0.wrapping_mul(hash).wrapping_add(seed.1) >> 32) as u32);
+            }
+        }
+        mins
+    }
+
+    /// Jaccard index of the sets and of the multisets.
+    pub fn jaccard(&self, other: &Self) -> (f64, f64) {
+        let (a, b) = (&self.counts, &other.counts);
+        let (mut i, mut j) = (0, 0);
+        let (mut common, mut least, mut most) = (0usize, 0usize, 0usize);
+        while i < a.len() && j < b.len() {
+            let ((x, n), (y, m)) = (a[i], b[j]);
+            let (n, m) = (usize::from(n), usize::from(m));
+            match x.cmp(&y) {
+                std::cmp::Ordering::Equal => {
+                    common += 1;
+                    least += n.min(m);
+                    most += n.max(m);
+                    i += 1;
+                    j += 1;
+                }
+                std::cmp::Ordering::Less => {
+                    most += n;
+                    i += 1;
+                }
+                std::cmp::Ordering::Greater => {
+                    most += m;
+                    j += 1;
+                }
+            }
+        }
+        most += a[i..].iter().chain(&b[j..]).map(|&(_, n)| usize::from(n)).sum::<usize>();
+        let union = a.len() + b.len() - common;
+        (common as f64 / union.max(1) as f64, least as f64 / most.max(1) as f64)
+    }
+
+    /// Six bytes a distinct token.
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        for (hash, count) in &self.counts {
+            bytes.extend_from_slice(&hash.to_le_bytes());
+            bytes.extend_from_slice(&count.to_le_bytes());
+        }
+    }
+
+    /// What [`Bag::write`] wrote.
+    pub fn read(bytes: &[u8]) -> Self {
+        let counts: Vec<(u32, u16)> = bytes
+            .chunks_exact(Self::ENTRY_BYTES)
+            .map(|entry| (u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]), u16::from_le_bytes([entry[4], entry[5]])))
+            .collect();
+        let total = counts.iter().map(|&(_, count)| usize::from(count)).sum();
+        Self { counts, total }
+    }
+
+    pub const ENTRY_BYTES: usize = 6;
+}
+
+impl Sketch {
+    /// The lowest bits of the values: they agree in `MINS · (1 + J) / 2` places on average.
+    pub fn bits(&self) -> u64 {
+        self.mins.iter().enumerate().fold(0, |bits, (place, min)| bits | u64::from(min & 1) << place)
+    }
+
+    /// Keys of bands of `rows` values each.
+    pub fn bands(&self, rows: usize) -> impl Iterator<Item = u32> {
+        self.mins.chunks_exact(rows).map(|band| (band.iter().fold(0, |key, &min| mix(key ^ u64::from(min))) >> 32) as u32)
+    }
+}
+
+/// Odd multipliers and addends, from the generator SplitMix64.
+const SEEDS: [(u64, u64); MINS] = {
+    let mut seeds = [(0, 0); MINS];
+    let mut place = 0;
+    while place < MINS {
+        let state = place as u64 * 2;
+        seeds[place] = (mix(state) | 1, mix(state + 1));
+        place += 1;
+    }
+    seeds
+};
+
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The output function of SplitMix64.
+const fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bag(text: &str) -> (Bag, Sketch) {
+        Bag::new(text.split_whitespace())
+    }
+
+    #[test]
+    fn jaccard_of_sets_and_multisets() {
+        let (set, multiset) = bag("a a b c").0.jaccard(&bag("a b b d").0);
+        assert!((set - 2.0 / 4.0).abs() < 1e-12);
+        // min counts: a 1, b 1; max counts: a 2, b 2, c 1, d 1
+        assert!((multiset - 2.0 / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_order_of_tokens_counts_for_exact_copies_only() {
+        let ((a, left), (b, right)) = (bag("x = y ;"), bag("y = x ;"));
+        assert_eq!((a, left.mins), (b, right.mins));
+        assert_ne!(left.sequence, right.sequence);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bag_is_read_as_written(texts in proptest::collection::vec("[a-d]{1,2}", 0..60)) {
+            let (bag, _) = Bag::new(texts.iter().map(String::as_str));
+            let mut bytes = Vec::new();
+            bag.write(&mut bytes);
+            prop_assert_eq!(bytes.len(), bag.distinct() * Bag::ENTRY_BYTES);
+            prop_assert_eq!(Bag::read(&bytes), bag);
+        }
+
+        /// Agreement of the values estimates the index: five standard deviations of a binomial are allowed.
+        #[test]
+        fn sketches_estimate_the_index(common in 5usize..60, own in 0usize..30) {
+            let set = |who: &str| Bag::new((0..common).map(|n| format!("c{n}")).chain((0..own).map(|n| format!("{who}{n}")))
+                .collect::<Vec<_>>().iter().map(String::as_str));
+            let ((a, left), (b, right)) = (set("a"), set("b"));
+            let index = a.jaccard(&b).0;
+            let agree = left.mins.iter().zip(&right.mins).filter(|(x, y)| x == y).count() as f64 / MINS as f64;
+            let allowed = 5.0 * (index * (1.0 - index) / MINS as f64).sqrt() + 1e-9;
+            prop_assert!((agree - index).abs() <= allowed, "{} for {}", agree, index);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! GraphCodeBERT's layout: `valid.jsonl` and `test.jsonl` hold queries without their code, `codebase.jsonl`
+//! the code without its documentation; a row's url says which belong together.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+
+use super::{
+    documents::{self, Content},
+    record::{Fields, Record},
+    texts::Texts,
+};
+
+/// Documentation by url, of the folder that is being read.
+#[derive(Default)]
+pub struct Queries {
+    folder: Option<PathBuf>,
+    documentation: HashMap<String, (String, Texts)>,
+}
+
+const CODEBASE: &str = "codebase.jsonl";
+
+impl Queries {
+    /// Reads the queries of the folder that `file` lies in, if it is one with a codebase. They are few: some
+    /// thousands a language.
+    pub fn of_folder(&mut self, root: &Path, file: &Path, max_line_bytes: usize) -> Result<()> {
+        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+        if self.folder.as_ref() == Some(&folder) {
+            return Ok(());
+        }
+        self.documentation.clear();
+        let path = |name: &str| root.join(&folder).join(name);
+        let mut codes = HashSet::new();
+        if path(CODEBASE).is_file() {
+            fields_of(&path(CODEBASE), max_line_bytes, &mut |fields| codes.extend(fields.url.map(Cow::into_owned)))?;
+            for name in ["valid.jsonl", "test.jsonl"].into_iter().filter(|name| path(name).is_file()) {
+                fields_of(&path(name), max_line_bytes, &mut |fields| {
+                    let Fields { code: Some(code), docstring: Some(text), docstring_tokens: Some(tokens), url: Some(url), .. } = fields
+                    else {
+                        return;
+                    };
+                    let is_clean = !text.contains('\0') && !tokens.joined().contains('\0');
+                    if code.is_empty() && is_clean && codes.contains(url.as_ref()) {
+                        self.documentation.insert(url.into_owned(), (text.into_owned(), tokens));
+                    }
+                })?;
+            }
+        }
+        self.folder = Some(folder);
+        Ok(())
+    }
+
+    /// Gives a row of the codebase its documentation.
+    pub fn complete(&self, document: &str, record: &mut Record) {
+        if document.ends_with(CODEBASE)
+            && record.docstring.is_empty()
+            && let Some((text, tokens)) = self.documentation.get(&record.url)
+        {
+            record.docstring.clone_from(text);
+            record.docstring_tokens.clone_from(tokens);
+        }
+    }
+
+    /// Is this line, which has no code, a query whose code stands in the codebase?
+    pub fn has(&self, line: &[u8]) -> bool {
+        let fields = std::str::from_utf8(line).ok().and_then(|text| Fields::of_json(text).ok());
+        fields.and_then(|fields| fields.url).is_some_and(|url| self.documentation.contains_key(url.as_ref()))
+    }
+}
+
+fn fields_of(path: &Path, max_line_bytes: usize, take: &mut dyn FnMut(Fields<'_>)) -> Result<()> {
+    documents::read(path, CODEBASE, max_line_bytes, &mut |_, items| {
+        for item in items {
+            if let Content::Line(line) = item.content
+                && let Some(fields) = std::str::from_utf8(&line).ok().and_then(|text| Fields::of_json(text).ok())
+            {
+                take(fields);
+            }
+        }
+        Ok(())
+    })
+}

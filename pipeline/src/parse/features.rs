@@ -1,0 +1,279 @@
+//! What a function says of itself, read off its tree: parameters, calls, imports, strings, comments, its
+//! cyclomatic complexity, and from these a short text of its structure.
+
+use ledger::{Language, words};
+
+use super::tree::{Flat, KindSet, Kinds};
+
+/// Texts of strings and comments are cut to so many characters.
+const LONGEST_TEXT: usize = 200;
+/// A callee that is longer than this, or more than a dotted name, is called by its last identifier.
+const LONGEST_CALLEE: usize = 60;
+/// Calls, and parameters, that the structure names.
+const MOST_NAMED: usize = 20;
+
+/// What a function says of itself. Lists are in source order; calls, imports and strings without repetitions.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// From the first word to the body, in one line.
+    pub signature: String,
+    pub parameters: Vec<String>,
+    pub calls: Vec<String>,
+    pub imports: Vec<String>,
+    pub strings: Vec<String>,
+    pub comments: Vec<String>,
+    pub identifiers: Vec<String>,
+    /// Decisions + 1 (McCabe, "A complexity measure", 1976): branches, loops, cases, handlers, `&&` and `||`.
+    pub cyclomatic: u32,
+}
+
+/// The node types that play a part in a language.
+pub struct Parts {
+    functions: KindSet,
+    calls: KindSet,
+    imports: KindSet,
+    strings: KindSet,
+    comments: KindSet,
+    identifiers: Vec<bool>,
+    decisions: KindSet,
+    /// Anonymous: `&&`, `and`.
+    connectives: KindSet,
+}
+
+const FUNCTIONS: [&str; 12] = [
+    "function_definition",
+    "function_declaration",
+    "method_declaration",
+    "method_definition",
+    "constructor_declaration",
+    "generator_function_declaration",
+    "generator_function",
+    "function_expression",
+    "arrow_function",
+    "method",
+    "singleton_method",
+    "lambda",
+];
+const CALLS: [&str; 9] = [
+    "call",
+    "call_expression",
+    "new_expression",
+    "method_invocation",
+    "object_creation_expression",
+    "function_call_expression",
+    "member_call_expression",
+    "nullsafe_member_call_expression",
+    "scoped_call_expression",
+];
+const IMPORTS: [&str; 10] = [
+    "import_statement",
+    "import_from_statement",
+    "import_declaration",
+    "namespace_use_declaration",
+    "require_expression",
+    "require_once_expression",
+    "include_expression",
+    "include_once_expression",
+    "future_import_statement",
+    "import_spec",
+];
+const STRINGS: [&str; 10] = [
+    "string",
+    "template_string",
+    "interpreted_string_literal",
+    "raw_string_literal",
+    "string_literal",
+    "encapsed_string",
+    "heredoc",
+    "nowdoc",
+    "heredoc_body",
+    "simple_symbol",
+];
+const COMMENTS: [&str; 5] = ["comment", "line_comment", "block_comment", "html_comment", "hash_bang_line"];
+const DECISIONS: [&str; 35] = [
+    "if_statement",
+    "elif_clause",
+    "else_if_clause",
+    "for_statement",
+    "for_in_statement",
+    "enhanced_for_statement",
+    "foreach_statement",
+    "while_statement",
+    "do_statement",
+    "case_clause",
+    "switch_case",
+    "expression_case",
+    "type_case",
+    "communication_case",
+    "switch_block_statement_group",
+    "switch_rule",
+    "case_statement",
+    "match_conditional_expression",
+    "except_clause",
+    "catch_clause",
+    "conditional_expression",
+    "ternary_expression",
+    "for_in_clause",
+    "if_clause",
+    "if",
+    "elsif",
+    "unless",
+    "while",
+    "until",
+    "for",
+    "when",
+    "rescue",
+    "if_modifier",
+    "unless_modifier",
+    "conditional",
+];
+
+impl Parts {
+    pub fn of(language: Language, kinds: &Kinds) -> Self {
+        // In Ruby a symbol is much what a string is elsewhere; `require "x"` is a call.
+        let strings: Vec<&str> = STRINGS.into_iter().filter(|kind| *kind != "simple_symbol" || language == Language::Ruby).collect();
+        let identifiers = (0u16..).take(kinds.len()).map(|kind| {
+            let name = kinds.name(kind);
+            kinds.is_named(kind) && (name.ends_with("identifier") || matches!(name, "name" | "constant" | "instance_variable"))
+        });
+        Self {
+            functions: kinds.are(&FUNCTIONS),
+            calls: kinds.are(&CALLS),
+            imports: kinds.are(&IMPORTS),
+            strings: kinds.are(&strings),
+            comments: kinds.are(&COMMENTS),
+            identifiers: identifiers.collect(),
+            decisions: kinds.are(&DECISIONS),
+            connectives: kinds.are(&["&&", "||", "and", "or", "??"]),
+        }
+    }
+}
+
+/// Reads the features off a tree.
+pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
+    let mut found = Features { cyclomatic: 1, ..Features::default() };
+    let mut function = None;
+    for (number, node) in flat.nodes.iter().enumerate() {
+        let kind = node.kind;
+        if !flat.kinds.is_named(kind) {
+            found.cyclomatic += u32::from(parts.connectives.has(kind));
+            continue;
+        }
+        if parts.identifiers.get(usize::from(kind)).copied().unwrap_or_default() && flat.is_leaf(number) {
+            found.identifiers.push(flat.text(number).into_owned());
+            continue;
+        }
+        found.cyclomatic += u32::from(parts.decisions.has(kind));
+        if function.is_none() && parts.functions.has(kind) {
+            function = Some(number);
+        }
+        if parts.calls.has(kind) {
+            add(&mut found.calls, callee(flat, number, parts));
+        } else if parts.strings.has(kind) {
+            add(&mut found.strings, short(&flat.text(number)));
+        } else if parts.comments.has(kind) {
+            found.comments.push(short(&flat.text(number)));
+        } else if parts.imports.has(kind) {
+            add(&mut found.imports, short(&one_line(&flat.text(number))));
+        }
+    }
+    if let Some(function) = function {
+        found.signature = signature(flat, function);
+        found.parameters = parameters(flat, function, parts);
+    }
+    found
+}
+
+fn add(list: &mut Vec<String>, text: String) {
+    if !text.is_empty() && !list.contains(&text) {
+        list.push(text);
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(LONGEST_TEXT).collect()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `open`, `json.loads`, `self.client.get`; of a longer chain its last name.
+fn callee(flat: &Flat<'_>, call: usize, parts: &Parts) -> String {
+    let (start, _) = flat.nodes[call].bytes;
+    let named = ["function", "constructor", "name", "method", "type"].into_iter().find_map(|field| flat.child(call, field));
+    // PHP's `new Loader(…)` has no field.
+    let Some(name) = named.or_else(|| flat.children(call).find(|&child| flat.is_named(child))) else { return String::new() };
+    let is_creation = flat.child(call, "constructor").is_some() || flat.kind(call) == "object_creation_expression";
+    let from = if is_creation { flat.nodes[name].bytes.0 } else { start };
+    let text = flat.span(from, flat.nodes[name].bytes.1);
+    let is_path = |text: &str| text.len() <= LONGEST_CALLEE && text.chars().all(|c| c.is_alphanumeric() || "_.$@:>-\\?!".contains(c));
+    if is_path(&text) {
+        return text.replace("->", ".").replace("::", ".").trim_start_matches(['$', '\\']).to_owned();
+    }
+    let subtree = name..flat.nodes[name].end as usize;
+    let last = subtree.rev().find(|&node| parts.identifiers.get(usize::from(flat.nodes[node].kind)).copied().unwrap_or_default());
+    last.map(|node| flat.text(node).into_owned()).unwrap_or_default()
+}
+
+fn signature(flat: &Flat<'_>, function: usize) -> String {
+    let (start, end) = flat.nodes[function].bytes;
+    let end = match flat.child(function, "body") {
+        Some(body) => flat.nodes[body].bytes.0,
+        None => start + flat.span(start, end).lines().next().map_or(0, |line| u32::try_from(line.len()).unwrap_or_default()),
+    };
+    let text = one_line(&flat.span(start, end));
+    short(text.trim_end_matches(['{', ':', ' ', '=', '>']))
+}
+
+fn parameters(flat: &Flat<'_>, function: usize, parts: &Parts) -> Vec<String> {
+    let is_name = |node: usize| {
+        parts.identifiers.get(usize::from(flat.nodes[node].kind)).copied().unwrap_or_default() && flat.kind(node) != "type_identifier"
+    };
+    let mut names = Vec::new();
+    if let Some(single) = flat.child(function, "parameter") {
+        names.push(flat.text(single).into_owned());
+    }
+    let Some(list) = flat.child(function, "parameters") else { return names };
+    for parameter in flat.children(list).filter(|&child| flat.is_named(child)) {
+        if flat.is_leaf(parameter) {
+            if is_name(parameter) {
+                names.push(flat.text(parameter).into_owned());
+            }
+            continue;
+        }
+        // Go names several of one type at once.
+        let fields = |field: &'static str| flat.children(parameter).filter(move |&child| flat.kinds.field(flat.nodes[child].field) == field);
+        let mut named: Vec<usize> = fields("name").chain(fields("left")).collect();
+        if named.is_empty() {
+            named = (parameter..flat.nodes[parameter].end as usize).filter(|&node| flat.is_leaf(node) && is_name(node)).take(1).collect();
+        }
+        names.extend(named.into_iter().map(|node| flat.text(node).trim_start_matches('$').to_owned()));
+    }
+    names
+}
+
+/// `function read jsonl in class loader , parameters path , limit , calls open , json loads`: the text form that
+/// an encoder reads instead of code.
+pub fn structure(func_name: &str, features: &Features) -> Vec<String> {
+    let (class, own) = match func_name.rsplit_once(['.', ':', '#']) {
+        Some((class, own)) => (class, own),
+        None => ("", func_name),
+    };
+    let mut text = vec!["function".to_owned()];
+    words::subtokens(own, &mut text);
+    if !class.is_empty() {
+        text.extend(["in", "class"].map(str::to_owned));
+        words::subtokens(class, &mut text);
+    }
+    for (label, names) in [("parameters", &features.parameters), ("calls", &features.calls)] {
+        for (place, name) in names.iter().take(MOST_NAMED).enumerate() {
+            text.push(",".to_owned());
+            if place == 0 {
+                text.push(label.to_owned());
+            }
+            words::subtokens(name, &mut text);
+        }
+    }
+    text
+}
