@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use crate::{Harvest, Ingest, Parse, Tokenize, Vocab, fidelity};
+use crate::{Harvest, Ingest, Parse, Tokenize, Vocab, explore, fidelity};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ledger::{
@@ -43,6 +43,8 @@ enum Command {
     Status(StatusArgs),
     /// Table of what each stage of the road did (rows, bytes, seconds, memory)
     Journal,
+    /// A picture of the data: reports/explore/report.html, of what is recorded now
+    Explore,
     /// Derive each field of true CodeSearchNet records again, and compare: reports/fidelity.json
     Fidelity {
         /// A folder of true records, in any layout that ingest reads
@@ -69,6 +71,10 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             return Ok(());
         }
         Command::Verify => return verify(&common),
+        Command::Explore => {
+            println!("{}", explore::write(&common.store_with(common.threads))?.display());
+            return Ok(());
+        }
         Command::Fidelity { csn } => {
             let store = common.store_with(common.threads);
             let fidelity = fidelity::measure(csn)?;
@@ -102,7 +108,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             stages.push(StageStatus::of::<Tokenize>(&store, &conf.section("tokenize")?, stages)?);
             Ok(())
         }),
-        Command::Journal | Command::Verify | Command::Fidelity { .. } => Ok(()),
+        Command::Journal | Command::Verify | Command::Explore | Command::Fidelity { .. } => Ok(()),
     }
 }
 

@@ -14,9 +14,6 @@ use crate::{
     ingest::{self, Record},
 };
 
-/// What is compared, in the order of the table.
-const FIELDS: [&str; 5] = ["func_name", "code_tokens", "docstring", "docstring_tokens", "code_tokens_plain"];
-
 /// Equal rows and all rows of a field.
 #[derive(Debug, Default, Clone, Copy)]
 struct Share {
@@ -46,6 +43,10 @@ struct Compared {
     /// `None` where it is equal; else the kind of the difference and an example.
     difference: Option<(String, String)>,
 }
+
+/// Our own dialect is meant to differ: only what differs most is shown.
+const PLAIN: &str = "code_tokens_plain";
+const MOST_KINDS_OF_PLAIN: usize = 6;
 
 /// Rows compared in parallel at a time.
 const BATCH: usize = 2048;
@@ -106,7 +107,13 @@ impl Fidelity {
         text += "\ncode_tokens_plain: the tokens that harvest writes by default, compared with the record's without comments.\n";
         let mut differences: Vec<_> = self.differences.iter().collect();
         differences.sort_by_key(|((language, field, _), difference)| (*language, *field, u64::MAX - difference.rows));
+        let mut shown: BTreeMap<(Language, &str), usize> = BTreeMap::new();
         for ((language, field, kind), Difference { rows, example }) in differences {
+            let place = shown.entry((*language, *field)).or_default();
+            *place += 1;
+            if *field == PLAIN && *place > MOST_KINDS_OF_PLAIN {
+                continue;
+            }
             text += &format!("\n{language} {field}: {kind} ({rows} rows)\n  {}\n", example.replace('\n', "\n  "));
         }
         text
@@ -119,11 +126,13 @@ fn compare(record: &Record) -> Result<Vec<Compared>> {
     let mut push = |field, difference| compared.push(Compared { language, field, difference });
     let functions = |dialect| functions(language, &record.code, dialect).with_context(|| record.url.clone());
     let Some(function) = functions(Dialect::Codesearchnet)?.into_iter().next() else {
-        FIELDS[..2].iter().for_each(|&field| push(field, Some(("no function found".to_owned(), record.url.clone()))));
+        ["func_name", "code_tokens"].into_iter().for_each(|field| push(field, Some(("no function found".to_owned(), record.url.clone()))));
         return Ok(compared);
     };
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let pair = |theirs: &str, ours: &str| (theirs != ours).then(|| ("other".to_owned(), format!("{}\ntheirs {theirs:?}\nours   {ours:?}", record.url)));
+    let pair = |theirs: &str, ours: &str| {
+        (theirs != ours).then(|| ("other".to_owned(), format!("{}\ntheirs {theirs:?}\nours   {ours:?}", record.url)))
+    };
     push("func_name", pair(&last(&record.func_name), &last(&function.name)));
     let theirs: Vec<&str> = record.code_tokens.iter().collect();
     push("code_tokens", differ(&theirs, &function.code_tokens, &record.url));
@@ -140,7 +149,7 @@ fn compare(record: &Record) -> Result<Vec<Compared>> {
             _ => token.starts_with("//") || token.starts_with("/*") || language == Language::Php && token.starts_with('#'),
         };
         let theirs: Vec<&str> = record.code_tokens.iter().collect::<Vec<_>>().iter().filter(|token| !is_comment(token)).copied().collect();
-        push("code_tokens_plain", differ(&theirs, &plain.code_tokens, &record.url));
+        push(PLAIN, differ(&theirs, &plain.code_tokens, &record.url));
     }
     Ok(compared)
 }

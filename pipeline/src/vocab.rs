@@ -5,11 +5,18 @@
 //! follows), `<lg>` (code follows), one tag a language; `</id>` where subtokens are what is encoded, and the
 //! tokens of the linearised trees where these are.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
 use anyhow::{Context, Result, anyhow, ensure};
 use ledger::{Artifact, CodeText, Language, Report, Rows, Run, Split, Stage, Syntax, Vocabulary, table};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokenizers::{
-    AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder,
+    AddedToken, DecoderWrapper, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+    Tokenizer, TokenizerBuilder,
     decoders::bpe::BPEDecoder,
     models::{
         TrainerWrapper,
@@ -79,7 +86,7 @@ impl Report for VocabReport {
 
 impl Stage for Vocab {
     const NAME: &'static str = "vocab";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = Artifact<Syntax>;
     type Output = Vocabulary;
@@ -134,7 +141,7 @@ impl Stage for Vocab {
 
 fn train(config: &Config, specials: &[String], texts: &[String], path: &std::path::Path) -> Result<u64> {
     let error = |error: tokenizers::Error| anyhow!("{error}");
-    let mut tokenizer =
+    let mut tokenizer: Tokenizer =
         TokenizerBuilder::<ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>::new()
             .with_model(model(config.model).map_err(error)?.into())
             .with_normalizer(normalizer(config))
@@ -144,21 +151,68 @@ fn train(config: &Config, specials: &[String], texts: &[String], path: &std::pat
                 Model::CharLevel => BPEDecoder::new(END_OF_WORD.to_owned()).into(),
             }))
             .build()
-            .map_err(error)?;
+            .map_err(error)?
+            .into();
+    let ends = match config.model {
+        Model::ByteLevel => Characters::default(),
+        Model::CharLevel => Characters::of(texts, &tokenizer).map_err(error)?,
+    };
+    let special = |token: &String| AddedToken::from(token.clone(), true);
     let builder = BpeTrainerBuilder::new()
         .vocab_size(config.size)
         .min_frequency(config.min_frequency)
         .show_progress(false)
-        .special_tokens(specials.iter().map(|token| AddedToken::from(token.clone(), true)).collect());
+        .special_tokens(specials.iter().chain(&ends.ends).map(special).collect());
     let mut trainer: TrainerWrapper = match config.model {
         Model::ByteLevel => builder.initial_alphabet(ByteLevel::alphabet().into_iter().collect()),
-        Model::CharLevel => builder.limit_alphabet(MOST_CHARACTERS).end_of_word_suffix(END_OF_WORD.to_owned()),
+        Model::CharLevel => builder
+            .limit_alphabet(ends.alphabet.len())
+            .initial_alphabet(ends.alphabet.into_iter().collect())
+            .end_of_word_suffix(END_OF_WORD.to_owned()),
     }
     .build()
     .into();
     tokenizer.train(&mut trainer, texts.iter().map(String::as_str)).map_err(error).context("training the vocabulary")?;
-    tokenizer.save(path, false).map_err(error)?;
-    Ok(tokenizer.get_vocab_size(true) as u64)
+    let size = tokenizer.get_vocab_size(true) as u64;
+    let mut json: Value = serde_json::from_str(&tokenizer.to_string(false).map_err(error)?)?;
+    let added = json["added_tokens"].as_array_mut().context("a tokenizer has added tokens")?;
+    added.retain(|token| !ends.ends.iter().any(|end| token["content"] == end.as_str()));
+    fs::write(path, serde_json::to_vec(&json)?).with_context(|| format!("writing {}", path.display()))?;
+    Ok(size)
+}
+
+/// The characters that a character-level vocabulary starts from.
+///
+/// The library's trainer numbers word-final characters in the order of a hash map that is another in every run
+/// and breaks ties of merges by these numbers. Told of them beforehand, as if they were special, it gives the
+/// same vocabulary every time.
+#[derive(Default)]
+struct Characters {
+    alphabet: Vec<char>,
+    ends: Vec<String>,
+}
+
+impl Characters {
+    fn of(texts: &[String], tokenizer: &Tokenizer) -> tokenizers::Result<Self> {
+        let mut counts: BTreeMap<char, u64> = BTreeMap::new();
+        let mut ends = BTreeSet::new();
+        for text in texts {
+            let mut normalized = NormalizedString::from(text.as_str());
+            if let Some(normalizer) = tokenizer.get_normalizer() {
+                normalizer.normalize(&mut normalized)?;
+            }
+            for word in normalized.get().split_whitespace() {
+                word.chars().for_each(|c| *counts.entry(c).or_default() += 1);
+                ends.extend(word.chars().next_back());
+            }
+        }
+        let mut alphabet: Vec<(char, u64)> = counts.into_iter().collect();
+        alphabet.sort_by_key(|&(c, count)| (u64::MAX - count, c));
+        alphabet.truncate(MOST_CHARACTERS);
+        let alphabet: Vec<char> = alphabet.into_iter().map(|(c, _)| c).collect();
+        let ends = ends.into_iter().filter(|c| alphabet.contains(c)).map(|c| format!("{c}{END_OF_WORD}")).collect();
+        Ok(Self { alphabet, ends })
+    }
 }
 
 fn model(model: Model) -> tokenizers::Result<BPE> {
@@ -200,7 +254,8 @@ mod tests {
     use proptest::prelude::*;
 
     const REAL: &str = include_str!("harvest/mod.rs");
-    const ACCENTS: &str = "caf\u{e9} na\u{ef}ve \u{c9}cole \u{ff46}ull\u{3000}width \u{a8} a\u{301}b <unk> x<unk>y <qy> \u{1f600} \u{3a3}\u{391}\u{3a3}";
+    const ACCENTS: &str =
+        "caf\u{e9} na\u{ef}ve \u{c9}cole \u{ff46}ull\u{3000}width \u{a8} a\u{301}b <unk> x<unk>y <qy> \u{1f600} \u{3a3}\u{391}\u{3a3}";
 
     fn config(model: Model, code_text: CodeText) -> Config {
         Config {

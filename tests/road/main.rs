@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 mod bad_input;
+mod downloads;
 mod faults;
+mod layouts;
 mod outside;
 mod publishing;
 mod sources;

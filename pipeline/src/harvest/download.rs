@@ -2,6 +2,7 @@
 //! several files at a time. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`).
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{Read, Write},
     path::{Path, PathBuf},
@@ -53,7 +54,8 @@ enum Failure {
 impl Remote {
     fn check(&self) -> Result<()> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let is_name = !self.name.is_empty() && self.name.split('/').all(|part| !part.starts_with('.') && !part.is_empty() && part.chars().all(is_plain));
+        let is_name = !self.name.is_empty()
+            && self.name.split('/').all(|part| !part.starts_with('.') && !part.is_empty() && part.chars().all(is_plain));
         ensure!(is_name, "{:?} is not a file name: letters, digits, `.`, `_`, `-`, folders parted by `/`", self.name);
         let is_digest = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         ensure!(is_digest, "{}: {:?} is not a sha256 in lower-case hex", self.name, self.sha256);
@@ -77,30 +79,31 @@ pub fn fetch(files: &[Remote], parallel: usize, cache: &Path, progress: &Progres
     let bar = progress.bar("fetch", total, "bytes");
     // The timeout of the blocking client is one of each read, not of the whole body.
     let client = Client::builder().connect_timeout(Duration::from_secs(20)).timeout(SILENCE).build().context("starting the HTTP client")?;
-    let waiting = Mutex::new(files.iter().enumerate().rev().collect::<Vec<_>>());
+    // A digest that is named twice is fetched once.
+    let mut named = HashSet::new();
+    let waiting = Mutex::new(files.iter().filter(|file| named.insert(&file.sha256)).rev().collect::<Vec<_>>());
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..parallel.clamp(1, 16) {
             scope.spawn(|| {
                 loop {
-                    let Some((place, file)) = waiting.lock().expect("no holder panics").pop() else { break };
+                    let Some(file) = waiting.lock().expect("no holder panics").pop() else { break };
                     let result = one(&client, file, &cache, progress, &bar).with_context(|| format!("fetching {}", file.name));
-                    results.lock().expect("no holder panics").push((place, result));
+                    results.lock().expect("no holder panics").push(result);
                 }
             });
         }
     });
     bar.finish();
-    let mut results = results.into_inner().expect("no holder panics");
-    results.sort_by_key(|(place, _)| *place);
-    results.into_iter().map(|(_, result)| result).collect()
+    results.into_inner().expect("no holder panics").into_iter().collect::<Result<()>>()?;
+    Ok(files.iter().map(|file| file.cached(&cache)).collect())
 }
 
-fn one(client: &Client, file: &Remote, cache: &Path, progress: &Progress, bar: &Bar) -> Result<PathBuf> {
+fn one(client: &Client, file: &Remote, cache: &Path, progress: &Progress, bar: &Bar) -> Result<()> {
     let done = file.cached(cache);
     if done.is_file() && sha256_of(&done)? == file.sha256 {
         bar.add(fs::metadata(&done)?.len());
-        return Ok(done);
+        return Ok(());
     }
     let part = done.with_extension("part");
     let mut told = Vec::new();
@@ -114,7 +117,7 @@ fn one(client: &Client, file: &Remote, cache: &Path, progress: &Progress, bar: &
                     let sha256 = sha256_of(&part)?;
                     if sha256 == file.sha256 {
                         fs::rename(&part, &done).with_context(|| format!("keeping {}", done.display()))?;
-                        return Ok(done);
+                        return Ok(());
                     }
                     fs::remove_file(&part).with_context(|| format!("removing {}", part.display()))?;
                     let error = anyhow!("{url}: sha256 is {sha256}, the config pins {}", file.sha256);

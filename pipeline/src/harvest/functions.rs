@@ -8,7 +8,10 @@ use anyhow::Result;
 use ledger::Language;
 use tree_sitter::Node;
 
-use super::{documentation, tokens::{self, Dialect}};
+use super::{
+    documentation,
+    tokens::{self, Dialect},
+};
 use crate::grammar::{self, Scope};
 
 /// A function found in a file.

@@ -88,7 +88,8 @@ fn is_hidden(node: Node<'_>) -> bool {
 
 fn has_only_hidden(node: Node<'_>) -> bool {
     let mut cursor = node.walk();
-    node.child_count() > 0 && node.children(&mut cursor).all(|child| matches!(child.kind(), "string_content" | "heredoc_content" | "string_fragment"))
+    node.child_count() > 0
+        && node.children(&mut cursor).all(|child| matches!(child.kind(), "string_content" | "heredoc_content" | "string_fragment"))
 }
 
 /// Node text as `match_from_span` cuts it: tree-sitter's columns are bytes, but are taken for characters of a

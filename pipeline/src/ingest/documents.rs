@@ -54,9 +54,14 @@ enum Kind {
 
 fn kind(name: &str) -> Option<Kind> {
     let name = name.to_lowercase();
-    [(".jsonl", Kind::Jsonl { packed: false }), (".jsonl.gz", Kind::Jsonl { packed: true }), (".zip", Kind::Zip), (".parquet", Kind::Parquet)]
-        .into_iter()
-        .find_map(|(end, kind)| name.ends_with(end).then_some(kind))
+    [
+        (".jsonl", Kind::Jsonl { packed: false }),
+        (".jsonl.gz", Kind::Jsonl { packed: true }),
+        (".zip", Kind::Zip),
+        (".parquet", Kind::Parquet),
+    ]
+    .into_iter()
+    .find_map(|(end, kind)| name.ends_with(end).then_some(kind))
 }
 
 fn rejected(reject: Reject) -> impl Iterator<Item = Item> {
@@ -95,11 +100,8 @@ struct Rows<'a> {
 impl Rows<'_> {
     fn open(path: &Path, name: &str) -> Self {
         let batches = table::column_names(path).and_then(|names| {
-            let known: Vec<&str> = names
-                .iter()
-                .map(String::as_str)
-                .filter(|name| FIELDS.iter().any(|(_, names)| names.contains(name)))
-                .collect();
+            let known: Vec<&str> =
+                names.iter().map(String::as_str).filter(|name| FIELDS.iter().any(|(_, names)| names.contains(name))).collect();
             anyhow::ensure!(!known.is_empty(), "no column of a known name");
             table::read(path, &known)
         });

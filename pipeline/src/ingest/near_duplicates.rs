@@ -8,12 +8,7 @@
 //! the rows kept before it, so the result depends on their order only. What is held in memory is about
 //! 300 bytes a kept row; the bags themselves lie in a scratch file.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    os::unix::fs::FileExt,
-    path::Path,
-};
+use std::{collections::HashMap, fs::File, os::unix::fs::FileExt, path::Path};
 
 use anyhow::{Context, Result};
 use ledger::Split;
@@ -128,8 +123,7 @@ impl Kept {
 
     /// The first kept row of which this one is a near copy.
     fn near(&self, bag: &Bag, sketch: &Sketch, bits: u64) -> Result<Option<u32>> {
-        let mut candidates: Vec<u32> =
-            self.bands.iter().zip(sketch.bands(self.rows)).flat_map(|(band, key)| band.of_key(key)).collect();
+        let mut candidates: Vec<u32> = self.bands.iter().zip(sketch.bands(self.rows)).flat_map(|(band, key)| band.of_key(key)).collect();
         candidates.sort_unstable();
         candidates.dedup();
         for candidate in candidates {

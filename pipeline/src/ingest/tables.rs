@@ -254,8 +254,7 @@ impl DuplicatesWriter {
 
     fn flush(&mut self) -> Result<()> {
         let pairs = std::mem::take(&mut self.pairs);
-        let column =
-            |index: usize| -> ArrayRef { Arc::new(StringArray::from_iter_values(pairs.iter().map(|pair| &pair[index]))) };
+        let column = |index: usize| -> ArrayRef { Arc::new(StringArray::from_iter_values(pairs.iter().map(|pair| &pair[index]))) };
         self.writer.write(&RecordBatch::try_new(self.schema.clone(), vec![column(0), column(1), column(2)])?)
     }
 

@@ -243,7 +243,8 @@ fn parameters(flat: &Flat<'_>, function: usize, parts: &Parts) -> Vec<String> {
             continue;
         }
         // Go names several of one type at once.
-        let fields = |field: &'static str| flat.children(parameter).filter(move |&child| flat.kinds.field(flat.nodes[child].field) == field);
+        let fields =
+            |field: &'static str| flat.children(parameter).filter(move |&child| flat.kinds.field(flat.nodes[child].field) == field);
         let mut named: Vec<usize> = fields("name").chain(fields("left")).collect();
         if named.is_empty() {
             named = (parameter..flat.nodes[parameter].end as usize).filter(|&node| flat.is_leaf(node) && is_name(node)).take(1).collect();

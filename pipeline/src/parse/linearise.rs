@@ -10,6 +10,8 @@
 //!             | <type> <nosub>                 a named leaf of a skipped type
 //!             | text <nosub> )                 an anonymous leaf
 //! ```
+//!
+//! Other nodes of a skipped type are left out with all that is below them.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -77,11 +79,16 @@ impl Out<'_> {
             return;
         }
         let node = flat.nodes[number];
+        let is_named = flat.kinds.is_named(node.kind);
+        let is_skipped = skipped.has(node.kind);
+        // The root stays, whatever it is.
+        if is_skipped && number > 0 && !(is_named && flat.is_leaf(number)) {
+            return;
+        }
         if node.field != 0 {
             self.special("<field>");
             self.plain(flat.kinds.field(node.field));
         }
-        let is_named = flat.kinds.is_named(node.kind);
         if is_named && self.taken < self.max {
             match self.specials.kinds.get_mut(usize::from(node.kind)) {
                 Some(met) => {
@@ -92,7 +99,6 @@ impl Out<'_> {
             }
         }
         if flat.is_leaf(number) {
-            let is_skipped = is_named && skipped.has(node.kind);
             // An empty leaf (a missing node) has no text.
             if !is_skipped && node.bytes.0 < node.bytes.1 {
                 self.plain(&flat.text(number));
@@ -165,6 +171,12 @@ mod tests {
     fn a_skipped_leaf_stays_as_its_bare_type() {
         assert!(path(Language::Python, "x = 1", &[], 99).contains("<integer> 1 <nosub>"));
         assert!(path(Language::Python, "x = 1", &["integer"], 99).contains("<integer> <nosub>"));
+        let whole = path(Language::Python, "x = f(1)", &[], 99);
+        let without = path(Language::Python, "x = f(1)", &["argument_list", "="], 99);
+        assert!(whole.contains("<field> arguments <argument_list> <sub>") && whole.contains("= <nosub>"));
+        assert!(!without.contains("arguments") && !without.contains("<integer>") && !without.contains('='), "{without}");
+        assert!(path(Language::Java, "class Toto { int }", &[], 99).contains("<ERROR>"));
+        assert!(!path(Language::Java, "class Toto { int }", &["ERROR"], 99).contains("<ERROR> <sub>"));
     }
 
     #[test]

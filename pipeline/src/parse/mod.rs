@@ -135,8 +135,7 @@ impl Tables {
 }
 
 const TEXTS: [&str; 5] = ["name_words", "code_words", "doc_words", "query_words", "signature"];
-const LISTS: [&str; 9] =
-    ["identifiers", "ast_tokens", "subtokens", "parameters", "calls", "imports", "strings", "comments", "structure"];
+const LISTS: [&str; 9] = ["identifiers", "ast_tokens", "subtokens", "parameters", "calls", "imports", "strings", "comments", "structure"];
 const NUMBERS: [&str; 3] = ["nodes", "depth", "cyclomatic"];
 
 /// The columns of `functions`, and those of the parse behind them: a pure function of the batch.
