@@ -19,7 +19,7 @@ STATUS = $(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) st
 
 .PHONY: help demo run setup setup-gpu build test lint bench \
 	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback \
-	status plan search predictions tour journal verify
+	status plan search predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale fuzz
 
 help: ## This list
 	@echo "codenets: real code to a natural-language code search index"; echo
@@ -98,6 +98,32 @@ journal: build ## What each stage did: rows, bytes, seconds, memory
 verify: build ## Hash every current artifact and the served bundle again
 	@$(PIPELINE) verify --data $(DATA)
 	@$(INDEXER) verify --data $(DATA)
+
+fidelity: build ## Derive the fields of true CodeSearchNet records again (CSN=folder): DATA/reports/fidelity.json
+	@test -n "$(CSN)" || { echo 'say where true records are: make fidelity CSN=/path/to/codesearchnet'; exit 1; }
+	@$(PIPELINE) fidelity --csn "$(CSN)" --data $(DATA) $(if $(JSON),--json)
+
+duplicates: build ## Near-duplicates against brute force (CSN=folder, ROWS=5000): DATA/reports/duplicates.json
+	@test -n "$(CSN)" || { echo 'say where records are: make duplicates CSN=/path/to/codesearchnet'; exit 1; }
+	@$(PIPELINE) duplicates --csn "$(CSN)" --rows $(or $(ROWS),5000) $(OPTIONS)
+
+explore: build ## A picture of the data: DATA/reports/explore/report.html
+	@$(PIPELINE) explore --data $(DATA)
+
+bench-corpus: build ## Ingest, parse and tokenize beside pandas, polars, datasets, py-tree-sitter, tokenizers
+	@$(PIPELINE) run $(OPTIONS)
+	@python3 benches/corpus.py --pipeline $(PIPELINE) --bench "cargo bench --quiet --package pipeline --bench stages" \
+		--conf $(CONF) --data $(DATA) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(THREADS),--threads $(THREADS))
+
+bench-scale: build ## How cost and memory grow from 100,000 to ROWS rows made of those in CSN
+	@test -n "$(CSN)" || { echo 'say where records are: make bench-scale CSN=/path/to/codesearchnet'; exit 1; }
+	@python3 benches/scale.py --pipeline $(PIPELINE) --csn "$(CSN)" --data $(DATA)-scale --rows 100000 $(or $(ROWS),2000000) \
+		--threads $(or $(THREADS),1 2)
+
+fuzz: ## Ten minutes of changed input for each target (SECONDS=600): what is found becomes a test
+	@cargo build --quiet --release --workspace --bins
+	@for target in record_from_json extract_functions linearise unpack_archive read_documents; do \
+		$(BIN)/fuzz $$target $(or $(SECONDS),600) || exit 1; done
 
 bench: demo ## Rates and memory of each stage, latency of a search: DATA/reports/bench.json
 	@$(INDEXER) bench --data $(DATA) $(if $(JSON),--json)

@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use crate::{Harvest, Ingest, Parse, Tokenize, Vocab, explore, fidelity};
+use crate::{
+    Harvest, Ingest, Parse, Tokenize, Vocab, explore, fidelity,
+    ingest::{self, Recall},
+};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ledger::{
@@ -43,6 +46,15 @@ enum Command {
     Status(StatusArgs),
     /// Table of what each stage of the road did (rows, bytes, seconds, memory)
     Journal,
+    /// Compare the search for near-duplicates with comparing every pair: reports/duplicates.json
+    Duplicates {
+        /// A folder of records, in any layout that ingest reads
+        #[arg(long)]
+        csn: PathBuf,
+        /// Records that are compared
+        #[arg(long, default_value_t = 5000)]
+        rows: usize,
+    },
     /// A picture of the data: reports/explore/report.html, of what is recorded now
     Explore,
     /// Derive each field of true CodeSearchNet records again, and compare: reports/fidelity.json
@@ -71,6 +83,15 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             return Ok(());
         }
         Command::Verify => return verify(&common),
+        Command::Duplicates { csn, rows } => {
+            let store = common.store_with(common.threads);
+            let thresholds = common.load()?.section::<ingest::Config>("ingest")?.duplicates;
+            let scratch = tempfile::tempdir()?;
+            let recall = Recall::measure(csn, *rows, &thresholds, scratch.path(), store.progress())?;
+            write_report(store.root(), "duplicates", &recall.flat())?;
+            println!("{}", Value::Object(recall.flat()));
+            return Ok(());
+        }
         Command::Explore => {
             println!("{}", explore::write(&common.store_with(common.threads))?.display());
             return Ok(());
@@ -108,7 +129,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             stages.push(StageStatus::of::<Tokenize>(&store, &conf.section("tokenize")?, stages)?);
             Ok(())
         }),
-        Command::Journal | Command::Verify | Command::Explore | Command::Fidelity { .. } => Ok(()),
+        Command::Journal | Command::Verify | Command::Duplicates { .. } | Command::Explore | Command::Fidelity { .. } => Ok(()),
     }
 }
 

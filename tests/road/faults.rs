@@ -1,6 +1,6 @@
 //! What must hold when things break: a killed run, a damaged artifact.
 
-use std::{fs, os::unix::process::ExitStatusExt, thread, time::Duration};
+use std::{fs, os::unix::process::ExitStatusExt, process::Command, thread, time::Duration};
 
 use crate::world::{World, ran};
 
@@ -27,6 +27,79 @@ fn a_road_killed_anywhere_is_taken_up_again_with_the_same_bytes() {
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
     assert_eq!(debris.count(), 0);
+}
+
+/// Twenty SIGKILLs at moments that differ from run to run of the test, in the stages of the corpus alone.
+#[test]
+fn the_corpus_stages_killed_twenty_times_end_with_the_same_bytes() {
+    let world = World::new();
+    let started = std::time::Instant::now();
+    world.run("pipeline", &["run"]);
+    let whole = started.elapsed();
+    let kinds = ["raw", "functions", "syntax", "vocabulary", "tokens"];
+    let digests = || kinds.map(|kind| world.manifest(kind)["outputs"].clone());
+    let undisturbed = digests();
+    let mut state = u64::from(std::process::id());
+    let mut killed = 0;
+    for round in 0..20 {
+        // What is sealed stays, so a new start now and then lets every stage be met.
+        if round % 4 == 0 {
+            fs::remove_dir_all(world.path("data")).unwrap();
+        }
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let delay = whole.mul_f64((state >> 33) as f64 / f64::from(u32::MAX >> 1));
+        let mut child = world.spawn("pipeline", &["run"]);
+        thread::sleep(delay);
+        child.kill().unwrap();
+        killed += u32::from(child.wait().unwrap().signal() == Some(9));
+    }
+    assert!(killed >= 5, "{killed} of 20 runs were killed before their end");
+    world.run("pipeline", &["run"]);
+    assert_eq!(digests(), undisturbed);
+}
+
+/// The data folder is a file system of 300 KiB: in a mount namespace of its own, so that nobody else sees it.
+#[test]
+fn a_full_disk_is_said_and_nothing_is_half_sealed() {
+    let world = World::new();
+    world.run("pipeline", &["run"]);
+    let kinds = ["raw", "functions", "syntax", "vocabulary", "tokens"];
+    let undisturbed = kinds.map(|kind| world.manifest(kind)["outputs"].clone());
+    fs::remove_dir_all(world.path("data")).unwrap();
+    fs::create_dir(world.path("data")).unwrap();
+    let run = world.command("pipeline", &["run"]);
+    let words: Vec<String> =
+        std::iter::once(run.get_program()).chain(run.get_args()).map(|word| format!("'{}'", word.to_string_lossy())).collect();
+    let (run, data) = (words.join(" "), world.path("data").display().to_string());
+    // Each size is enough for some stages, and no more.
+    let script = format!(
+        "mount -t tmpfs -o size=40k tmpfs '{data}' || exit 42\n\
+         for size in 40k 80k 160k 240k 300k; do\n\
+           mount -o remount,size=$size '{data}' || exit 42\n\
+           {run} 2>>'{data}.log' && {{ echo it fitted; break; }}\n\
+           find '{data}' -name manifest.json | while read -r m; do test -s \"$m\" || echo \"half: $m\"; done\n\
+         done\n\
+         mount -o remount,size=64m '{data}' && {run} 2>/dev/null && cp -r '{data}' '{data}.copy'"
+    );
+    // Root may mount; others may in a user namespace, where the system allows it.
+    let namespace = |flags: &str| Command::new("unshare").args([flags, "sh", "-c", &script]).output();
+    let output = [namespace("-m"), namespace("-rm")]
+        .into_iter()
+        .flatten()
+        .find(|output| output.status.code() != Some(42) && output.status.code() != Some(1));
+    let Some(output) = output else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let log = fs::read_to_string(world.path("data.log")).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("half: "));
+    assert!(log.contains("No space left on device"), "the disk was full: {log}");
+    assert!(!log.contains("panicked") && log.contains("error: stage "), "{log}");
+    fs::remove_dir_all(world.path("data")).unwrap();
+    fs::rename(world.path("data.copy"), world.path("data")).unwrap();
+    assert_eq!(kinds.map(|kind| world.manifest(kind)["outputs"].clone()), undisturbed);
+    world.run("pipeline", &["verify"]);
 }
 
 #[test]

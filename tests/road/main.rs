@@ -5,6 +5,7 @@
 mod bad_input;
 mod downloads;
 mod faults;
+mod fuzz;
 mod layouts;
 mod outside;
 mod publishing;

@@ -19,6 +19,7 @@ use parquet::{
         properties::WriterProperties,
         reader::{FileReader, SerializedFileReader},
     },
+    schema::types::ColumnPath,
 };
 
 /// Rows of a record batch, and so of what a stage holds at once per thread.
@@ -26,6 +27,9 @@ pub const BATCH_ROWS: usize = 1024;
 /// Rows and bytes of a row group, which is the writer's buffer.
 const ROW_GROUP_ROWS: usize = 8192;
 const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// Columns whose values hardly repeat: a dictionary of them costs time and saves nothing.
+const OF_MANY_VALUES: [&str; 9] = ["id", "code", "docstring", "url", "name_words", "code_words", "doc_words", "query_words", "signature"];
 
 /// Writes one Parquet file. The same batches give the same bytes.
 pub struct TableWriter {
@@ -36,13 +40,15 @@ pub struct TableWriter {
 
 impl TableWriter {
     pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_created_by("codenets".to_owned())
-            .build();
+            .set_created_by("codenets".to_owned());
+        for column in schema.fields().iter().filter(|field| OF_MANY_VALUES.contains(&field.name().as_str())) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.name().as_str()), false);
+        }
         let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
-        let writer = ArrowWriter::try_new(file, schema, Some(properties))?;
+        let writer = ArrowWriter::try_new(file, schema, Some(properties.build()))?;
         Ok(Self { writer, path: path.to_owned(), row_group_bytes: ROW_GROUP_BYTES })
     }
 

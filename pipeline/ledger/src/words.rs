@@ -25,6 +25,13 @@ pub fn subtokens(text: &str, words: &mut Vec<String>) {
             Class::Other
         }
     };
+    let class = |c: char| match c {
+        'a'..='z' => Class::Lower,
+        'A'..='Z' => Class::Upper,
+        '0'..='9' => Class::Digit,
+        '\0'..='\u{7f}' => Class::Other,
+        c => class(c),
+    };
     let mut word = String::new();
     let mut last = Class::Other;
     let mut chars = text.chars().peekable();
@@ -41,7 +48,9 @@ pub fn subtokens(text: &str, words: &mut Vec<String>) {
         if starts && !word.is_empty() {
             words.push(std::mem::take(&mut word));
         }
-        if now != Class::Other {
+        if now != Class::Other && c.is_ascii() {
+            word.push(c.to_ascii_lowercase());
+        } else if now != Class::Other {
             // The lower case of a letter may end in a combining mark.
             word.extend(c.to_lowercase().filter(|c| c.is_alphanumeric()));
         }

@@ -18,7 +18,9 @@ use ledger::{Digest, Language, Raw, Report, Rows, Run, Split, Stage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use archive::{Wanted, read as read_archive};
 pub use documentation::{strip_c_style, summary, tokens as documentation_tokens};
+pub use fetch::Registry;
 pub use functions::{Function, extract, extract_in};
 pub use source::{Exclude, Package, Source, data_files};
 pub use tokens::Dialect;

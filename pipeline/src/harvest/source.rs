@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use ledger::{Digest, Language, Progress};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::{
     archive::{self, Wanted},
@@ -56,6 +56,7 @@ pub enum Source {
     /// Any number of realistic rows, to measure with: records of a CodeSearchNet folder with other names in them.
     Perturbed {
         path: PathBuf,
+        #[serde(deserialize_with = "number")]
         rows: u64,
         #[serde(default)]
         seed: u64,
@@ -64,6 +65,20 @@ pub enum Source {
 
 fn four() -> usize {
     4
+}
+
+/// A number, or a text that is one: what an environment variable gives.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Number(u64),
+        Text(String),
+    }
+    match Number::deserialize(deserializer)? {
+        Number::Number(number) => Ok(number),
+        Number::Text(text) => text.parse().map_err(|_| D::Error::custom(format!("{text:?} is not a number"))),
+    }
 }
 
 impl Source {

@@ -6,6 +6,7 @@ mod codebase;
 mod documents;
 mod lines;
 mod near_duplicates;
+mod recall;
 mod record;
 mod sink;
 mod survey;
@@ -22,12 +23,13 @@ use serde::{Deserialize, Serialize};
 use crate::harvest::{self, REPOS};
 use codebase::Queries;
 use documents::{Content, HEAD_BYTES, Item};
-use record::{Hints, Reasons, Reject};
+use record::{Reasons, Reject};
 use sink::{Checked, Place, Row, Sink};
 
 pub use bag::{Bag, Sketch};
 pub use near_duplicates::{Copy, Kept, Thresholds};
-pub use record::{Record, parse as record_from_json};
+pub use recall::Recall;
+pub use record::{Hints, Record, parse as record_from_json};
 
 /// The stage.
 #[derive(Debug)]
@@ -82,8 +84,8 @@ impl Report for IngestReport {
 }
 
 /// Lines, and bytes of lines, that are parsed in parallel at a time.
-const BATCH_LINES: usize = 4096;
-const BATCH_BYTES: usize = 32 << 20;
+const BATCH_LINES: usize = 1024;
+const BATCH_BYTES: usize = 8 << 20;
 
 fn check(item: Item, document: &str, hints: Hints, queries: &Queries) -> Checked {
     let record = match item.content {

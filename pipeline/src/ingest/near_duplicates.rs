@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use ledger::Split;
 use serde::{Deserialize, Serialize};
 
-use super::bag::{Bag, MINS, Sketch};
+use super::bag::{Bag, LowBits, MINS, Sketch};
 
 /// Kept rows of one band key that are compared. Families larger than this (thousands of generated accessors
 /// that are not quite copies) would make the cost quadratic; the other bands still find their copies.
@@ -44,14 +44,14 @@ pub struct Kept {
     rows: usize,
     bands: Vec<Band>,
     sequences: HashMap<u64, u32>,
-    bits: Vec<u64>,
+    bits: Vec<LowBits>,
     splits: Vec<Split>,
     bags: BagFile,
-    least_agreeing_bits: u32,
+    least_agreeing: u32,
 }
 
 impl Thresholds {
-    fn are_duplicates(&self, a: &Bag, b: &Bag) -> bool {
+    pub fn are_duplicates(&self, a: &Bag, b: &Bag) -> bool {
         let (set, multiset) = a.jaccard(b);
         set >= self.set && multiset >= self.multiset
     }
@@ -67,12 +67,13 @@ impl Thresholds {
         }
     }
 
-    /// Agreeing low bits below which a pair is at the threshold with odds of less than one in a million
-    /// (five standard deviations).
-    fn least_agreeing_bits(&self) -> u32 {
-        let agree = 0.5 + self.set.clamp(0.0, 1.0) / 2.0;
+    /// Agreeing values below which a pair is at the threshold with odds of one in ten thousand (four standard
+    /// deviations of a binomial): it is not looked at.
+    fn least_agreeing(&self) -> u32 {
+        let set = self.set.clamp(0.0, 1.0);
+        let agree = set + (1.0 - set) / 16.0;
         let spread = (MINS as f64 * agree * (1.0 - agree)).sqrt();
-        (MINS as f64 * agree - 5.0 * spread).max(0.0) as u32
+        (MINS as f64 * agree - 4.0 * spread).max(0.0) as u32
     }
 }
 
@@ -82,7 +83,7 @@ impl Kept {
         let rows = thresholds.rows_a_band();
         Ok(Self {
             rows,
-            least_agreeing_bits: thresholds.least_agreeing_bits(),
+            least_agreeing: thresholds.least_agreeing(),
             thresholds,
             bands: (0..MINS / rows).map(|_| Band::default()).collect(),
             sequences: HashMap::new(),
@@ -103,7 +104,7 @@ impl Kept {
         if let Some(&of) = self.sequences.get(&sketch.sequence).filter(|_| is_code) {
             return Ok(Err(Copy { of, exact: true }));
         }
-        let bits = sketch.bits();
+        let bits = sketch.low_bits();
         if bag.total() >= self.thresholds.min_tokens {
             if let Some(of) = self.near(bag, sketch, bits)? {
                 return Ok(Err(Copy { of, exact: false }));
@@ -122,14 +123,14 @@ impl Kept {
     }
 
     /// The first kept row of which this one is a near copy.
-    fn near(&self, bag: &Bag, sketch: &Sketch, bits: u64) -> Result<Option<u32>> {
+    fn near(&self, bag: &Bag, sketch: &Sketch, bits: LowBits) -> Result<Option<u32>> {
         let mut candidates: Vec<u32> = self.bands.iter().zip(sketch.bands(self.rows)).flat_map(|(band, key)| band.of_key(key)).collect();
         candidates.sort_unstable();
         candidates.dedup();
         for candidate in candidates {
-            let agreeing = (!(self.bits[candidate as usize] ^ bits)).count_ones();
+            let agreeing = self.bits[candidate as usize].agreeing(&bits);
             let (few, many) = order(bag.distinct(), self.bags.distinct(candidate));
-            if agreeing >= self.least_agreeing_bits
+            if agreeing >= self.least_agreeing
                 && few as f64 >= self.thresholds.set * many as f64
                 && self.thresholds.are_duplicates(&self.bags.get(candidate)?, bag)
             {

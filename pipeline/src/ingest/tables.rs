@@ -64,8 +64,9 @@ pub struct FunctionsWriter<'a> {
     open: BTreeMap<(Split, usize), OpenShard>,
 }
 
-/// Rows of one shard that are not written yet, at most; more are written at once.
-const PENDING_BYTES: usize = 4 << 20;
+/// Rows of one shard, and their bytes, that are worth a write.
+const PENDING_ROWS: usize = 256;
+const PENDING_BYTES: usize = 2 << 20;
 /// Row groups being built, of all shards together.
 const WRITERS_BYTES: usize = 512 << 20;
 
@@ -110,7 +111,7 @@ impl<'a> FunctionsWriter<'a> {
     /// Writes the shards that have enough to write, in parallel. When it is called must not depend on threads.
     pub fn flush(&mut self) -> Result<()> {
         let licences = self.licences;
-        let full = |shard: &&mut OpenShard| shard.pending.len() >= BATCH_ROWS || shard.pending_bytes >= PENDING_BYTES;
+        let full = |shard: &&mut OpenShard| shard.pending.len() >= PENDING_ROWS || shard.pending_bytes >= PENDING_BYTES;
         let due: Vec<&mut OpenShard> = self.open.values_mut().filter(full).collect();
         due.into_par_iter().try_for_each(|shard| shard.flush(licences))
     }

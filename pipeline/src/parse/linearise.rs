@@ -19,50 +19,57 @@ use ledger::Language;
 
 use super::tree::{Flat, KindSet, Kinds};
 
-/// The special tokens met in many trees.
-#[derive(Debug, Default)]
+/// The special tokens that are no node types.
+const MARKS: [&str; 5] = ["<field>", "<sub>", "<nosub>", "<lvl>", "<end>"];
+const FIELD: usize = 0;
+const SUB: usize = 1;
+const NO_SUB: usize = 2;
+const LEVEL: usize = 3;
+const END: usize = 4;
+
+/// The special tokens met in many trees of one language.
+#[derive(Debug)]
 pub struct Specials {
-    /// By number of the node type.
+    language: String,
+    /// By number of the node type; `ERROR` comes last.
     kinds: Vec<bool>,
-    others: BTreeSet<String>,
+    marks: [bool; MARKS.len()],
+    any: bool,
 }
 
 impl Specials {
+    pub fn new(language: Language, kinds: &Kinds) -> Self {
+        Self { language: language.tag(), kinds: vec![false; kinds.len() + 1], marks: [false; MARKS.len()], any: false }
+    }
+
     /// Adds them to a set of texts.
     pub fn collect(self, kinds: &Kinds, all: &mut BTreeSet<String>) {
         let met = (0u16..).zip(&self.kinds).filter(|(_, met)| **met);
         all.extend(met.map(|(kind, _)| kinds.special(kind).to_owned()));
-        all.extend(self.others);
+        all.extend(MARKS.iter().zip(self.marks).filter(|(_, met)| *met).map(|(mark, _)| (*mark).to_owned()));
+        all.extend(Some(self.language).filter(|_| self.any));
     }
 }
 
 /// Offers the tokens of a linearised tree, at most `max_tokens`: cut at `max_tokens − 1`, then `<end>`.
 /// Returns how many there were.
-pub fn linearise(
-    language: Language,
-    flat: &Flat<'_>,
-    skipped: &KindSet,
-    max_tokens: usize,
-    specials: &mut Specials,
-    take: &mut dyn FnMut(&str),
-) -> usize {
-    specials.kinds.resize(flat.kinds.len(), false);
+pub fn linearise(flat: &Flat<'_>, skipped: &KindSet, max_tokens: usize, specials: &mut Specials, take: &mut dyn FnMut(&str)) -> usize {
     let mut out = Out { taken: 0, max: max_tokens.max(1) - 1, specials, take };
-    out.special(&language.tag());
+    out.language();
     let mut inner = VecDeque::new();
     out.node(flat, 0, skipped, &mut inner);
-    out.special("<lvl>");
+    out.mark(LEVEL);
     while let Some(parent) = inner.pop_front() {
         for child in flat.children(parent) {
             out.node(flat, child, skipped, &mut inner);
         }
-        out.special("<lvl>");
+        out.mark(LEVEL);
         if out.taken >= out.max {
             break;
         }
     }
     out.max += 1;
-    out.special("<end>");
+    out.mark(END);
     out.taken
 }
 
@@ -86,35 +93,37 @@ impl Out<'_> {
             return;
         }
         if node.field != 0 {
-            self.special("<field>");
+            self.mark(FIELD);
             self.plain(flat.kinds.field(node.field));
         }
         if is_named && self.taken < self.max {
-            match self.specials.kinds.get_mut(usize::from(node.kind)) {
-                Some(met) => {
-                    *met = true;
-                    self.plain(flat.kinds.special(node.kind));
-                }
-                None => self.special(flat.kinds.special(node.kind)),
-            }
+            let last = self.specials.kinds.len() - 1;
+            self.specials.kinds[usize::from(node.kind).min(last)] = true;
+            self.plain(flat.kinds.special(node.kind));
         }
         if flat.is_leaf(number) {
             // An empty leaf (a missing node) has no text.
             if !is_skipped && node.bytes.0 < node.bytes.1 {
                 self.plain(&flat.text(number));
             }
-            self.special("<nosub>");
+            self.mark(NO_SUB);
         } else {
-            self.special("<sub>");
+            self.mark(SUB);
             inner.push_back(number);
         }
     }
 
-    fn special(&mut self, token: &str) {
-        if self.taken < self.max && !self.specials.others.contains(token) {
-            self.specials.others.insert(token.to_owned());
+    fn language(&mut self) {
+        if self.taken < self.max {
+            self.specials.any = true;
+            (self.take)(&self.specials.language);
+            self.taken += 1;
         }
-        self.plain(token);
+    }
+
+    fn mark(&mut self, mark: usize) {
+        self.specials.marks[mark] |= self.taken < self.max;
+        self.plain(MARKS[mark]);
     }
 
     fn plain(&mut self, token: &str) {
@@ -137,8 +146,8 @@ mod tests {
         let tree = grammar::parse(language, Scope::Function, source.as_bytes()).unwrap();
         let flat = Flat::of(&tree, tree::kinds(language, Scope::Function), source);
         let mut tokens = Vec::new();
-        let mut specials = Specials::default();
-        let taken = linearise(language, &flat, &flat.kinds.are(skipped), max, &mut specials, &mut |token| tokens.push(token.to_owned()));
+        let mut specials = Specials::new(language, flat.kinds);
+        let taken = linearise(&flat, &flat.kinds.are(skipped), max, &mut specials, &mut |token| tokens.push(token.to_owned()));
         assert_eq!(taken, tokens.len());
         let mut all = BTreeSet::new();
         specials.collect(flat.kinds, &mut all);

@@ -28,9 +28,10 @@ use crate::{
     grammar::{self, Scope},
     harvest,
 };
-use features::Parts;
-use linearise::{Specials, linearise};
-use tree::{Flat, KindSet, Kinds};
+
+pub use features::{Features, Parts, features, structure};
+pub use linearise::{Specials, linearise};
+pub use tree::{Flat, KindSet, Kinds, kinds};
 
 /// The stage.
 #[derive(Debug)]
@@ -128,9 +129,9 @@ struct Tables {
 
 impl Tables {
     fn of(language: Language, scope: Scope, config: &Config) -> Self {
-        let kinds = tree::kinds(language, scope);
+        let kinds = kinds(language, scope);
         let skipped: Vec<&str> = config.skip_node_types.get(&language).into_iter().flatten().map(String::as_str).collect();
-        Self { kinds, parts: Parts::of(language, kinds), skipped: kinds.are(&skipped), specials: Specials::default() }
+        Self { kinds, parts: Parts::of(language, kinds), skipped: kinds.are(&skipped), specials: Specials::new(language, kinds) }
     }
 }
 
@@ -153,15 +154,14 @@ pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseRepor
     let mut tables: BTreeMap<(Language, bool), Tables> = BTreeMap::new();
     for row in 0..batch.num_rows() {
         let language: Language = languages.value(row).parse()?;
-        let source = source_of(language, codes.value(row), config);
-        let scope = scope_of(language, &source);
+        let (source, scope) = source_of(language, codes.value(row), config);
         let tree = grammar::parse(language, scope, source.as_bytes())?;
         let known = tables.entry((language, scope == Scope::File)).or_insert_with(|| Tables::of(language, scope, config));
         let flat = Flat::of(&tree, known.kinds, &source);
-        let features = features::features(&flat, &known.parts);
+        let features = features(&flat, &known.parts);
 
         let [identifiers, ast, subtokens, parameters, calls, imports, strings, comments, structure] = &mut lists;
-        let taken = linearise(language, &flat, &known.skipped, config.max_ast_tokens, &mut known.specials, &mut |token| {
+        let taken = linearise(&flat, &known.skipped, config.max_ast_tokens, &mut known.specials, &mut |token| {
             ast.values().append_value(token);
         });
         ast.append(true);
@@ -222,17 +222,14 @@ fn syntax_schema(functions: &Schema) -> SchemaRef {
     table::schema(fields)
 }
 
-/// A function with what makes it parse by itself.
-fn source_of<'a>(language: Language, code: &'a str, config: &Config) -> Cow<'a, str> {
-    match config.added_nodes.get(&language) {
+/// A function with what makes it parse by itself, and how: a text that opens PHP itself is parsed as a file.
+pub fn source_of<'a>(language: Language, code: &'a str, config: &Config) -> (Cow<'a, str>, Scope) {
+    let source = match config.added_nodes.get(&language) {
         Some((before, behind)) => Cow::Owned(format!("{before}{code}{behind}")),
         None => Cow::Borrowed(code),
-    }
-}
-
-/// A text that opens PHP itself is parsed as a file.
-fn scope_of(language: Language, source: &str) -> Scope {
-    if language == Language::Php && source.trim_start().starts_with("<?") { Scope::File } else { Scope::Function }
+    };
+    let is_file = language == Language::Php && source.trim_start().starts_with("<?");
+    (source, if is_file { Scope::File } else { Scope::Function })
 }
 
 fn words_of<'a>(texts: impl Iterator<Item = &'a str>, max: usize) -> String {

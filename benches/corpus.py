@@ -1,0 +1,157 @@
+"""The corpus stages side by side with what people use, in one run.
+
+    python3 benches/corpus.py --pipeline target/release/pipeline --bench "cargo bench …" --data DATA [--rounds 3]
+
+Makes an environment with the peers (benches/requirements.txt), then runs ours and theirs in turns on the same
+files, with the same threads, and prints medians, spreads and ratios. DATA is a data folder whose corpus stages have
+run. A rate is bytes of the input per second of CPU, so that threads and other work on the machine matter little;
+wall seconds stand beside it. Writes corpus-bench.json into DATA/reports.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).parent
+# Functions that one iteration of a bench handles (pipeline/benches/stages.rs).
+SAMPLE = 1000
+
+
+def venv(folder):
+    """An environment that holds the pinned peers; made once."""
+    pins = (HERE / "requirements.txt").read_text()
+    stamp = folder / "pins.txt"
+    python = folder / "bin/python"
+    if not stamp.is_file() or stamp.read_text() != pins:
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:", "-r", str(HERE / "requirements.txt")]
+        subprocess.run(pip, check=True)
+        stamp.write_text(pins)
+    return str(python)
+
+
+def peer(python, name, threads, **inputs):
+    with tempfile.TemporaryDirectory() as out:
+        command = [python, str(HERE / "corpus_peers.py"), name, "--threads", str(threads), "--out", f"{out}/out"]
+        for key, value in inputs.items():
+            command += [f"--{key}", str(value)]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def ours(pipeline, stage, kind, conf, data, threads):
+    """Runs one of our stages anew in a copy of the data folder that shares the files of its inputs."""
+    shutil.rmtree(data / kind, ignore_errors=True)
+    command = [pipeline, stage, "--conf", conf, "--data", str(data), "--threads", str(threads), "--quiet"]
+    started = time.monotonic()
+    child = os.posix_spawn(command[0], command, os.environ)
+    _, status, usage = os.wait4(child, 0)
+    if status != 0:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return {"wall_s": time.monotonic() - started, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_rss_mib": usage.ru_maxrss / 1024}
+
+
+def microseconds(text, unit):
+    return float(text) * {"ns": 1e-3, "µs": 1.0, "ms": 1e3, "s": 1e6}[unit]
+
+
+def divan(command, syntax, tokenizer):
+    """Medians of `cargo bench`, by name, in microseconds."""
+    environment = {**os.environ, "CODENETS_SYNTAX": str(syntax), "CODENETS_TOKENIZER": str(tokenizer)}
+    text = subprocess.run(command, shell=True, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"\W*(\w+)\s+([\d.]+) (\S+)\s+│\s+([\d.]+) (\S+)\s+│\s+([\d.]+) (\S+)", line)
+        if match:
+            found[match[1]] = microseconds(match[6], match[7])
+    return found
+
+
+def line(name, runs, size, flat):
+    """Prints one row of the table; returns the median CPU seconds."""
+    cpu = [run["cpu_s"] for run in runs]
+    wall, median = statistics.median(run["wall_s"] for run in runs), statistics.median(cpu)
+    peak = max(run["peak_rss_mib"] for run in runs)
+    spread = (max(cpu) - min(cpu)) / median if median else 0.0
+    print(f"{name:<28} {size / 1e6 / median:>9.1f} {wall:>8.2f} {median:>8.2f} {spread:>7.0%} {peak:>7.0f}", flush=True)
+    flat.update({f"{name}.cpu_s": median, f"{name}.wall_s": wall, f"{name}.spread": spread, f"{name}.peak_mib": peak})
+    return median
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--pipeline", required=True)
+    options.add_argument("--bench", required=True, help="command that runs the benches of the pipeline crate")
+    options.add_argument("--conf", default="conf/demo.conf")
+    options.add_argument("--data", required=True, type=pathlib.Path)
+    options.add_argument("--venv", type=pathlib.Path)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--threads", type=int, nargs="+", default=[1])
+    options = options.parse_args()
+    python = venv(options.venv or options.data / "bench-venv")
+    current = lambda data, kind: data / kind / (data / kind / "CURRENT").read_text().strip()  # noqa: E731
+    work = pathlib.Path(tempfile.mkdtemp(dir=options.data, prefix="bench-"))
+    flat = {}
+    try:
+        for kind in ("raw", "functions", "syntax", "vocabulary"):
+            shutil.copytree(options.data / kind, work / kind, copy_function=os.link)
+        raw, syntax, vocabulary = (current(work, kind) for kind in ("raw", "syntax", "vocabulary"))
+        print(f"{'':<28} {'MB/CPU-s':>9} {'wall s':>8} {'CPU s':>8} {'spread':>7} {'MiB':>7}")
+        for threads in options.threads:
+            runs = {name: [] for name in ("ours", "ingest-pandas", "ingest-polars", "ingest-datasets")}
+            for _ in range(options.rounds):
+                runs["ours"].append(ours(options.pipeline, "ingest", "functions", options.conf, work, threads))
+                for name in list(runs)[1:]:
+                    runs[name].append(peer(python, name, threads, raw=raw))
+            size = runs["ingest-pandas"][0]["bytes"]
+            cpu = {name: line(f"ingest {name}, {threads} threads", found, size, flat) for name, found in runs.items()}
+            for name in list(runs)[1:]:
+                flat[f"ratio.{name}.{threads}"] = cpu[name] / cpu["ours"]
+            # The stages below read what ingest left, which is the same bytes again.
+            runs = {name: [] for name in ("ours, every column", "ast-python", "ast-bare")}
+            for _ in range(options.rounds):
+                runs["ours, every column"].append(ours(options.pipeline, "parse", "syntax", options.conf, work, threads))
+                for name in list(runs)[1:]:
+                    runs[name].append(peer(python, name, threads, syntax=current(work, "syntax")))
+            size = runs["ast-python"][0]["bytes"]
+            cpu = {name: line(f"parse {name}, {threads} threads", found, size, flat) for name, found in runs.items()}
+            flat[f"ratio.parse-every-column-over-ast-python.{threads}"] = cpu["ast-python"] / cpu["ours, every column"]
+            python_path = cpu["ast-python"] - cpu["ast-bare"]
+            flat[f"python.linearise_cpu_s.{threads}"] = python_path
+        medians = divan(options.bench, syntax, vocabulary / "tokenizer.json")
+        for name, value in medians.items():
+            print(f"{name:<28} {value:>12.1f} us")
+            flat[f"divan.{name}_us"] = value
+        flat["ratio.linearise-share-of-bare-parse"] = medians["bare_parse"] / medians["parse_and_linearise"]
+        flat["ratio.every-column-share-of-bare-parse"] = medians["bare_parse"] / medians["every_column"]
+        flat["ratio.words-over-library"] = medians["tokenizers_library"] / medians["word_by_word"]
+        # Microseconds a function: theirs over the whole corpus, ours over the bench's sample of it.
+        theirs = lambda seconds: seconds / rows(syntax, python) * 1e6  # noqa: E731
+        whole, path = flat[f"parse ast-python, {options.threads[0]} threads.cpu_s"], flat[f"python.linearise_cpu_s.{options.threads[0]}"]
+        own_path = (medians["parse_and_linearise"] - medians["bare_parse"]) / SAMPLE
+        flat["ratio.parse-and-path-over-ast-python"] = theirs(whole) / (medians["parse_and_linearise"] / SAMPLE)
+        flat["ratio.path-alone-over-python-path-alone"] = theirs(path) / own_path
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    for key, value in flat.items():
+        if key.startswith("ratio."):
+            print(f"{key[6:]:<48} {value:>7.2f}")
+    (options.data / "reports").mkdir(exist_ok=True)
+    (options.data / "reports/corpus-bench.json").write_text(json.dumps(flat, indent=1) + "\n")
+
+
+def rows(syntax, python):
+    code = "import sys, pathlib, pyarrow.parquet as p; print(sum(p.read_metadata(f).num_rows for f in pathlib.Path(sys.argv[1]).glob('*/*.parquet')))"
+    return int(subprocess.run([python, "-c", code, str(syntax)], check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+//! A fuzzer for stable Rust: `fuzz TARGET [SECONDS] [SEED]` throws changed seeds at a target until the time is
+//! over. An input that panics, takes longer than ten seconds or drives the process beyond 1 GiB is left in
+//! `tests/fixtures/fuzz/TARGET/`, where the tests run it ever after.
+
+mod mutation;
+mod targets;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SLOW: Duration = Duration::from_secs(10);
+const MOST_MIB: u64 = 1024;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let target = arguments.first().map(String::as_str).unwrap_or_default();
+    if !targets::TARGETS.contains(&target) {
+        eprintln!("usage: fuzz TARGET [SECONDS] [SEED]\ntargets: {}", targets::TARGETS.join(", "));
+        return ExitCode::FAILURE;
+    }
+    let number = |place: usize, default: u64| arguments.get(place).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (seconds, seed) = (number(1, 600), number(2, 0));
+    let found = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/fuzz")).join(target);
+    let current: Arc<Mutex<(Vec<u8>, Instant)>> = Arc::new(Mutex::new((Vec::new(), Instant::now())));
+    watch(&current, &found);
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let seeds = mutation::seeds(target);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let (started, mut runs, mut told) = (Instant::now(), 0u64, 0);
+    std::panic::set_hook(Box::new(|_| {}));
+    while started.elapsed().as_secs() < seconds {
+        let input = mutation::mutated(&seeds, &mut rng);
+        *current.lock().expect("no holder panics") = (input.clone(), Instant::now());
+        if std::panic::catch_unwind(|| targets::run(target, &input, scratch.path())).is_err() {
+            return end("a panic", &input, &found);
+        }
+        runs += 1;
+        let now = started.elapsed().as_secs();
+        if now >= told + 60 {
+            told = now;
+            eprintln!("{target}: {now} s, {runs} inputs, {} MiB at most", peak_mib());
+        }
+    }
+    println!("{target}: {runs} inputs in {seconds} s from {} seeds, {} MiB at most: no panic, no hang", seeds.len(), peak_mib());
+    ExitCode::SUCCESS
+}
+
+/// Ends the process where one input takes too long or too much.
+fn watch(current: &Arc<Mutex<(Vec<u8>, Instant)>>, found: &Path) {
+    let (current, found) = (current.clone(), found.to_owned());
+    thread::spawn(move || {
+        loop {
+            thread::sleep(Duration::from_millis(200));
+            let (input, since) = current.lock().expect("no holder panics").clone();
+            if since.elapsed() > SLOW {
+                end("a hang", &input, &found);
+                std::process::exit(1);
+            }
+            if peak_mib() > MOST_MIB {
+                end("memory", &input, &found);
+                std::process::exit(1);
+            }
+        }
+    });
+}
+
+fn end(what: &str, input: &[u8], found: &Path) -> ExitCode {
+    let path = found.join(ledger::Digest::of_bytes(input).short());
+    let kept = fs::create_dir_all(found).and_then(|()| fs::write(&path, input));
+    eprintln!("{what}: {} ({kept:?})", path.display());
+    ExitCode::FAILURE
+}
+
+fn peak_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() / 1024
+}

@@ -1,0 +1,72 @@
+//! What takes bytes from strangers, one function each. None may panic, hang or take much memory.
+
+use std::{fs, path::Path};
+
+use ledger::Language;
+use pipeline::{
+    grammar::{self, Scope},
+    harvest::{self, Dialect, Registry, Wanted},
+    ingest,
+    parse::{self, Flat, Parts, Specials},
+};
+
+/// A target by name.
+pub const TARGETS: [&str; 5] = ["record_from_json", "extract_functions", "linearise", "unpack_archive", "read_documents"];
+
+/// Runs one input; what comes of it does not matter, that it comes back does.
+pub fn run(target: &str, input: &[u8], scratch: &Path) {
+    // The first byte chooses, so that one file of bytes is one case.
+    let (choice, bytes) = input.split_first().map_or((0, input), |(first, rest)| (usize::from(*first), rest));
+    match target {
+        "record_from_json" => drop(ingest::record_from_json(bytes, ingest::Hints::of("python/train.jsonl"))),
+        "extract_functions" => {
+            let dialect = if choice & 128 == 0 { Dialect::Plain } else { Dialect::Codesearchnet };
+            let scope = if choice & 64 == 0 { Scope::File } else { Scope::Function };
+            for function in harvest::extract_in(language(choice), scope, bytes, dialect).into_iter().flatten() {
+                assert!(function.lines.0 <= function.lines.1);
+            }
+        }
+        "linearise" => linearise(choice, &String::from_utf8_lossy(bytes)),
+        "unpack_archive" => {
+            let path = scratch.join("archive");
+            fs::write(&path, bytes).expect("the scratch folder takes it");
+            let registry = if choice % 2 == 0 { Registry::Pypi } else { Registry::Npm };
+            let wanted = |path: &str| if path.ends_with(".zip") { Wanted::Nested } else { Wanted::Yes { max_bytes: 1 << 20 } };
+            let _ = harvest::read_archive(registry, &path, &wanted, &mut |_, bytes| {
+                assert!(bytes.len() <= 1 << 20);
+                Ok(())
+            });
+        }
+        "read_documents" => {
+            let name = ["a.jsonl.gz", "a.zip", "a.parquet", "a.jsonl"][choice % 4];
+            fs::create_dir_all(scratch.join("documents")).expect("the scratch folder takes it");
+            let path = scratch.join("documents").join(name);
+            fs::write(&path, bytes).expect("the scratch folder takes it");
+            let _ = ingest::each_record(&scratch.join("documents"), &mut |_| Ok(()));
+            let _ = fs::remove_file(&path);
+        }
+        other => panic!("no target {other}: {TARGETS:?}"),
+    }
+}
+
+fn language(choice: usize) -> Language {
+    Language::ALL[choice % Language::ALL.len()]
+}
+
+fn linearise(choice: usize, source: &str) {
+    let language = language(choice);
+    let scope = if choice & 64 == 0 { Scope::Function } else { Scope::File };
+    let Ok(tree) = grammar::parse(language, scope, source.as_bytes()) else { return };
+    let flat = Flat::of(&tree, parse::kinds(language, scope), source);
+    let most = 2 + choice;
+    let mut specials = Specials::new(language, flat.kinds);
+    let (mut taken, mut last) = (0, String::new());
+    let skipped = flat.kinds.are(if choice & 32 == 0 { &[] } else { &["ERROR", "identifier", "<?php", "?>"] });
+    let told = parse::linearise(&flat, &skipped, most, &mut specials, &mut |token| {
+        taken += 1;
+        token.clone_into(&mut last);
+    });
+    assert!(told == taken && taken <= most && last == "<end>", "{told} of {most}: {last}");
+    let features = parse::features(&flat, &Parts::of(language, flat.kinds));
+    parse::structure("Class.name", &features);
+}

@@ -1,0 +1,9 @@
+"""Encodes texts with the Python library: encode.py TOKENIZER, one JSON text a line on standard input."""
+
+import json
+import sys
+
+import tokenizers
+
+tokenizer = tokenizers.Tokenizer.from_file(sys.argv[1])
+print(json.dumps([tokenizer.encode(json.loads(line), add_special_tokens=False).ids for line in sys.stdin]))
