@@ -68,7 +68,7 @@ def main():
                     flush=True,
                 )
     few, many = min(options.rows), max(options.rows)
-    for threads in options.threads:
+    for threads in options.threads if many > few else []:
         for stage in STAGES:
             growth = flat[f"{many}.{threads}.{stage}.cpu_us_per_row"] / flat[f"{few}.{threads}.{stage}.cpu_us_per_row"] - 1
             flat[f"growth.{threads}.{stage}"] = growth

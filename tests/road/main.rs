@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 mod bad_input;
+mod corpus;
 mod downloads;
 mod faults;
 mod fuzz;

@@ -18,7 +18,7 @@ use super::bag::{Bag, LowBits, MINS, Sketch};
 
 /// Kept rows of one band key that are compared. Families larger than this (thousands of generated accessors
 /// that are not quite copies) would make the cost quadratic; the other bands still find their copies.
-const MOST_OF_A_KEY: usize = 64;
+const MOST_OF_A_KEY: usize = 16;
 
 /// Section `ingest.duplicates`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,13 +67,13 @@ impl Thresholds {
         }
     }
 
-    /// Agreeing values below which a pair is at the threshold with odds of one in ten thousand (four standard
+    /// Agreeing values below which a pair is at the threshold with odds of one in four thousand (3.5 standard
     /// deviations of a binomial): it is not looked at.
     fn least_agreeing(&self) -> u32 {
         let set = self.set.clamp(0.0, 1.0);
         let agree = set + (1.0 - set) / 16.0;
         let spread = (MINS as f64 * agree * (1.0 - agree)).sqrt();
-        (MINS as f64 * agree - 4.0 * spread).max(0.0) as u32
+        (MINS as f64 * agree - 3.5 * spread).max(0.0) as u32
     }
 }
 
@@ -106,10 +106,11 @@ impl Kept {
         }
         let bits = sketch.low_bits();
         if bag.total() >= self.thresholds.min_tokens {
-            if let Some(of) = self.near(bag, sketch, bits)? {
+            let keys: Vec<u32> = sketch.bands(self.rows).collect();
+            if let Some(of) = self.near(bag, &keys, &bits)? {
                 return Ok(Err(Copy { of, exact: false }));
             }
-            for (band, key) in self.bands.iter_mut().zip(sketch.bands(self.rows)) {
+            for (band, key) in self.bands.iter_mut().zip(keys) {
                 band.insert(key, number);
             }
         }
@@ -123,17 +124,21 @@ impl Kept {
     }
 
     /// The first kept row of which this one is a near copy.
-    fn near(&self, bag: &Bag, sketch: &Sketch, bits: LowBits) -> Result<Option<u32>> {
-        let mut candidates: Vec<u32> = self.bands.iter().zip(sketch.bands(self.rows)).flat_map(|(band, key)| band.of_key(key)).collect();
+    fn near(&self, bag: &Bag, keys: &[u32], bits: &LowBits) -> Result<Option<u32>> {
+        // All first slots are asked for before any is looked at: the memory answers them together.
+        let first: Vec<u32> = self.bands.iter().zip(keys).map(|(band, &key)| band.first(key)).collect();
+        let mut candidates: Vec<u32> = Vec::new();
+        for ((band, &key), first) in self.bands.iter().zip(keys).zip(first) {
+            if first != FREE {
+                candidates.extend(band.of_key(key));
+            }
+        }
         candidates.sort_unstable();
         candidates.dedup();
+        candidates.retain(|&candidate| self.bits[candidate as usize].agreeing(bits) >= self.least_agreeing);
         for candidate in candidates {
-            let agreeing = self.bits[candidate as usize].agreeing(&bits);
             let (few, many) = order(bag.distinct(), self.bags.distinct(candidate));
-            if agreeing >= self.least_agreeing
-                && few as f64 >= self.thresholds.set * many as f64
-                && self.thresholds.are_duplicates(&self.bags.get(candidate)?, bag)
-            {
+            if few as f64 >= self.thresholds.set * many as f64 && self.thresholds.are_duplicates(&self.bags.get(candidate)?, bag) {
                 return Ok(Some(candidate));
             }
         }
@@ -160,6 +165,11 @@ impl Band {
         (0..len).map(move |step| (key as usize).wrapping_add(step) & mask)
     }
 
+    /// The row in the first slot of a key; `FREE` where no row has it.
+    fn first(&self, key: u32) -> u32 {
+        self.slots.get(key as usize & self.slots.len().wrapping_sub(1)).map_or(FREE, |slot| slot.1)
+    }
+
     fn of_key(&self, key: u32) -> impl Iterator<Item = u32> {
         self.places(key)
             .map(|place| self.slots[place])
@@ -175,9 +185,18 @@ impl Band {
                 self.put(key, row);
             }
         }
-        if self.of_key(key).take(MOST_OF_A_KEY).count() < MOST_OF_A_KEY {
-            self.put(key, row);
-            self.len += 1;
+        let mut of_key = 0;
+        for place in self.places(key) {
+            let (other, held) = self.slots[place];
+            if held == FREE {
+                self.slots[place] = (key, row);
+                self.len += 1;
+                return;
+            }
+            of_key += usize::from(other == key);
+            if of_key == MOST_OF_A_KEY {
+                return;
+            }
         }
     }
 

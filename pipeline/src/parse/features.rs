@@ -278,3 +278,61 @@ pub fn structure(func_name: &str, features: &Features) -> Vec<String> {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        grammar::{self, Scope},
+        parse::tree,
+    };
+
+    /// Each fixture is a function in the language under test; its comments say what is read off it.
+    fn check(language: Language, source: &str) {
+        let scope = Scope::Function;
+        let tree = grammar::parse(language, scope, source.as_bytes()).unwrap();
+        let flat = Flat::of(&tree, tree::kinds(language, scope), source);
+        assert!(!flat.has_error, "{language}: {}", tree.root_node().to_sexp());
+        let found = features(&flat, &Parts::of(language, flat.kinds));
+        let structure = structure("Loader.readJsonl", &found);
+        let mut checked = 0;
+        for (name, expected) in source.lines().filter_map(|line| line.split_once("EXPECT ")?.1.split_once(" =")) {
+            let list = |texts: &[String]| texts.join(" | ");
+            let own = match name {
+                "signature" => found.signature.clone(),
+                "parameters" => list(&found.parameters),
+                "calls" => list(&found.calls),
+                "imports" => list(&found.imports),
+                "strings" => list(&found.strings),
+                "cyclomatic" => found.cyclomatic.to_string(),
+                "structure" => structure.join(" "),
+                other => panic!("nothing is called {other}"),
+            };
+            assert_eq!(own, expected.trim(), "{language} {name}");
+            checked += 1;
+        }
+        assert_eq!(checked, 7);
+        assert!(found.comments.iter().any(|comment| comment.contains("EXPECT signature")));
+        assert!(found.identifiers.iter().any(|name| name.contains("path")), "{:?}", found.identifiers);
+    }
+
+    #[test]
+    fn functions_of_six_languages_say_what_they_do() {
+        check(Language::Python, include_str!("fixtures/features.py"));
+        check(Language::Javascript, include_str!("fixtures/features.js"));
+        check(Language::Go, include_str!("fixtures/features.go"));
+        check(Language::Java, include_str!("fixtures/features.java"));
+        check(Language::Php, include_str!("fixtures/features.php"));
+        check(Language::Ruby, include_str!("fixtures/features.rb"));
+    }
+
+    #[test]
+    fn a_text_that_is_no_function_says_little() {
+        let source = "x = (1";
+        let tree = grammar::parse(Language::Python, Scope::Function, source.as_bytes()).unwrap();
+        let flat = Flat::of(&tree, tree::kinds(Language::Python, Scope::Function), source);
+        let found = features(&flat, &Parts::of(Language::Python, flat.kinds));
+        assert_eq!((found.signature.as_str(), found.cyclomatic, flat.has_error), ("", 1, true));
+        assert_eq!(structure("f", &found), ["function", "f"]);
+    }
+}

@@ -169,6 +169,17 @@ mod tests {
         insta::assert_snapshot!(path(Language::Java, "class Toto { int f() { return 1; } }", &[], 200));
     }
 
+    /// Text is cut by bytes: what stands behind a letter of several bytes is whole, and broken code has its path.
+    #[test]
+    fn letters_of_several_bytes_and_errors() {
+        insta::assert_snapshot!(path(Language::Python, "def größe(ü, 世界):\n  return 世界 + 'é'", &[], 200));
+        insta::assert_snapshot!(path(Language::Php, "function größe($ü) { return $ü; }", &[], 200));
+        insta::assert_snapshot!(path(Language::Javascript, "function f( { return ü", &[], 200));
+        insta::assert_snapshot!(path(Language::Java, "class Toto { int f( { } }", &["ERROR"], 200));
+        insta::assert_snapshot!(path(Language::Go, "func größe(", &[], 200));
+        insta::assert_snapshot!(path(Language::Ruby, "def größe(ü\n  ü", &[], 200));
+    }
+
     #[test]
     fn a_path_is_cut_to_its_limit_and_still_closed() {
         let cut = path(Language::Python, "def f(a):\n  return a", &[], 9);
