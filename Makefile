@@ -112,7 +112,7 @@ explore: build ## A picture of the data: DATA/reports/explore/report.html
 
 bench-corpus: build ## Ingest, parse and tokenize beside pandas, polars, datasets, py-tree-sitter, tokenizers
 	@$(PIPELINE) run $(OPTIONS)
-	@python3 benches/corpus.py --pipeline $(PIPELINE) --bench "cargo bench --quiet --package pipeline --bench stages" \
+	@python3 benches/corpus.py --pipeline $(PIPELINE) --bench "cargo bench --quiet --workspace --bench stages" \
 		--conf $(CONF) --data $(DATA) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(THREADS),--threads $(THREADS))
 
 bench-scale: build ## How cost and memory grow from 100,000 to ROWS rows made of those in CSN

@@ -97,9 +97,16 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
     let measured = scores.open()?;
     gate(store.root(), config, &measured)?;
 
-    let id = format!("{}-{}", utc_stamp(), bundle.manifest().key);
     let root = bundles(store.root());
     fs::create_dir_all(&root)?;
+    let id = loop {
+        let id = format!("{}-{}", utc_stamp(), bundle.manifest().key);
+        if !root.join(&id).exists() {
+            break id;
+        }
+        // The same bundle was published within this second.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    };
     for entry in fs::read_dir(&root)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
         // Debris of a killed run: the lock is ours.
         fs::remove_dir_all(entry.path())?;

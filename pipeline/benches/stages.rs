@@ -78,7 +78,7 @@ static TEXTS: LazyLock<(Tokenizer, Vec<String>)> = LazyLock::new(|| {
 /// The settings of conf/base.conf.
 fn config() -> parse::Config {
     let conf = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../conf/base.conf"));
-    ledger::Conf::load(&conf).and_then(|conf| conf.section("parse")).expect("conf/base.conf")
+    ledger::conf::Conf::load(&conf).and_then(|conf| conf.section("parse")).expect("conf/base.conf")
 }
 
 #[divan::bench]

@@ -163,21 +163,26 @@ fn docstring_tokens(language: Language, docstring: &str) -> Vec<String> {
     }
 }
 
-/// The functions of a text that is one function.
+/// The functions of a text that is one function: by itself, or with what makes it one.
 fn functions(language: Language, code: &str, dialect: Dialect) -> Result<Vec<Function>> {
-    match language {
-        Language::Java => harvest::extract(language, format!("class Toto {{\n{code}\n}}").as_bytes(), dialect),
-        Language::Php if code.trim_start().starts_with("<?") => harvest::extract(language, code.as_bytes(), dialect),
-        Language::Php => {
-            // A method by itself is no statement.
-            let own = harvest::extract_in(language, Scope::Function, code.as_bytes(), dialect)?;
-            match own.is_empty() {
-                true => harvest::extract_in(language, Scope::Function, format!("class Toto {{\n{code}\n}}").as_bytes(), dialect),
-                false => Ok(own),
-            }
+    let (scope, wraps): (_, &[(&str, &str)]) = match language {
+        Language::Java => (Scope::File, &[("class Toto {\n", "\n}")]),
+        Language::Javascript if code.starts_with("function") || code.starts_with("async function") => {
+            (Scope::File, &[("", ""), ("let toto = ", "")])
         }
-        _ => harvest::extract(language, code.as_bytes(), dialect),
+        Language::Javascript => (Scope::File, &[("class Toto {\n", "\n}"), ("let toto = ", "")]),
+        Language::Php if code.trim_start().starts_with("<?") => (Scope::File, &[("", "")]),
+        // A method by itself parses too, but for its `public`.
+        Language::Php => (Scope::Function, &[("class Toto {\n", "\n}"), ("", "")]),
+        _ => (Scope::File, &[("", "")]),
+    };
+    for (before, behind) in wraps {
+        let found = harvest::extract_in(language, scope, format!("{before}{code}{behind}").as_bytes(), dialect)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
     }
+    Ok(Vec::new())
 }
 
 /// Where two lists of tokens part, as a kind that other rows share.
