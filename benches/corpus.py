@@ -98,12 +98,12 @@ def main():
     options = options.parse_args()
     python = venv(options.venv or options.data / "bench-venv")
     current = lambda data, kind: data / kind / (data / kind / "CURRENT").read_text().strip()  # noqa: E731
-    work = pathlib.Path(tempfile.mkdtemp(dir=options.data, prefix="bench-"))
+    work = pathlib.Path(tempfile.mkdtemp(dir=options.data, prefix="bench-")).resolve()
     flat = {}
     try:
         for kind in ("raw", "functions", "syntax", "vocabulary"):
             shutil.copytree(options.data / kind, work / kind, copy_function=os.link)
-        raw, syntax, vocabulary = (current(work, kind) for kind in ("raw", "syntax", "vocabulary"))
+        raw = current(work, "raw")
         print(f"{'':<28} {'MB/CPU-s':>9} {'wall s':>8} {'CPU s':>8} {'spread':>7} {'MiB':>7}")
         for threads in options.threads:
             runs = {name: [] for name in ("ours", "ingest-pandas", "ingest-polars", "ingest-datasets")}
@@ -126,7 +126,8 @@ def main():
             flat[f"ratio.parse-every-column-over-ast-python.{threads}"] = cpu["ast-python"] / cpu["ours, every column"]
             python_path = cpu["ast-python"] - cpu["ast-bare"]
             flat[f"python.linearise_cpu_s.{threads}"] = python_path
-        medians = divan(options.bench, syntax, vocabulary / "tokenizer.json")
+        syntax = current(work, "syntax")
+        medians = divan(options.bench, syntax, current(work, "vocabulary") / "tokenizer.json")
         for name, value in medians.items():
             print(f"{name:<28} {value:>12.1f} us")
             flat[f"divan.{name}_us"] = value
