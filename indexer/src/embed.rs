@@ -44,7 +44,7 @@ impl Report for EmbedReport {
 
 impl Stage for Embed {
     const NAME: &'static str = "embed";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Encoder>);
     type Output = Embeddings;

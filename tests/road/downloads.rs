@@ -39,16 +39,19 @@ enum Manner {
     WrongRange,
 }
 
+/// Each request: its manner, and where it asked to start.
+type Log = Mutex<Vec<(Manner, Option<usize>)>>;
+
 struct Server {
     address: String,
-    requests: Arc<Mutex<Vec<(Manner, Option<usize>)>>>,
+    requests: Arc<Log>,
 }
 
 impl Server {
     fn of(file: Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let requests: Arc<Mutex<Vec<(Manner, Option<usize>)>>> = Arc::default();
+        let requests: Arc<Log> = Arc::default();
         let log = requests.clone();
         let busy = Arc::new(AtomicUsize::new(0));
         thread::spawn(move || {
@@ -69,7 +72,7 @@ impl Server {
     }
 }
 
-fn serve(mut stream: TcpStream, file: &[u8], log: &Mutex<Vec<(Manner, Option<usize>)>>, busy: &AtomicUsize) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, file: &[u8], log: &Log, busy: &AtomicUsize) -> std::io::Result<()> {
     use Manner::*;
     let mut head = Vec::new();
     for line in BufReader::new(stream.try_clone()?).lines() {

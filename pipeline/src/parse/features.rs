@@ -132,7 +132,7 @@ impl Parts {
     pub fn of(language: Language, kinds: &Kinds) -> Self {
         // In Ruby a symbol is much what a string is elsewhere; `require "x"` is a call.
         let strings: Vec<&str> = STRINGS.into_iter().filter(|kind| *kind != "simple_symbol" || language == Language::Ruby).collect();
-        let identifiers = (0u16..).take(kinds.len()).map(|kind| {
+        let identifiers = (0u16..).take(kinds.count()).map(|kind| {
             let name = kinds.name(kind);
             kinds.is_named(kind)
                 && (name.ends_with("identifier")

@@ -39,7 +39,7 @@ pub struct Specials {
 
 impl Specials {
     pub fn new(language: Language, kinds: &Kinds) -> Self {
-        Self { language: language.tag(), kinds: vec![false; kinds.len() + 1], marks: [false; MARKS.len()], any: false }
+        Self { language: language.tag(), kinds: vec![false; kinds.count() + 1], marks: [false; MARKS.len()], any: false }
     }
 
     /// Adds them to a set of texts.
