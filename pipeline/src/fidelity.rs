@@ -126,7 +126,10 @@ fn compare(record: &Record) -> Result<Vec<Compared>> {
     let mut push = |field, difference| compared.push(Compared { language, field, difference });
     let functions = |dialect| functions(language, &record.code, dialect).with_context(|| record.url.clone());
     let Some(function) = functions(Dialect::Codesearchnet)?.into_iter().next() else {
-        ["func_name", "code_tokens"].into_iter().for_each(|field| push(field, Some(("no function found".to_owned(), record.url.clone()))));
+        let docstring = (language == Language::Python).then_some("docstring");
+        for field in ["func_name", "code_tokens", "docstring_tokens", PLAIN].into_iter().chain(docstring) {
+            push(field, Some(("no function found".to_owned(), record.url.clone())));
+        }
         return Ok(compared);
     };
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
@@ -178,7 +181,9 @@ fn functions(language: Language, code: &str, dialect: Dialect) -> Result<Vec<Fun
     };
     for (before, behind) in wraps {
         let found = harvest::extract_in(language, scope, format!("{before}{code}{behind}").as_bytes(), dialect)?;
-        if !found.is_empty() {
+        // One that stands further in is not the record's own, but one within it.
+        let first_line = 1 + before.matches('\n').count();
+        if found.first().is_some_and(|function| function.lines.0 as usize == first_line) {
             return Ok(found);
         }
     }

@@ -157,6 +157,8 @@ fn train(config: &Config, specials: &[String], texts: &[String], path: &std::pat
         Model::ByteLevel => Characters::default(),
         Model::CharLevel => Characters::of(texts, &tokenizer).map_err(error)?,
     };
+    let seeds = specials.len() + ends.ends.len() + ends.alphabet.len();
+    ensure!(config.size > seeds, "vocab.size must exceed {seeds} (special tokens and characters)");
     let special = |token: &String| AddedToken::from(token.clone(), true);
     let builder = BpeTrainerBuilder::new()
         .vocab_size(config.size)

@@ -1,6 +1,7 @@
 //! A fuzzer for stable Rust: `fuzz TARGET [SECONDS] [SEED]` throws changed seeds at a target until the time is
 //! over. An input that panics, takes longer than ten seconds or drives the process beyond 1 GiB is left in
-//! `tests/fixtures/fuzz/TARGET/`, where the tests run it ever after.
+//! `tests/fixtures/fuzz/TARGET/`, where the tests run it ever after; that of a process which was killed, in the
+//! temporary folder as `fuzz-TARGET-last`.
 
 mod mutation;
 mod targets;
@@ -39,10 +40,12 @@ fn main() -> ExitCode {
     let seeds = mutation::seeds(target);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (started, mut runs, mut told) = (Instant::now(), 0u64, 0);
-    std::panic::set_hook(Box::new(|_| {}));
+    let last = std::env::temp_dir().join(format!("fuzz-{target}-last"));
     while started.elapsed().as_secs() < seconds {
         let input = mutation::mutated(&seeds, &mut rng);
         *current.lock().expect("no holder panics") = (input.clone(), Instant::now());
+        // Kept in case the process ends without a word.
+        fs::write(&last, &input).expect("the scratch folder takes it");
         if std::panic::catch_unwind(|| targets::run(target, &input, scratch.path())).is_err() {
             return end("a panic", &input, &found);
         }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
             eprintln!("{target}: {now} s, {runs} inputs, {} MiB at most", peak_mib());
         }
     }
+    let _ = fs::remove_file(&last);
     println!("{target}: {runs} inputs in {seconds} s from {} seeds, {} MiB at most: no panic, no hang", seeds.len(), peak_mib());
     ExitCode::SUCCESS
 }

@@ -75,6 +75,11 @@ impl TableWriter {
 
 /// Streams the named columns, or all of them if `columns` is empty.
 pub fn read(path: &Path, columns: &[&str]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    read_batches(path, columns, BATCH_ROWS)
+}
+
+/// [`read`] in batches of so many rows.
+pub fn read_batches(path: &Path, columns: &[&str], rows: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
     let context = format!("reading {}", path.display());
     let file = File::open(path).with_context(|| context.clone())?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).with_context(|| context.clone())?;
@@ -86,7 +91,7 @@ pub fn read(path: &Path, columns: &[&str]) -> Result<impl Iterator<Item = Result
         }
         ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied())
     };
-    let reader = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().with_context(|| context.clone())?;
+    let reader = builder.with_projection(mask).with_batch_size(rows).build().with_context(|| context.clone())?;
     Ok(reader.map(move |batch| batch.with_context(|| context.clone())))
 }
 
@@ -174,6 +179,10 @@ fn lists<T: Array + Clone + 'static>(batch: &RecordBatch, name: &str, item: &Dat
 }
 
 impl<T> Lists<T> {
+    pub fn is_null(&self, row: usize) -> bool {
+        self.lists.is_null(row)
+    }
+
     fn range(&self, row: usize) -> std::ops::Range<usize> {
         let offsets = self.lists.value_offsets();
         let at = |index: usize| usize::try_from(offsets[index]).unwrap_or_default();

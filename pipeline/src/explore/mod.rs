@@ -35,19 +35,22 @@ struct Pieces {
 pub fn write(store: &Store) -> Result<PathBuf> {
     let functions = store.current::<Functions>()?;
     let mut artifacts = BTreeMap::new();
-    let ingest = report::<IngestReport>(store, "functions", &mut artifacts)?.context("no functions are recorded: run `make parse`")?;
-    let parse = report(store, "syntax", &mut artifacts)?;
-    let tokenize = report(store, "tokens", &mut artifacts)?;
-    let tables = match store.current::<Syntax>() {
-        Ok(syntax) => syntax.open()?.shards,
-        Err(_) => functions.open()?.shards,
+    let ingest = report::<IngestReport>(store, "functions", &mut artifacts)?.context("no functions recorded yet: run `make ingest`")?;
+    // What was made of other functions than these is left out; what is damaged is an error.
+    let of_now = |kind: &str, input: &str| {
+        store.current_manifest(kind).is_some_and(|(_, manifest)| {
+            let read = manifest.inputs.get(input).and_then(|input| input.key.clone());
+            read.is_some() && read.as_ref() == store.current_manifest(input).as_ref().map(|(_, input)| &input.key)
+        })
     };
-    let tokens = store.current::<Tokens>().ok().map(|tokens| tokens.dir().to_owned());
+    let is_parsed = of_now("syntax", "functions");
+    let is_tokenized = is_parsed && of_now("tokens", "syntax") && of_now("tokens", "vocabulary");
+    let parse = if is_parsed { report(store, "syntax", &mut artifacts)? } else { None };
+    let tokenize = if is_tokenized { report(store, "tokens", &mut artifacts)? } else { None };
+    let tables = if is_parsed { store.current::<Syntax>()?.open()?.shards } else { functions.open()?.shards };
+    let tokens = if is_tokenized { Some(store.current::<Tokens>()?.dir().to_owned()) } else { None };
     let statistics = Statistics::of(&tables, tokens.as_deref(), store.progress())?;
-    let vocabulary = match store.current::<Vocabulary>() {
-        Ok(vocabulary) => Some(Pieces::read(&vocabulary.open()?.tokenizer)?),
-        Err(_) => None,
-    };
+    let vocabulary = if is_tokenized { Some(Pieces::read(&store.current::<Vocabulary>()?.open()?.tokenizer)?) } else { None };
     let corpus = Corpus { artifacts, ingest, parse, tokenize, statistics, vocabulary };
     let path = store.root().join("reports/explore/report.html");
     fs::create_dir_all(path.parent().context("a report lies in a folder")?)?;
@@ -57,9 +60,9 @@ pub fn write(store: &Store) -> Result<PathBuf> {
 
 /// The report of a stage, by the kind it leaves.
 fn report<R: serde::de::DeserializeOwned>(store: &Store, kind: &str, artifacts: &mut BTreeMap<String, String>) -> Result<Option<R>> {
-    let Some((_, Manifest { report, key, .. })) = store.current_manifest(kind) else { return Ok(None) };
+    let Some((_, Manifest { report, key, stage, .. })) = store.current_manifest(kind) else { return Ok(None) };
     artifacts.insert(kind.to_owned(), key);
-    let report = serde_json::from_value(report).with_context(|| format!("the {kind} are of an older tool: run `make {kind}` again"))?;
+    let report = serde_json::from_value(report).with_context(|| format!("the report of {stage} is of another tool: run `make {stage}`"))?;
     Ok(Some(report))
 }
 

@@ -49,6 +49,8 @@ enum Failure {
     Broken(anyhow::Error),
     /// This mirror does not have it.
     Refused(anyhow::Error),
+    /// It is not the mirror's fault: the disk is full, for one.
+    Local(anyhow::Error),
 }
 
 impl Remote {
@@ -73,6 +75,9 @@ impl Remote {
 /// Fetches what the cache does not hold, `parallel` files at a time, and returns where each file lies, verified.
 pub fn fetch(files: &[Remote], parallel: usize, cache: &Path, progress: &Progress) -> Result<Vec<PathBuf>> {
     files.iter().try_for_each(Remote::check)?;
+    let mut names = HashSet::new();
+    let twice = files.iter().find(|file| !names.insert(&file.name));
+    ensure!(twice.is_none(), "two files are called {}: name every file once", twice.map(|file| file.name.as_str()).unwrap_or_default());
     let cache = cache.join("urls");
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let total = files.iter().map(|file| file.bytes).sum::<Option<u64>>().unwrap_or_default();
@@ -108,7 +113,7 @@ fn one(client: &Client, file: &Remote, cache: &Path, progress: &Progress, bar: &
     let part = done.with_extension("part");
     let mut told = Vec::new();
     for url in &file.mirrors {
-        let mut tries = 0;
+        let (mut tries, mut furthest) = (0, length(&part));
         while tries < TRIES {
             tries += 1;
             let before = length(&part);
@@ -133,11 +138,12 @@ fn one(client: &Client, file: &Remote, cache: &Path, progress: &Progress, bar: &
                     told.push(error);
                     break;
                 }
+                Err(Failure::Local(error)) => return Err(error),
                 Err(Failure::Broken(error)) => {
                     progress.say(&format!("fetch     {error:#}: {} bytes are here, going on", length(&part)));
-                    // A try that brought something does not count.
-                    if length(&part) > before {
-                        tries = 0;
+                    // A try that came further than any before it does not count.
+                    if length(&part) > furthest {
+                        (tries, furthest) = (0, length(&part));
                     }
                     if tries == TRIES {
                         told.push(error);
@@ -178,7 +184,6 @@ fn attempt(client: &Client, file: &Remote, url: &str, part: &Path, bar: &Bar) ->
     let limit = file.bytes.unwrap_or(MOST_BYTES);
     let mut out = OpenOptions::new().create(true).append(true).open(part).map_err(|error| disk(part, error))?;
     out.set_len(start).map_err(|error| disk(part, error))?;
-    bar.add(start);
     let result = copy(&mut response, &mut out, limit.saturating_sub(start), bar).map_err(|error| match error {
         Copied::Disk(error) => disk(part, error),
         Copied::Network(error) => Failure::Broken(anyhow!(error).context(url.to_owned())),
@@ -196,7 +201,7 @@ fn range_start(response: &Response) -> Option<u64> {
 }
 
 fn disk(path: &Path, error: std::io::Error) -> Failure {
-    Failure::Refused(anyhow!(error).context(format!("writing {}", path.display())))
+    Failure::Local(anyhow!(error).context(format!("writing {}: what came is kept, free some space and run again", path.display())))
 }
 
 enum Copied {

@@ -10,7 +10,7 @@ use tree_sitter::Node;
 
 use super::{
     documentation,
-    tokens::{self, Dialect},
+    tokens::{self, Dialect, Source},
 };
 use crate::grammar::{self, Scope};
 
@@ -91,6 +91,7 @@ pub fn extract(language: Language, source: &[u8], dialect: Dialect) -> Result<Ve
 /// [`extract`] of a text that is a whole file or a function by itself.
 pub fn extract_in(language: Language, scope: Scope, source: &[u8], dialect: Dialect) -> Result<Vec<Function>> {
     let tree = grammar::parse(language, scope, source)?;
+    let source = Source::new(source, dialect);
     let shape = shape(language);
     let mut found = Vec::new();
     // Where the functions around the current node end.
@@ -104,13 +105,14 @@ pub fn extract_in(language: Language, scope: Scope, source: &[u8], dialect: Dial
             return false;
         }
         around.push(node.end_byte());
-        found.extend(function(language, &shape, node, source, dialect));
+        found.extend(function(language, &shape, node, &source));
         language == Language::Javascript
     });
     Ok(found)
 }
 
-fn function(language: Language, shape: &Shape, node: Node<'_>, source: &[u8], dialect: Dialect) -> Option<Function> {
+fn function(language: Language, shape: &Shape, node: Node<'_>, file: &Source<'_>) -> Option<Function> {
+    let (source, dialect) = (file.bytes, file.dialect);
     let (own, statement) = name(language, node, source)?;
     if own.is_empty() || is_blacklisted(language, &own) {
         return None;
@@ -128,7 +130,7 @@ fn function(language: Language, shape: &Shape, node: Node<'_>, source: &[u8], di
     Some(Function {
         name,
         code: grammar::text(node, source).into_owned(),
-        code_tokens: tokens::code_tokens(node, documentation_node, source, dialect),
+        code_tokens: tokens::code_tokens(node, documentation_node, file),
         docstring,
         lines: (line(node.start_position().row), line(node.end_position().row)),
     })

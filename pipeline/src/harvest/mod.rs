@@ -333,6 +333,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(u64, u64)> {
 /// A verified download, linked rather than stored twice.
 fn take_over(cached: &Path, target: &Path) -> Result<()> {
     fs::create_dir_all(target.parent().context("a file lies in a folder")?)?;
+    ensure!(!target.exists(), "{} is there already: name every file once", target.display());
     fs::hard_link(cached, target)
         .or_else(|_| fs::copy(cached, target).map(|_| ()))
         .with_context(|| format!("taking over {}", cached.display()))

@@ -19,10 +19,23 @@ pub enum Dialect {
 }
 
 /// Tokens of a function, without its docstring.
-pub fn code_tokens(function: Node<'_>, documentation: Option<Node<'_>>, source: &[u8], dialect: Dialect) -> Vec<String> {
-    match dialect {
-        Dialect::Plain => plain(function, documentation, source),
-        Dialect::Codesearchnet => faithful(function, documentation, source),
+pub fn code_tokens(function: Node<'_>, documentation: Option<Node<'_>>, source: &Source<'_>) -> Vec<String> {
+    match &source.lines {
+        None => plain(function, documentation, source.bytes),
+        Some(lines) => faithful(function, documentation, lines),
+    }
+}
+
+/// A file, and what a dialect needs to know of it once.
+pub struct Source<'a> {
+    pub bytes: &'a [u8],
+    pub dialect: Dialect,
+    lines: Option<Lines<'a>>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(bytes: &'a [u8], dialect: Dialect) -> Self {
+        Self { bytes, dialect, lines: (dialect == Dialect::Codesearchnet).then(|| Lines::of(bytes)) }
     }
 }
 
@@ -46,8 +59,7 @@ fn plain(function: Node<'_>, documentation: Option<Node<'_>>, source: &[u8]) -> 
 
 /// The tokens of CodeSearchNet (`language_parser.py`, `tokenize_code`), its grammars' rules of 2019 restated over
 /// those of today. Each rule was fitted to the true records of two languages; docs/fidelity.md says what it fixes.
-fn faithful(function: Node<'_>, documentation: Option<Node<'_>>, source: &[u8]) -> Vec<String> {
-    let lines = Lines::of(source);
+fn faithful(function: Node<'_>, documentation: Option<Node<'_>>, lines: &Lines<'_>) -> Vec<String> {
     let mut tokens = Vec::new();
     grammar::walk(function, |node| {
         // A node that was hidden in the old grammar is no token, and not looked into.

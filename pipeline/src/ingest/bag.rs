@@ -1,6 +1,8 @@
 //! A function's code tokens as a bag of hashes: its Jaccard indices, and the sketches by which near
 //! copies find each other.
 
+use super::record::Record;
+
 /// MinHash values of a bag.
 pub const MINS: usize = 64;
 
@@ -22,11 +24,16 @@ pub struct Sketch {
 }
 
 impl Bag {
-    pub fn new<'a>(tokens: impl Iterator<Item = &'a str>) -> (Self, Sketch) {
-        let mut sequence = 0;
+    /// The code tokens of a record. A token of another language is another token.
+    pub fn of(record: &Record) -> (Self, Sketch) {
+        Self::seeded(record.language as u64 + 1, record.code_tokens.iter())
+    }
+
+    pub(super) fn seeded<'a>(seed: u64, tokens: impl Iterator<Item = &'a str>) -> (Self, Sketch) {
+        let mut sequence = seed;
         let mut hashes: Vec<u32> = Vec::new();
         for token in tokens {
-            let hash = mix(fnv(token.as_bytes()));
+            let hash = mix(fnv(token.as_bytes()) ^ seed);
             sequence = mix(sequence ^ hash);
             hashes.push((hash >> 32) as u32);
         }
@@ -176,7 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bag(text: &str) -> (Bag, Sketch) {
-        Bag::new(text.split_whitespace())
+        Bag::seeded(0, text.split_whitespace())
     }
 
     #[test]
@@ -197,7 +204,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_bag_is_read_as_written(texts in proptest::collection::vec("[a-d]{1,2}", 0..60)) {
-            let (bag, _) = Bag::new(texts.iter().map(String::as_str));
+            let (bag, _) = Bag::seeded(0, texts.iter().map(String::as_str));
             let mut bytes = Vec::new();
             bag.write(&mut bytes);
             prop_assert_eq!(bytes.len(), bag.distinct() * Bag::ENTRY_BYTES);
@@ -207,7 +214,7 @@ mod tests {
         /// Agreement of the values estimates the index: five standard deviations of a binomial are allowed.
         #[test]
         fn sketches_estimate_the_index(common in 5usize..60, own in 0usize..30) {
-            let set = |who: &str| Bag::new((0..common).map(|n| format!("c{n}")).chain((0..own).map(|n| format!("{who}{n}")))
+            let set = |who: &str| Bag::seeded(0, (0..common).map(|n| format!("c{n}")).chain((0..own).map(|n| format!("{who}{n}")))
                 .collect::<Vec<_>>().iter().map(String::as_str));
             let ((a, left), (b, right)) = (set("a"), set("b"));
             let index = a.jaccard(&b).0;

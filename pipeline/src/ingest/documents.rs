@@ -1,6 +1,10 @@
 //! What a raw file holds: jsonl, packed or not; a zip of them (CodeSearchNet's own form); or the Hub's Parquet.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use arrow::array::{Array, RecordBatch, StringArray};
@@ -14,6 +18,9 @@ use super::{
 
 /// How much of a rejected line is kept.
 pub const HEAD_BYTES: usize = 200;
+
+/// Rows of a Parquet file that are unpacked at once: of one at the limit there may be many.
+const ROWS_AT_ONCE: usize = 64;
 
 /// A line or row and where it stands: number from 1, byte offset in the unpacked text.
 #[derive(Debug)]
@@ -39,10 +46,30 @@ type Take<'a> = &'a mut dyn FnMut(&str, &mut dyn Iterator<Item = Item>) -> Resul
 pub fn read(path: &Path, name: &str, max_line_bytes: usize, take: Take<'_>) -> Result<()> {
     let open = || File::open(path).with_context(|| format!("reading {}", path.display()));
     match kind(name) {
-        Some(Kind::Jsonl { packed }) => take(name, &mut Lines::new(open()?, packed, Reject::CorruptGzip, max_line_bytes)),
+        Some(Kind::Jsonl { packed }) => {
+            let mut file = Watched { file: open()?, error: None };
+            take(name, &mut Lines::new(&mut file, packed, Reject::CorruptGzip, max_line_bytes))?;
+            // A packed stream may be bad; a disk that cannot be read is no fault of the data.
+            file.error.map_or(Ok(()), |error| Err(error).with_context(|| format!("reading {}", path.display())))
+        }
         Some(Kind::Zip) => read_zip(open()?, name, max_line_bytes, take),
-        Some(Kind::Parquet) => take(name, &mut Rows::open(path, name)),
+        Some(Kind::Parquet) => {
+            open()?;
+            take(name, &mut Rows::open(path, name, max_line_bytes))
+        }
         None => take(name, &mut rejected(Reject::UnknownFileType)),
+    }
+}
+
+/// A file that remembers whether it could be read.
+struct Watched {
+    file: File,
+    error: Option<io::Error>,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer).inspect_err(|error| self.error = Some(error.kind().into()))
     }
 }
 
@@ -95,21 +122,22 @@ struct Rows<'a> {
     hints: Hints,
     ready: std::vec::IntoIter<Content>,
     number: u64,
+    max_row_bytes: usize,
 }
 
 impl Rows<'_> {
-    fn open(path: &Path, name: &str) -> Self {
+    fn open(path: &Path, name: &str, max_row_bytes: usize) -> Self {
         let batches = table::column_names(path).and_then(|names| {
             let known: Vec<&str> =
                 names.iter().map(String::as_str).filter(|name| FIELDS.iter().any(|(_, names)| names.contains(name))).collect();
             anyhow::ensure!(!known.is_empty(), "no column of a known name");
-            table::read(path, &known)
+            table::read_batches(path, &known, ROWS_AT_ONCE)
         });
         let batches: Box<dyn Iterator<Item = Result<RecordBatch>>> = match batches {
             Ok(batches) => Box::new(batches),
             Err(error) => Box::new(std::iter::once(Err(error))),
         };
-        Self { batches, hints: Hints::of(name), ready: Vec::new().into_iter(), number: 0 }
+        Self { batches, hints: Hints::of(name), ready: Vec::new().into_iter(), number: 0, max_row_bytes }
     }
 }
 
@@ -122,7 +150,7 @@ impl Iterator for Rows<'_> {
                 self.number += 1;
                 return Some(Item { number: self.number, offset: 0, content });
             }
-            let rows = self.batches.next()?.and_then(|batch| rows(&batch, self.hints));
+            let rows = self.batches.next()?.and_then(|batch| rows(&batch, self.hints, self.max_row_bytes));
             let rows = rows.unwrap_or_else(|_| {
                 self.batches = Box::new(std::iter::empty());
                 vec![Content::Rejected(Reject::CorruptParquet, Vec::new())]
@@ -132,7 +160,7 @@ impl Iterator for Rows<'_> {
     }
 }
 
-fn rows(batch: &RecordBatch, hints: Hints) -> Result<Vec<Content>> {
+fn rows(batch: &RecordBatch, hints: Hints, max_row_bytes: usize) -> Result<Vec<Content>> {
     let has = |name: &&&str| batch.column_by_name(name).is_some();
     let texts = |field: usize| -> Result<Option<StringArray>> {
         FIELDS[field].1.iter().find(has).map(|name| table::texts(batch, name)).transpose()
@@ -144,7 +172,8 @@ fn rows(batch: &RecordBatch, hints: Hints) -> Result<Vec<Content>> {
         let text = |column: usize| {
             columns[column].as_ref().filter(|texts| !texts.is_null(row)).map(|texts| std::borrow::Cow::Borrowed(texts.value(row)))
         };
-        let list = |column: usize| tokens[column].as_ref().map(|lists| lists.row(row).collect::<Texts>());
+        let list =
+            |column: usize| tokens[column].as_ref().filter(|lists| !lists.is_null(row)).map(|lists| lists.row(row).collect::<Texts>());
         let fields = Fields {
             repo: text(0),
             path: text(1),
@@ -158,6 +187,10 @@ fn rows(batch: &RecordBatch, hints: Hints) -> Result<Vec<Content>> {
             split: text(7),
         };
         let head = fields.func_name.as_ref().map(|name| name.as_bytes()[..name.len().min(HEAD_BYTES)].to_vec());
+        let bytes = |text: &Option<std::borrow::Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
+        if bytes(&fields.code) + bytes(&fields.docstring) > max_row_bytes {
+            return Content::Rejected(Reject::LineTooLong, head.unwrap_or_default());
+        }
         match fields.check(hints) {
             Ok(record) => Content::Row(Box::new(record)),
             Err(reject) => Content::Rejected(reject, head.unwrap_or_default()),

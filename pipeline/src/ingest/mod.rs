@@ -26,8 +26,9 @@ use documents::{Content, HEAD_BYTES, Item};
 use record::{Reasons, Reject};
 use sink::{Checked, Place, Row, Sink};
 
-pub use bag::{Bag, Sketch};
-pub use near_duplicates::{Copy, Kept, Thresholds};
+use bag::{Bag, Sketch};
+use near_duplicates::Kept;
+pub use near_duplicates::Thresholds;
 pub use recall::Recall;
 pub use record::{Hints, Record, parse as record_from_json};
 
@@ -49,12 +50,12 @@ pub struct Config {
 }
 
 /// What to do when a repository is in two splits: its code would leak into evaluation.
-#[derive(Debug, Clone, ::core::marker::Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SplitLeaks {
     /// Fail, and name how many.
     Refuse,
-    /// Keep a repository's rows of the split that comes first, reject the others.
+    /// Keep a repository's rows of the split in which it is met first, in the order of the files; reject the others.
     Drop,
     Keep,
 }
@@ -142,9 +143,11 @@ impl Stage for Ingest {
                             scope.spawn(|_| taken = sink.take(ready));
                             while batch.len() < BATCH_LINES && bytes < BATCH_BYTES {
                                 let Some(item) = items.next() else { break };
-                                if let Content::Line(line) = &item.content {
-                                    bytes += line.len();
-                                }
+                                bytes += match &item.content {
+                                    Content::Line(line) => line.len(),
+                                    Content::Row(row) => row.code.len() + row.docstring.len(),
+                                    Content::Rejected(_, head) => head.len(),
+                                };
                                 batch.push(item);
                             }
                             next = std::mem::take(&mut batch)

@@ -24,7 +24,7 @@ impl Recall {
         let mut rows: Vec<(Bag, Sketch, ledger::Split)> = Vec::new();
         each_record(folder, &mut |record| {
             if let Some(record) = record.filter(|_| rows.len() < most) {
-                let (bag, sketch) = Bag::new(record.code_tokens.iter());
+                let (bag, sketch) = Bag::of(&record);
                 rows.push((bag, sketch, record.split));
             }
             Ok(())

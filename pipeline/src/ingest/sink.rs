@@ -1,7 +1,7 @@
 //! Where rows go, one after the other: kept, a duplicate, or rejected with a reason.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     path::Path,
 };
 
@@ -11,7 +11,7 @@ use ledger::Split;
 use super::{
     Config, IngestReport, SplitLeaks,
     bag::{Bag, Sketch},
-    near_duplicates::Kept,
+    near_duplicates::{Duplicate, Kept},
     record::{Record, Reject},
     tables::{DuplicatesWriter, FunctionsWriter, RejectsWriter, RowId},
 };
@@ -45,7 +45,8 @@ pub struct Sink<'a> {
     duplicates: DuplicatesWriter,
     kept: Kept,
     kept_ids: Vec<RowId>,
-    seen: HashSet<RowId>,
+    /// Rows that were met, and the kept row that stands for each.
+    seen: HashMap<RowId, u32>,
     split_leaks: SplitLeaks,
     /// The split in which each repository was first met, where that is watched.
     splits: HashMap<String, Split>,
@@ -54,7 +55,7 @@ pub struct Sink<'a> {
 
 impl Row {
     pub fn new(record: Record) -> Self {
-        let (bag, sketch) = Bag::new(record.code_tokens.iter());
+        let (bag, sketch) = Bag::of(&record);
         Self { id: RowId::of(&record), record, bag, sketch }
     }
 }
@@ -67,7 +68,7 @@ impl<'a> Sink<'a> {
             duplicates: DuplicatesWriter::create(&out.join("duplicates.parquet"))?,
             kept: Kept::new(config.duplicates.clone(), out)?,
             kept_ids: Vec::new(),
-            seen: HashSet::new(),
+            seen: HashMap::new(),
             split_leaks: config.split_leaks,
             splits: HashMap::new(),
             report: IngestReport::default(),
@@ -92,26 +93,27 @@ impl<'a> Sink<'a> {
         if self.leaks(&record) {
             return self.reject(place, &Reject::SplitLeak, record.func_name.as_bytes());
         }
-        let (reject, kept) = if !self.seen.insert(id) {
-            (Reject::ExactDuplicate, id)
-        } else {
-            match self.kept.offer(&bag, &sketch, record.split)? {
-                Ok(_) => {
+        let duplicate = match self.seen.get(&id) {
+            Some(&of) => Duplicate { of, exact: true },
+            None => match self.kept.offer(&bag, &sketch, record.split)? {
+                Ok(number) => {
+                    self.seen.insert(id, number);
                     self.kept_ids.push(id);
                     self.report.written += 1;
                     return self.functions.push(id, record);
                 }
-                Err(copy) => {
-                    let split = self.kept.split(copy.of);
-                    if split != record.split {
-                        *self.report.cross_split_duplicates.entry(format!("{}_of_{split}", record.split)).or_default() += 1;
-                    }
-                    let reject = if copy.exact { Reject::ExactDuplicate } else { Reject::NearDuplicate };
-                    (reject, self.kept_ids[copy.of as usize])
+                Err(duplicate) => {
+                    self.seen.insert(id, duplicate.of);
+                    duplicate
                 }
-            }
+            },
         };
-        self.duplicates.write(id, kept, &record.url)?;
+        let split = self.kept.split(duplicate.of);
+        if split != record.split {
+            *self.report.cross_split_duplicates.entry(format!("{}_of_{split}", record.split)).or_default() += 1;
+        }
+        let reject = if duplicate.exact { Reject::ExactDuplicate } else { Reject::NearDuplicate };
+        self.duplicates.write(id, self.kept_ids[duplicate.of as usize], &record.url)?;
         self.reject(place, &reject, record.func_name.as_bytes())
     }
 

@@ -1,6 +1,8 @@
 //! What a function says of itself, read off its tree: parameters, calls, imports, strings, comments, its
 //! cyclomatic complexity, and from these a short text of its structure.
 
+use std::collections::HashSet;
+
 use ledger::{Language, words};
 
 use super::tree::{Flat, KindSet, Kinds};
@@ -11,8 +13,11 @@ const LONGEST_TEXT: usize = 200;
 const LONGEST_CALLEE: usize = 60;
 /// Calls, and parameters, that the structure names.
 const MOST_NAMED: usize = 20;
+/// Entries of a list.
+const MOST_LISTED: usize = 1000;
 
-/// What a function says of itself. Lists are in source order; calls, imports and strings without repetitions.
+/// What a function says of itself. Lists are in source order and hold a thousand entries at most; calls, imports
+/// and strings without repetitions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// From the first word to the body, in one line.
@@ -23,7 +28,8 @@ pub struct Features {
     pub strings: Vec<String>,
     pub comments: Vec<String>,
     pub identifiers: Vec<String>,
-    /// Decisions + 1 (McCabe, "A complexity measure", 1976): branches, loops, cases, handlers, `&&` and `||`.
+    /// Decisions + 1 (McCabe, "A complexity measure", 1976): branches, loops, cases, handlers, `&&`, `||` and
+    /// `??`; Java's `default` counts as a case.
     pub cyclomatic: u32,
 }
 
@@ -90,7 +96,7 @@ const STRINGS: [&str; 10] = [
     "simple_symbol",
 ];
 const COMMENTS: [&str; 5] = ["comment", "line_comment", "block_comment", "html_comment", "hash_bang_line"];
-const DECISIONS: [&str; 35] = [
+const DECISIONS: [&str; 39] = [
     "if_statement",
     "elif_clause",
     "else_if_clause",
@@ -125,6 +131,10 @@ const DECISIONS: [&str; 35] = [
     "rescue",
     "if_modifier",
     "unless_modifier",
+    "while_modifier",
+    "until_modifier",
+    "rescue_modifier",
+    "in_clause",
     "conditional",
 ];
 
@@ -155,6 +165,7 @@ impl Parts {
 pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
     let mut found = Features { cyclomatic: 1, ..Features::default() };
     let mut function = None;
+    let [mut calls, mut imports, mut strings]: [Distinct; 3] = Default::default();
     for (number, node) in flat.nodes.iter().enumerate() {
         let kind = node.kind;
         if !flat.kinds.is_named(kind) {
@@ -162,7 +173,9 @@ pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
             continue;
         }
         if parts.identifiers.get(usize::from(kind)).copied().unwrap_or_default() && flat.is_leaf(number) {
-            found.identifiers.push(flat.text(number).into_owned());
+            if found.identifiers.len() < MOST_LISTED {
+                found.identifiers.push(flat.text(number).into_owned());
+            }
             continue;
         }
         found.cyclomatic += u32::from(parts.decisions.has(kind));
@@ -170,15 +183,16 @@ pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
             function = Some(number);
         }
         if parts.calls.has(kind) {
-            add(&mut found.calls, callee(flat, number, parts));
+            calls.add(callee(flat, number, parts));
         } else if parts.strings.has(kind) {
-            add(&mut found.strings, short(&flat.text(number)));
-        } else if parts.comments.has(kind) {
+            strings.add(short(&flat.text(number)));
+        } else if parts.comments.has(kind) && found.comments.len() < MOST_LISTED {
             found.comments.push(short(&flat.text(number)));
         } else if parts.imports.has(kind) {
-            add(&mut found.imports, short(&one_line(&flat.text(number))));
+            imports.add(short(&one_line(&flat.text(number))));
         }
     }
+    (found.calls, found.imports, found.strings) = (calls.list, imports.list, strings.list);
     if let Some(function) = function {
         found.signature = signature(flat, function, parts);
         found.parameters = parameters(flat, function, parts);
@@ -186,9 +200,19 @@ pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
     found
 }
 
-fn add(list: &mut Vec<String>, text: String) {
-    if !text.is_empty() && !list.contains(&text) {
-        list.push(text);
+/// A list without repetitions, of a limited length: a table of data can hold a hundred thousand strings.
+#[derive(Default)]
+struct Distinct {
+    met: HashSet<String>,
+    list: Vec<String>,
+}
+
+impl Distinct {
+    fn add(&mut self, text: String) {
+        if !text.is_empty() && self.list.len() < MOST_LISTED && !self.met.contains(&text) {
+            self.met.insert(text.clone());
+            self.list.push(text);
+        }
     }
 }
 
@@ -206,6 +230,10 @@ fn callee(flat: &Flat<'_>, call: usize, parts: &Parts) -> String {
     let named = ["function", "constructor", "name", "method", "type"].into_iter().find_map(|field| flat.child(call, field));
     // PHP's `new Loader(…)` has no field.
     let Some(name) = named.or_else(|| flat.children(call).find(|&child| flat.is_named(child))) else { return String::new() };
+    if parts.functions.has(flat.nodes[name].kind) || flat.kind(name) == "parenthesized_expression" {
+        // A function that is called where it stands has no name.
+        return String::new();
+    }
     let is_creation = flat.child(call, "constructor").is_some() || flat.kind(call) == "object_creation_expression";
     let from = if is_creation { flat.nodes[name].bytes.0 } else { start };
     let text = flat.span(from, flat.nodes[name].bytes.1);
@@ -252,7 +280,10 @@ fn parameters(flat: &Flat<'_>, function: usize, parts: &Parts) -> Vec<String> {
         let fields =
             |field: &'static str| flat.children(parameter).filter(move |&child| flat.kinds.field(flat.nodes[child].field) == field);
         let mut named: Vec<usize> = fields("name").chain(fields("left")).collect();
-        if named.is_empty() {
+        if named.iter().any(|&node| matches!(flat.kind(node), "object_pattern" | "array_pattern")) {
+            let leaves = named.iter().flat_map(|&node| node..flat.nodes[node].end as usize);
+            named = leaves.filter(|&node| flat.is_leaf(node) && is_name(node)).collect();
+        } else if named.is_empty() {
             // JavaScript takes objects and arrays apart.
             let most = if matches!(flat.kind(parameter), "object_pattern" | "array_pattern") { usize::MAX } else { 1 };
             let leaves = parameter..flat.nodes[parameter].end as usize;

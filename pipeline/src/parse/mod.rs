@@ -58,6 +58,8 @@ pub struct Config {
 pub struct ParseReport {
     pub rows: u64,
     pub with_errors: u64,
+    /// Of these, texts that have too many readings to be parsed.
+    pub given_up: u64,
     pub nodes: u64,
     pub max_depth: u32,
     pub ast_tokens: u64,
@@ -75,6 +77,7 @@ impl ParseReport {
     fn add(&mut self, other: Self) {
         self.rows += other.rows;
         self.with_errors += other.with_errors;
+        self.given_up += other.given_up;
         self.nodes += other.nodes;
         self.max_depth = self.max_depth.max(other.max_depth);
         self.ast_tokens += other.ast_tokens;
@@ -97,13 +100,15 @@ impl Stage for Parse {
             let mut report = ParseReport::default();
             let mut writer: Option<TableWriter> = None;
             for batch in table::read(&shard.path, &[])? {
-                let batch = parse_batch(&batch?, config, &mut report)?;
-                bar.add(batch.num_rows() as u64);
-                let writer = match &mut writer {
-                    Some(writer) => writer,
-                    None => writer.insert(TableWriter::create(target, batch.schema())?),
-                };
-                writer.write(&batch)?;
+                for piece in pieces(&batch?)? {
+                    let piece = parse_batch(&piece, config, &mut report)?;
+                    bar.add(piece.num_rows() as u64);
+                    let writer = match &mut writer {
+                        Some(writer) => writer,
+                        None => writer.insert(TableWriter::create(target, piece.schema())?),
+                    };
+                    writer.write(&piece)?;
+                }
             }
             writer.context("a shard without rows")?.finish()?;
             Ok(report)
@@ -117,6 +122,23 @@ impl Stage for Parse {
 
 fn write_specials(out: &Path, specials: &BTreeSet<String>) -> Result<()> {
     Ok(fs::write(out.join("ast_specials.json"), serde_json::to_vec_pretty(specials)?)?)
+}
+
+/// Code that is parsed before the columns are written, at most.
+const PIECE_BYTES: usize = 16 << 20;
+
+/// Cuts a batch where it holds more code than that: what is made of it is several times as large.
+fn pieces(batch: &RecordBatch) -> Result<Vec<RecordBatch>> {
+    let codes = table::texts(batch, "code")?;
+    let (mut pieces, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for row in 0..batch.num_rows() {
+        bytes += codes.value(row).len();
+        if bytes > PIECE_BYTES || row + 1 == batch.num_rows() {
+            pieces.push(batch.slice(start, row + 1 - start));
+            (start, bytes) = (row + 1, 0);
+        }
+    }
+    Ok(pieces)
 }
 
 /// The grammar's tables that a language needs, made once a batch.
@@ -155,7 +177,11 @@ pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseRepor
     for row in 0..batch.num_rows() {
         let language: Language = languages.value(row).parse()?;
         let (source, scope) = source_of(language, codes.value(row), config);
-        let tree = grammar::parse(language, scope, source.as_bytes())?;
+        // What is given up is kept, flagged, with the tree of an empty text.
+        let parsed = grammar::parse(language, scope, source.as_bytes());
+        let (source, is_given_up) = if parsed.is_err() { (Cow::Borrowed(""), true) } else { (source, false) };
+        let tree = parsed.or_else(|_| grammar::parse(language, scope, b""))?;
+        report.given_up += u64::from(is_given_up);
         let known = tables.entry((language, scope == Scope::File)).or_insert_with(|| Tables::of(language, scope, config));
         let flat = Flat::of(&tree, known.kinds, &source);
         let features = features(&flat, &known.parts);
@@ -166,7 +192,7 @@ pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseRepor
         });
         ast.append(true);
         report.rows += 1;
-        report.with_errors += u64::from(flat.has_error);
+        report.with_errors += u64::from(flat.has_error || is_given_up);
         report.nodes += flat.nodes.len() as u64;
         report.max_depth = report.max_depth.max(flat.depth);
         report.ast_tokens += taken as u64;
@@ -200,7 +226,7 @@ pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseRepor
         numbers[0].append_value(u32::try_from(flat.nodes.len())?);
         numbers[1].append_value(flat.depth);
         numbers[2].append_value(features.cyclomatic);
-        errors.append_value(flat.has_error);
+        errors.append_value(flat.has_error || is_given_up);
     }
     for known in tables.into_values() {
         known.specials.collect(known.kinds, &mut report.specials);

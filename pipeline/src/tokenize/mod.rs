@@ -73,9 +73,6 @@ impl Report for TokenizeReport {
     }
 }
 
-/// `<unk>` in every vocabulary of ours (`vocab::SPECIALS`).
-const UNKNOWN: u32 = 1;
-
 const COLUMNS: [&str; 6] = ["id", "language", "func_name", "name_words", "code_words", "query_words"];
 
 fn schema() -> SchemaRef {
@@ -153,13 +150,7 @@ pub fn tokenize_batch(batch: &RecordBatch, encoder: &mut Words<'_>, config: &Con
         report.query_tokens.0 += query.len() as u64;
         report.code_truncated += u64::from(code.is_cut);
         report.with_query += u64::from(!query.is_empty());
-        let fit = Fit {
-            rows: 1,
-            words: code.words,
-            ids: code.ids_of_words,
-            unknown: code.ids.iter().filter(|&&id| id == UNKNOWN).count() as u64,
-            truncated: u64::from(code.is_cut),
-        };
+        let fit = Fit { rows: 1, words: code.words, ids: code.ids_of_words, unknown: code.unknown, truncated: u64::from(code.is_cut) };
         report.languages.entry(languages.value(row).parse()?).or_default().add(fit);
         for (builder, ids) in columns.iter_mut().zip([query, code.ids, name, unnamed]) {
             builder.values().append_slice(&ids);

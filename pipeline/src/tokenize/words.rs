@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use anyhow::{Result, anyhow};
 use tokenizers::Tokenizer;
 
+/// `<unk>` in every vocabulary of ours (`vocab::SPECIALS`).
+const UNKNOWN: u32 = 1;
 /// Words that are remembered; a longer word is not.
 const MOST_WORDS: usize = 1 << 18;
 const LONGEST_WORD: usize = 64;
@@ -26,6 +28,8 @@ pub struct Encoded {
     /// Words that the ids stand for, and ids of all of them.
     pub words: u64,
     pub ids_of_words: u64,
+    /// Of all of them.
+    pub unknown: u64,
     pub is_cut: bool,
 }
 
@@ -56,6 +60,7 @@ impl<'a> Words<'a> {
             }
         }
         encoded.ids_of_words = encoded.ids.len() as u64;
+        encoded.unknown = encoded.ids.iter().filter(|&&id| id == UNKNOWN).count() as u64;
         encoded.is_cut = encoded.ids.len() > max;
         encoded.ids.truncate(max);
         Ok(encoded)
