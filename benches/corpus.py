@@ -101,7 +101,7 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(dir=options.data, prefix="bench-")).resolve()
     flat = {}
     try:
-        for kind in ("raw", "functions", "syntax", "vocabulary"):
+        for kind in ("raw", "functions", "syntax", "vocabulary", "tokens"):
             shutil.copytree(options.data / kind, work / kind, copy_function=os.link)
         raw = current(work, "raw")
         print(f"{'':<28} {'MB/CPU-s':>9} {'wall s':>8} {'CPU s':>8} {'spread':>7} {'MiB':>7}")
@@ -115,6 +115,16 @@ def main():
             cpu = {name: line(f"ingest {name}, {threads} threads", found, size, flat) for name, found in runs.items()}
             for name in list(runs)[1:]:
                 flat[f"ratio.{name}.{threads}"] = cpu[name] / cpu["ours"]
+            text = work / "texts.txt"
+            run_in(python, TEXTS, current(work, "syntax"), text)
+            runs = {name: [] for name in ("ours, four columns", "tokenize-bare")}
+            for _ in range(options.rounds):
+                runs["ours, four columns"].append(ours(options.pipeline, "tokenize", "tokens", options.conf, work, threads))
+                tokenizer = current(work, "vocabulary") / "tokenizer.json"
+                runs["tokenize-bare"].append(peer(python, "tokenize-bare", threads, text=text, tokenizer=tokenizer))
+            size = runs["tokenize-bare"][0]["bytes"]
+            cpu = {name: line(f"tokenize {name}, {threads} threads", found, size, flat) for name, found in runs.items()}
+            flat[f"ratio.tokenize-stage-over-bare.{threads}"] = cpu["tokenize-bare"] / cpu["ours, four columns"]
             # The stages below read what ingest left, which is the same bytes again.
             runs = {name: [] for name in ("ours, every column", "ast-python", "ast-bare")}
             for _ in range(options.rounds):
@@ -123,6 +133,12 @@ def main():
                     runs[name].append(peer(python, name, threads, syntax=current(work, "syntax")))
             size = runs["ast-python"][0]["bytes"]
             cpu = {name: line(f"parse {name}, {threads} threads", found, size, flat) for name, found in runs.items()}
+            if threads == options.threads[0]:
+                with tempfile.TemporaryDirectory() as out:
+                    check = f"{out}/check.jsonl"
+                    peer(python, "ast-python", threads, syntax=current(work, "syntax"), check=check)
+                    flat["ast_tokens_equal_share"] = float(run_in(python, EQUAL, current(work, "syntax"), check))
+                    print(f"rows whose ast_tokens are equal in both: {flat['ast_tokens_equal_share']:.4%}")
             flat[f"ratio.parse-every-column-over-ast-python.{threads}"] = cpu["ast-python"] / cpu["ours, every column"]
             python_path = cpu["ast-python"] - cpu["ast-bare"]
             flat[f"python.linearise_cpu_s.{threads}"] = python_path
@@ -134,12 +150,10 @@ def main():
         flat["ratio.linearise-share-of-bare-parse"] = medians["bare_parse"] / medians["parse_and_linearise"]
         flat["ratio.every-column-share-of-bare-parse"] = medians["bare_parse"] / medians["every_column"]
         flat["ratio.words-over-library"] = medians["tokenizers_library"] / medians["word_by_word"]
-        # Microseconds a function: theirs over the whole corpus, ours over the bench's sample of it.
-        theirs = lambda seconds: seconds / rows(syntax, python) * 1e6  # noqa: E731
-        whole, path = flat[f"parse ast-python, {options.threads[0]} threads.cpu_s"], flat[f"python.linearise_cpu_s.{options.threads[0]}"]
-        own_path = (medians["parse_and_linearise"] - medians["bare_parse"]) / SAMPLE
-        flat["ratio.parse-and-path-over-ast-python"] = theirs(whole) / (medians["parse_and_linearise"] / SAMPLE)
-        flat["ratio.path-alone-over-python-path-alone"] = theirs(path) / own_path
+        # Microseconds a function without the parse: theirs is the difference of two runs, ours of two benches.
+        theirs = flat[f"python.linearise_cpu_s.{options.threads[0]}"] / run_in(python, ROWS, syntax) * 1e6
+        own = (medians["parse_and_linearise"] - medians["bare_parse"]) / SAMPLE
+        flat["ratio.path-alone-over-python-path-alone"] = theirs / own
     finally:
         shutil.rmtree(work, ignore_errors=True)
     for key, value in flat.items():
@@ -149,9 +163,34 @@ def main():
     (options.data / "reports/corpus-bench.json").write_text(json.dumps(flat, indent=1) + "\n")
 
 
-def rows(syntax, python):
-    code = "import sys, pathlib, pyarrow.parquet as p; print(sum(p.read_metadata(f).num_rows for f in pathlib.Path(sys.argv[1]).glob('*/*.parquet')))"
-    return int(subprocess.run([python, "-c", code, str(syntax)], check=True, stdout=subprocess.PIPE, text=True).stdout)
+# Rows of a table; texts as `tokenize` reads them; share of rows whose tokens are equal to a peer's.
+ROWS = """
+import sys, pathlib, pyarrow.parquet as p
+print(sum(p.read_metadata(f).num_rows for f in pathlib.Path(sys.argv[1]).glob("*/*.parquet")))
+"""
+TEXTS = """
+import sys, pathlib, pyarrow.parquet as p
+with open(sys.argv[2], "w", encoding="utf-8") as out:
+    for f in sorted(pathlib.Path(sys.argv[1]).glob("*/*.parquet")):
+        for row in p.read_table(f, columns=["name_words", "code_words"]).to_pylist():
+            print(row["name_words"], row["code_words"], file=out)
+print(0)
+"""
+EQUAL = """
+import sys, json, pathlib, pyarrow.parquet as p
+ours = {}
+for f in pathlib.Path(sys.argv[1]).glob("*/*.parquet"):
+    for row in p.read_table(f, columns=["id", "ast_tokens"]).to_pylist():
+        ours[row["id"]] = row["ast_tokens"]
+theirs = [json.loads(line) for line in open(sys.argv[2], encoding="utf-8")]
+print(sum(ours[row["id"]] == row["ast_tokens"] for row in theirs) / len(ours))
+"""
+
+
+def run_in(python, code, *arguments):
+    """What a snippet prints in the peers' environment, a number."""
+    command = [python, "-c", code, *map(str, arguments)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ COLUMNS = [
     *("docstring", "docstring_tokens", "url", "partition"),
 ]
 KEY = ["language", "repo", "path", "code"]
-SKIPPED = {"php": {"ERROR", "<?php", "?>"}, "java": {"ERROR"}}
+SKIPPED = {"php": {"ERROR", "php_tag", "php_end_tag"}, "java": {"ERROR"}}
 
 
 def raw_files(raw):
@@ -181,9 +181,11 @@ def linearise(language, tree, max_tokens):
     groups = deque([[(None, tree.root_node)]])
     while groups:
         for field, node in groups.popleft():
+            named = node.is_named
+            if node.type in skipped and node.parent is not None and not (named and node.child_count == 0):
+                continue
             if field is not None:
                 tokens += ["<field>", field]
-            named = node.is_named
             if named:
                 tokens.append(f"<{node.type}>")
             if node.child_count == 0:

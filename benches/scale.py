@@ -68,6 +68,11 @@ def main():
                     flush=True,
                 )
     few, many = min(options.rows), max(options.rows)
+    if {1, 2} <= set(options.threads):
+        for stage in STAGES:
+            efficiency = flat[f"{many}.1.{stage}.wall_s"] / flat[f"{many}.2.{stage}.wall_s"] / 2
+            flat[f"efficiency.{stage}"] = efficiency
+            print(f"{stage}: two threads are used to {efficiency:.0%} on {many} rows")
     for threads in options.threads if many > few else []:
         for stage in STAGES:
             growth = flat[f"{many}.{threads}.{stage}.cpu_us_per_row"] / flat[f"{few}.{threads}.{stage}.cpu_us_per_row"] - 1

@@ -172,6 +172,7 @@ fn mistakes_of_a_user_get_a_remedy() {
         ("harvest.source = null", "pipeline", "set harvest.source"),
         ("harvest.source.path = \"/nowhere\"", "pipeline", "does not exist"),
         ("run.threads = many", "pipeline", "run.threads"),
+        ("parse.skip-node-types.php = [\"<?php\"]", "pipeline", "no node type `<?php`"),
         ("harvest.split.test = 0.9", "pipeline", "must leave something to train on"),
     ] {
         world.configure(more);

@@ -36,7 +36,11 @@ impl Queries {
         let path = |name: &str| root.join(&folder).join(name);
         let mut codes = HashSet::new();
         if path(CODEBASE).is_file() {
-            fields_of(&path(CODEBASE), max_line_bytes, &mut |fields| codes.extend(fields.url.map(Cow::into_owned)))?;
+            fields_of(&path(CODEBASE), max_line_bytes, &mut |fields| {
+                let waits = fields.docstring.as_ref().is_some_and(|text| text.is_empty())
+                    && fields.code.as_ref().is_some_and(|code| !code.trim().is_empty());
+                codes.extend(fields.url.filter(|_| waits).map(Cow::into_owned));
+            })?;
             for name in ["valid.jsonl", "test.jsonl"].into_iter().filter(|name| path(name).is_file()) {
                 fields_of(&path(name), max_line_bytes, &mut |fields| {
                     let Fields { code: Some(code), docstring: Some(text), docstring_tokens: Some(tokens), url: Some(url), .. } = fields
@@ -44,7 +48,8 @@ impl Queries {
                         return;
                     };
                     let is_clean = !text.contains('\0') && !tokens.joined().contains('\0');
-                    if code.is_empty() && is_clean && codes.contains(url.as_ref()) {
+                    // The first query of a url has it: another one is rejected as a row without code.
+                    if code.is_empty() && is_clean && codes.remove(url.as_ref()) {
                         self.documentation.insert(url.into_owned(), (text.into_owned(), tokens));
                     }
                 })?;
@@ -68,7 +73,10 @@ impl Queries {
     /// Is this line, which has no code, a query whose code stands in the codebase?
     pub fn has(&self, line: &[u8]) -> bool {
         let fields = std::str::from_utf8(line).ok().and_then(|text| Fields::of_json(text).ok());
-        fields.and_then(|fields| fields.url).is_some_and(|url| self.documentation.contains_key(url.as_ref()))
+        fields.is_some_and(|fields| {
+            let known = fields.url.and_then(|url| self.documentation.get(url.as_ref()));
+            known.is_some_and(|(text, _)| fields.docstring.as_deref() == Some(text.as_str()))
+        })
     }
 }
 

@@ -143,8 +143,9 @@ mod tests {
     };
 
     fn tokens(language: Language, source: &str, skipped: &[&str], max: usize) -> Vec<String> {
-        let tree = grammar::parse(language, Scope::Function, source.as_bytes()).unwrap();
-        let flat = Flat::of(&tree, tree::kinds(language, Scope::Function), source);
+        let scope = if source.starts_with("<?php") { Scope::File } else { Scope::Function };
+        let tree = grammar::parse(language, scope, source.as_bytes()).unwrap();
+        let flat = Flat::of(&tree, tree::kinds(language, scope), source);
         let mut tokens = Vec::new();
         let mut specials = Specials::new(language, flat.kinds);
         let taken = linearise(&flat, &flat.kinds.are(skipped), max, &mut specials, &mut |token| tokens.push(token.to_owned()));
@@ -167,6 +168,16 @@ mod tests {
         insta::assert_snapshot!(path(Language::Php, "function f($a) { return $a; }", &[], 200));
         insta::assert_snapshot!(path(Language::Javascript, "function f(a) { return a }", &[], 200));
         insta::assert_snapshot!(path(Language::Java, "class Toto { int f() { return 1; } }", &[], 200));
+    }
+
+    /// The predecessor's wrapping of PHP, its tags left out again.
+    #[test]
+    fn added_tags_are_skipped() {
+        let source = "<?php function f($a) { return $a; } ?>";
+        let skipped = path(Language::Php, source, &["ERROR", "php_tag", "php_end_tag"], 200);
+        assert!(path(Language::Php, source, &[], 200).contains("<php_tag> <?php <nosub>"));
+        assert!(skipped.contains("<php_tag> <nosub>") && !skipped.contains("<?php") && !skipped.contains("?>"), "{skipped}");
+        assert!(skipped.contains("<field> name <name> f <nosub>"), "{skipped}");
     }
 
     /// Text is cut by bytes: what stands behind a letter of several bytes is whole, and broken code has its path.

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arrow::{
     array::{ArrayRef, BooleanBuilder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder},
     datatypes::{DataType, Field, Schema, SchemaRef},
@@ -67,6 +67,21 @@ pub struct ParseReport {
     pub specials: BTreeSet<String>,
 }
 
+impl Config {
+    /// A node type that no grammar has would skip nothing.
+    fn check(&self) -> Result<()> {
+        for (&language, types) in &self.skip_node_types {
+            let known = [Scope::File, Scope::Function].map(|scope| kinds(language, scope));
+            if let Some(odd) = types.iter().find(|name| !known.iter().any(|kinds| kinds.knows(name))) {
+                bail!(
+                    "parse.skip-node-types.{language}: the grammar of today has no node type `{odd}` (PHP's tags are php_tag and php_end_tag)"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Report for ParseReport {
     fn rows(&self) -> Rows {
         Rows { read: self.rows, written: self.rows, rejected: 0 }
@@ -95,6 +110,7 @@ impl Stage for Parse {
     type Report = ParseReport;
 
     fn run(config: &Config, input: &Self::Inputs, run: &Run<'_>) -> Result<ParseReport> {
+        config.check()?;
         let functions = input.open()?;
         let reports = run.map_shards("parse", input, &functions.shards, |shard, target, bar| {
             let mut report = ParseReport::default();

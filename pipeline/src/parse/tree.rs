@@ -81,6 +81,11 @@ impl Kinds {
         self.names.len()
     }
 
+    /// Is there a node type of this name?
+    pub fn knows(&self, name: &str) -> bool {
+        name == "ERROR" || self.numbers.contains_key(name)
+    }
+
     /// Which node types are among these names.
     pub fn are(&self, names: &[&str]) -> KindSet {
         let mut are = vec![false; self.names.len() + 1];
