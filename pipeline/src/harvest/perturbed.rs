@@ -14,7 +14,10 @@ use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::layout::{self, Record};
+use super::{
+    layout::{self, Record},
+    source,
+};
 use crate::ingest;
 
 /// Records that are perturbed, at most: they are held in memory.
@@ -39,9 +42,9 @@ pub fn write(from: &Path, rows: u64, seed: u64, records_per_file: usize, run: &R
     let names = Names::of(&originals);
     let per_file = records_per_file.max(1) as u64;
     let files = rows.div_ceil(per_file);
+    let folder = run.out.join("perturbed");
     let bar = run.progress.bar("harvest", rows, "rows");
     (0..files).into_par_iter().try_for_each(|file| {
-        let folder = run.out.join("perturbed");
         let mut writer = layout::Writer::numbered(&folder, usize::try_from(file)?);
         for number in file * per_file..((file + 1) * per_file).min(rows) {
             let original = &originals[usize::try_from(number % originals.len() as u64)?];
@@ -52,7 +55,7 @@ pub fn write(from: &Path, rows: u64, seed: u64, records_per_file: usize, run: &R
         writer.finish()
     })?;
     bar.finish();
-    Ok(files)
+    Ok(source::data_files(&folder)?.0.len() as u64)
 }
 
 impl Names {

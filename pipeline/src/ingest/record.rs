@@ -76,7 +76,7 @@ pub enum Reject {
 }
 
 impl Reject {
-    /// The reason without its field, for counting.
+    /// Is the row as good as one that was taken?
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::ExactDuplicate | Self::NearDuplicate)
     }
