@@ -65,6 +65,8 @@ impl World {
         };
         let mut command = Command::new(program);
         command.args(arguments).arg("--conf").arg(self.path("road.conf")).arg("--data").arg(self.path("data"));
+        // Servers of the tests are asked directly, whatever proxy there is.
+        command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
         if std::env::var_os("ORT_DYLIB_PATH").is_none() {
             let library = Path::new(ROOT).join("data/runtime/libonnxruntime.so");
             assert!(library.is_file(), "onnxruntime is not here: run `make setup`, or `make test`");

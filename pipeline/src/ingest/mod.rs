@@ -16,7 +16,7 @@ mod texts;
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use ledger::{Artifact, Functions, Raw, Report, Rows, Run, Stage};
+use ledger::{Artifact, Bar, Functions, Raw, Report, Rows, Run, Stage};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,44 @@ fn check(item: Item, document: &str, hints: Hints, queries: &Queries) -> Checked
     }
 }
 
+/// Items that are parsed in parallel at a time.
+fn next_batch(items: &mut dyn Iterator<Item = Item>) -> Vec<Item> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH_LINES && bytes < BATCH_BYTES {
+        let Some(item) = items.next() else { break };
+        bytes += match &item.content {
+            Content::Line(line) => line.len(),
+            Content::Row(row) => row.code.len() + row.docstring.len(),
+            Content::Rejected(_, head) => head.len(),
+        };
+        batch.push(item);
+    }
+    batch
+}
+
+/// Puts all items into the tables, in their order: while one batch goes in, the next is read and checked.
+fn take_all(
+    sink: &mut Sink<'_>,
+    items: &mut dyn Iterator<Item = Item>,
+    checked: &(dyn Fn(Item) -> (Place, Checked) + Sync),
+    bar: &Bar,
+) -> Result<()> {
+    let mut ready = Vec::new();
+    loop {
+        let mut taken = Ok(());
+        let next: Vec<(Place, Checked)> = rayon::in_place_scope(|scope| {
+            scope.spawn(|_| taken = sink.take(std::mem::take(&mut ready)));
+            next_batch(items).into_par_iter().map(checked).collect()
+        });
+        taken?;
+        bar.add(next.len() as u64);
+        if next.is_empty() {
+            return Ok(());
+        }
+        ready = next;
+    }
+}
+
 impl Stage for Ingest {
     const NAME: &'static str = "ingest";
     const REVISION: u32 = 2;
@@ -130,43 +168,11 @@ impl Stage for Ingest {
             documents::read(&raw.dir.join(path), &file, config.max_line_bytes, &mut |name, items| {
                 sink.report.files += 1;
                 let hints = Hints::of(name);
-                // While one batch goes into the tables, the next is read and parsed.
-                let mut waiting: Vec<(Place, Checked)> = Vec::new();
-                loop {
-                    let (mut batch, mut bytes) = (Vec::new(), 0);
-                    let (taken, next) = {
-                        let mut taken = Ok(());
-                        let mut next = Vec::new();
-                        let (sink, queries) = (&mut sink, &queries);
-                        rayon::in_place_scope(|scope| {
-                            let ready = std::mem::take(&mut waiting);
-                            scope.spawn(|_| taken = sink.take(ready));
-                            while batch.len() < BATCH_LINES && bytes < BATCH_BYTES {
-                                let Some(item) = items.next() else { break };
-                                bytes += match &item.content {
-                                    Content::Line(line) => line.len(),
-                                    Content::Row(row) => row.code.len() + row.docstring.len(),
-                                    Content::Rejected(_, head) => head.len(),
-                                };
-                                batch.push(item);
-                            }
-                            next = std::mem::take(&mut batch)
-                                .into_par_iter()
-                                .map(|item| {
-                                    let place = Place { file: name.to_owned(), line: item.number, offset: item.offset };
-                                    (place, check(item, name, hints, queries))
-                                })
-                                .collect();
-                        });
-                        (taken, next)
-                    };
-                    taken?;
-                    bar.add(next.len() as u64);
-                    if next.is_empty() {
-                        return Ok(());
-                    }
-                    waiting = next;
-                }
+                let checked = |item: Item| {
+                    let place = Place { file: name.to_owned(), line: item.number, offset: item.offset };
+                    (place, check(item, name, hints, &queries))
+                };
+                take_all(&mut sink, items, &checked, &bar)
             })?;
         }
         bar.finish();
