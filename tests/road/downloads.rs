@@ -24,6 +24,8 @@ enum Manner {
     Drops,
     /// The same, but always starts at the beginning.
     DropsWithoutRanges,
+    /// Always starts at the beginning, and hangs up now earlier, now later.
+    Wavers,
     /// Promises more than comes.
     PromisesMore,
     /// Promises half of the file, and sends that.
@@ -84,7 +86,7 @@ fn serve(mut stream: TcpStream, file: &[u8], log: &Log, busy: &AtomicUsize) -> s
     }
     let path = head[0].split(' ').nth(1).unwrap_or_default();
     let path = path.rsplit('/').next().unwrap_or_default();
-    let all = [Good, Drops, DropsWithoutRanges, PromisesMore, PromisesLess, Wrong, Endless, Missing, Busy, WrongRange];
+    let all = [Good, Drops, DropsWithoutRanges, Wavers, PromisesMore, PromisesLess, Wrong, Endless, Missing, Busy, WrongRange];
     let manner = all.into_iter().find(|manner| format!("{manner:?}") == path).expect("a known path");
     let range = head.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     log.lock().unwrap().push((manner, range));
@@ -96,7 +98,7 @@ fn serve(mut stream: TcpStream, file: &[u8], log: &Log, busy: &AtomicUsize) -> s
     if let Some(status) = status {
         return write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     }
-    let start = range.filter(|_| !matches!(manner, DropsWithoutRanges)).unwrap_or_default();
+    let start = range.filter(|_| !matches!(manner, DropsWithoutRanges | Wavers)).unwrap_or_default();
     if start >= file.len() {
         return write!(stream, "HTTP/1.1 416 Range Not Satisfiable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     }
@@ -109,6 +111,7 @@ fn serve(mut stream: TcpStream, file: &[u8], log: &Log, busy: &AtomicUsize) -> s
     }
     let promised = if manner == PromisesMore { body.len() + 1000 } else { body.len() };
     let sent = if matches!(manner, Drops | DropsWithoutRanges) { body.len().min(file.len() / 4 + 1) } else { body.len() };
+    let sent = if manner == Wavers { file.len() / (3 + busy.fetch_add(1, Ordering::Relaxed) % 3) } else { sent };
     let told = if manner == WrongRange && start > 0 { start + 10 } else { start };
     let status = if start > 0 {
         format!("206 Partial Content\r\ncontent-range: bytes {told}-{}/{}", file.len() - 1, file.len())
@@ -158,6 +161,7 @@ fn what_breaks_is_taken_up_and_what_is_wrong_gives_way_to_the_next_mirror() {
         (Drops, None),
         (Busy, None),
         (DropsWithoutRanges, Some(Good)),
+        (Wavers, Some(Good)),
         (PromisesMore, None),
         (PromisesLess, Some(Good)),
         (Wrong, Some(Good)),
