@@ -104,7 +104,11 @@ fn zip(files: &[(String, Vec<u8>)]) -> Vec<u8> {
         let method = if place % 2 == 0 { zip::CompressionMethod::Stored } else { zip::CompressionMethod::Deflated };
         let name = path.rsplit('/').next().unwrap_or_default();
         let name = if path.starts_with('/') { name } else { path };
-        zip.start_file(name, zip::write::SimpleFileOptions::default().compression_method(method)).expect("memory takes it");
+        zip.start_file(
+            name,
+            zip::write::SimpleFileOptions::default().last_modified_time(zip::DateTime::default()).compression_method(method),
+        )
+        .expect("memory takes it");
         zip.write_all(bytes).expect("memory takes it");
     }
     zip.finish().expect("memory takes it").into_inner()

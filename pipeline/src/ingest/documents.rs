@@ -125,9 +125,16 @@ struct Rows<'a> {
     max_row_bytes: usize,
 }
 
+/// The parquet library panics on some damaged files, where it means to be sure of what it reads: that is the file's
+/// fault, and an error like others.
+fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)).unwrap_or_else(|_| Err(anyhow::anyhow!("the parquet library gave up")))
+}
+
 impl Rows<'_> {
     fn open(path: &Path, name: &str, max_row_bytes: usize) -> Self {
-        let batches = table::column_names(path).and_then(|names| {
+        let batches = guarded(|| {
+            let names = table::column_names(path)?;
             let known: Vec<&str> =
                 names.iter().map(String::as_str).filter(|name| FIELDS.iter().any(|(_, names)| names.contains(name))).collect();
             anyhow::ensure!(!known.is_empty(), "no column of a known name");
@@ -150,7 +157,8 @@ impl Iterator for Rows<'_> {
                 self.number += 1;
                 return Some(Item { number: self.number, offset: 0, content });
             }
-            let rows = self.batches.next()?.and_then(|batch| rows(&batch, self.hints, self.max_row_bytes));
+            let rows =
+                guarded(|| self.batches.next().transpose()).transpose()?.and_then(|batch| rows(&batch, self.hints, self.max_row_bytes));
             let rows = rows.unwrap_or_else(|_| {
                 self.batches = Box::new(std::iter::empty());
                 vec![Content::Rejected(Reject::CorruptParquet, Vec::new())]
