@@ -43,21 +43,26 @@ const MEMORY_A_BYTE: usize = 200;
 /// Parses `source`. A text with syntax errors parses too: its tree holds `ERROR` nodes. One that has too many
 /// readings does not.
 pub fn parse(language: Language, scope: Scope, source: &[u8]) -> Result<Tree> {
-    PARSERS.with_borrow_mut(|parsers| {
-        let grammar = grammar(language, scope);
-        let parser = parsers.entry((language, scope)).or_default();
-        parser.set_language(&grammar).with_context(|| format!("loading the {language} grammar"))?;
-        parser.reset();
-        let limit = LEAST_MEMORY + source.len().saturating_mul(MEMORY_A_BYTE);
-        let spent = Spent::start();
-        // Asked after every hundred operations of the parser.
-        let mut is_dear = |_: &ParseState| if spent.bytes() > limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let mut read = |offset: usize, _: Point| source.get(offset..).unwrap_or_default();
-        let options = ParseOptions::new().progress_callback(&mut is_dear);
-        let tree = parser.parse_with_options(&mut read, None, Some(options));
-        parser.reset();
-        tree.with_context(|| format!("tree-sitter gave up on a {language} text that has too many readings"))
-    })
+    let grammar = grammar(language, scope);
+    let limit = LEAST_MEMORY + source.len().saturating_mul(MEMORY_A_BYTE);
+    // A parser that is kept asks for a little less, having some of what it asked for earlier texts: a text that comes
+    // near the limit is judged by a fresh one, so that the answer does not depend on what was parsed before.
+    let tree = PARSERS.with_borrow_mut(|parsers| attempt(parsers.entry((language, scope)).or_default(), &grammar, source, limit / 2))?;
+    let tree = if tree.is_some() { tree } else { attempt(&mut Parser::new(), &grammar, source, limit)? };
+    tree.with_context(|| format!("tree-sitter gave up on a {language} text that has too many readings"))
+}
+
+/// The tree of a text, if the parser asks for no more than so many bytes.
+fn attempt(parser: &mut Parser, grammar: &tree_sitter::Language, source: &[u8], most: usize) -> Result<Option<Tree>> {
+    parser.set_language(grammar).context("loading a grammar")?;
+    parser.reset();
+    let spent = Spent::start();
+    // Asked after every hundred operations of the parser.
+    let mut is_dear = |_: &ParseState| if spent.bytes() > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let mut read = |offset: usize, _: Point| source.get(offset..).unwrap_or_default();
+    let tree = parser.parse_with_options(&mut read, None, Some(ParseOptions::new().progress_callback(&mut is_dear)));
+    parser.reset();
+    Ok(tree)
 }
 
 /// The bytes of a node, as text; bytes that are no UTF-8 become U+FFFD.

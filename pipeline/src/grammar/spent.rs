@@ -8,8 +8,8 @@ thread_local! {
     static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Bytes that were asked for on this thread since it was made. What is given back is not counted off: the count of a
-/// text must not depend on what was parsed before it.
+/// Bytes that were asked for on this thread since it was made. What is given back is not counted off: how
+/// much is asked for bounds how much is held.
 #[derive(Debug, Clone, Copy)]
 pub struct Spent {
     from: usize,
