@@ -133,7 +133,7 @@ impl OpenBundle {
     /// Unit vectors of queries, `[queries, dimension]` flat.
     pub fn encode_queries(&self, texts: &[&str]) -> Result<Vec<f32>> {
         let ids = texts.iter().map(|text| self.encoder.query_ids(text)).collect::<Result<Vec<_>>>()?;
-        self.encoder.encode(&ids, 8192)
+        self.encoder.encode_queries(&ids, 8192)
     }
 
     /// Rows and scores, best first.

@@ -71,7 +71,8 @@ impl Stage for Embed {
                         encoder.code_ids(languages.value(row), &text)
                     })
                     .collect::<Result<Vec<_>>>()?;
-                let vectors = encoder.encode(&ids, config.batch_tokens)?;
+                let of_rows: Vec<&str> = (0..batch.num_rows()).map(|row| languages.value(row)).collect();
+                let vectors = encoder.encode_codes(&of_rows, &ids, config.batch_tokens)?;
                 let item = Arc::new(Field::new_list_field(DataType::Float32, false));
                 let vectors = FixedSizeListArray::try_new(item, i32::try_from(dimension)?, Arc::new(Float32Array::from(vectors)), None)?;
                 writer.write(&RecordBatch::try_new(schema.clone(), vec![Arc::new(text("id")?), Arc::new(vectors)])?)?;

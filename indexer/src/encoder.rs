@@ -1,6 +1,6 @@
 //! Text to unit vectors: `tokenizer.json` and an ONNX graph, as `encoder.json` says.
 
-use std::{path::Path, sync::Mutex};
+use std::{collections::BTreeMap, path::Path, sync::Mutex};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use ledger::{EncoderSpec, words};
@@ -32,73 +32,101 @@ impl Provider {
 pub struct TextEncoder {
     spec: EncoderSpec,
     tokenizer: Tokenizer,
-    sessions: Vec<Mutex<Session>>,
+    /// One a worker, by the file of the graph.
+    sessions: BTreeMap<String, Vec<Mutex<Session>>>,
     pad: u32,
-    query_prefix: Vec<u32>,
 }
 
 fn ort_error(error: ort::Error) -> anyhow::Error {
     anyhow!("onnxruntime: {error}")
 }
 
+fn session(graph: &Path, provider: Provider) -> Result<Session> {
+    let mut builder = Session::builder(runtime::environment()?).map_err(ort_error)?;
+    builder = builder.with_intra_threads(1).map_err(|error| anyhow!("onnxruntime: {error}"))?;
+    if provider == Provider::Cuda {
+        builder = builder
+            .with_execution_providers([ep::CUDA::default().build().error_on_failure()])
+            .map_err(|error| anyhow!("{error}"))
+            .context("cuda was asked for, but this onnxruntime cannot provide it: run `make setup-gpu`, or set provider = cpu")?;
+    }
+    builder.commit_from_file(graph).map_err(ort_error).with_context(|| format!("loading {}", graph.display()))
+}
+
 impl TextEncoder {
-    /// Opens `encoder.onnx`, `tokenizer.json` and `encoder.json` of a folder.
+    /// Opens `encoder.json`, `tokenizer.json` and the graphs of a folder.
     pub fn open(dir: &Path, provider: Provider, workers: usize) -> Result<Self> {
         let spec = EncoderSpec::read(&dir.join("encoder.json"))?;
         let path = dir.join("tokenizer.json");
         let tokenizer =
             Tokenizer::from_file(&path).map_err(|error| anyhow!("{error}")).with_context(|| format!("loading {}", path.display()))?;
-        let graph = dir.join("encoder.onnx");
-        let sessions = (0..workers.max(1))
-            .map(|_| {
-                let mut builder = Session::builder(runtime::environment()?).map_err(ort_error)?;
-                builder = builder.with_intra_threads(1).map_err(|error| anyhow!("onnxruntime: {error}"))?;
-                if provider == Provider::Cuda {
-                    builder = builder
-                        .with_execution_providers([ep::CUDA::default().build().error_on_failure()])
-                        .map_err(|error| anyhow!("{error}"))
-                        .context(
-                            "cuda was asked for, but this onnxruntime cannot provide it: run `make setup-gpu`, or set provider = cpu",
-                        )?;
-                }
-                Ok(Mutex::new(builder.commit_from_file(&graph).map_err(ort_error).with_context(|| format!("loading {}", graph.display()))?))
+        let sessions = spec
+            .graphs(dir)?
+            .into_iter()
+            .map(|graph| {
+                let sessions = (0..workers.max(1)).map(|_| Ok(Mutex::new(session(&dir.join(&graph), provider)?))).collect::<Result<_>>()?;
+                Ok((graph, sessions))
             })
-            .collect::<Result<Vec<_>>>()?;
-        let id = |token: &String| tokenizer.token_to_id(token).with_context(|| format!("the tokenizer has no token {token}"));
-        let (pad, query_prefix) = (id(&spec.pad_token)?, spec.query_prefix.iter().map(id).collect::<Result<_>>()?);
-        Ok(Self { spec, tokenizer, sessions, pad, query_prefix })
+            .collect::<Result<_>>()?;
+        let pad = tokenizer.token_to_id(&spec.pad_token).with_context(|| format!("the tokenizer has no token {}", spec.pad_token))?;
+        Ok(Self { spec, tokenizer, sessions, pad })
     }
 
     pub fn spec(&self) -> &EncoderSpec {
         &self.spec
     }
 
-    /// Ids of a query: its words, behind the query prefix.
+    /// Ids of a query: its words, framed.
     pub fn query_ids(&self, text: &str) -> Result<Vec<u32>> {
-        self.ids(&self.query_prefix, &words::joined(text), self.spec.query_tokens)
+        let (before, after) = (&self.spec.query_prefix, &self.spec.query_suffix);
+        self.ids(before, &words::joined(text), after, "", self.spec.query_tokens)
     }
 
-    /// Ids of the text of a function, behind the code prefix of its language.
+    /// Ids of the text of a function, framed as its language is.
     pub fn code_ids(&self, language: &str, text: &str) -> Result<Vec<u32>> {
+        self.ids(&self.spec.code_prefix, text, &self.spec.code_suffix, language, self.spec.code_tokens)
+    }
+
+    fn ids(&self, before: &[String], text: &str, after: &[String], language: &str, max: usize) -> Result<Vec<u32>> {
         let id = |token: &String| {
             let token = token.replace("{language}", language);
             self.tokenizer.token_to_id(&token).with_context(|| format!("the tokenizer has no token {token}"))
         };
-        let prefix = self.spec.code_prefix.iter().map(id).collect::<Result<Vec<_>>>()?;
-        self.ids(&prefix, text, self.spec.code_tokens)
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| anyhow!("{error}"))?;
+        let mut ids = before.iter().map(id).collect::<Result<Vec<_>>>()?;
+        ids.extend(encoding.get_ids().iter().take(max.saturating_sub(before.len() + after.len())));
+        for token in after {
+            ids.push(id(token)?);
+        }
+        Ok(ids)
     }
 
-    fn ids(&self, prefix: &[u32], text: &str, max: usize) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| anyhow!("{error}"))?;
-        let mut ids = prefix.to_vec();
-        ids.extend(encoding.get_ids().iter().take(max.saturating_sub(prefix.len())));
-        Ok(ids)
+    /// Vectors of queries' ids, `[rows, dimension]` flat.
+    pub fn encode_queries(&self, rows: &[Vec<u32>], batch_tokens: usize) -> Result<Vec<f32>> {
+        self.encode(&self.spec.query_graph, rows, batch_tokens)
+    }
+
+    /// Vectors of code's ids, `[rows, dimension]` flat; each row in its language.
+    pub fn encode_codes(&self, languages: &[&str], rows: &[Vec<u32>], batch_tokens: usize) -> Result<Vec<f32>> {
+        let dimension = self.spec.dimension;
+        let mut by_graph: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (row, language) in languages.iter().enumerate() {
+            by_graph.entry(self.spec.code_graph.replace("{language}", language)).or_default().push(row);
+        }
+        let mut vectors = vec![0f32; rows.len() * dimension];
+        for (graph, members) in by_graph {
+            let ids: Vec<Vec<u32>> = members.iter().map(|&row| rows[row].clone()).collect();
+            for (&row, vector) in members.iter().zip(self.encode(&graph, &ids, batch_tokens)?.chunks(dimension)) {
+                vectors[row * dimension..][..dimension].copy_from_slice(vector);
+            }
+        }
+        Ok(vectors)
     }
 
     /// Vectors of rows of ids, `[rows, dimension]` flat, in the order given. Rows are sorted by
     /// length and cut into calls of at most `batch_tokens` padded ids: the cut does not depend on
     /// threads, so neither do the bytes.
-    pub fn encode(&self, rows: &[Vec<u32>], batch_tokens: usize) -> Result<Vec<f32>> {
+    fn encode(&self, graph: &str, rows: &[Vec<u32>], batch_tokens: usize) -> Result<Vec<f32>> {
         let dimension = self.spec.dimension;
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&row| (rows[row].len(), row));
@@ -110,7 +138,7 @@ impl TextEncoder {
                 end += 1;
             }
             let batch = &order[start..end];
-            let encoded = self.run(&batch.iter().map(|&row| rows[row].as_slice()).collect::<Vec<_>>())?;
+            let encoded = self.run(graph, &batch.iter().map(|&row| rows[row].as_slice()).collect::<Vec<_>>())?;
             for (&row, vector) in batch.iter().zip(encoded.chunks(dimension)) {
                 vectors[row * dimension..][..dimension].copy_from_slice(vector);
             }
@@ -119,7 +147,7 @@ impl TextEncoder {
         Ok(vectors)
     }
 
-    fn run(&self, rows: &[&[u32]]) -> Result<Vec<f32>> {
+    fn run(&self, graph: &str, rows: &[&[u32]]) -> Result<Vec<f32>> {
         let width = rows.iter().map(|row| row.len()).max().unwrap_or_default().max(1);
         let mut ids = vec![i64::from(self.pad); rows.len() * width];
         let mut mask = vec![0i64; rows.len() * width];
@@ -132,8 +160,9 @@ impl TextEncoder {
         let shape = [rows.len(), width];
         let ids = Tensor::from_array((shape, ids)).map_err(ort_error)?;
         let mask = Tensor::from_array((shape, mask)).map_err(ort_error)?;
-        let worker = rayon::current_thread_index().unwrap_or_default() % self.sessions.len();
-        let mut session = self.sessions[worker].lock().map_err(|_| anyhow!("an encoder session failed before"))?;
+        let sessions = self.sessions.get(graph).with_context(|| format!("there is no graph {graph}: the encoder was not trained on this language"))?;
+        let worker = rayon::current_thread_index().unwrap_or_default() % sessions.len();
+        let mut session = sessions[worker].lock().map_err(|_| anyhow!("an encoder session failed before"))?;
         let outputs = session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(ort_error)?;
         let output = outputs.get("embedding").context("the graph has no output `embedding`")?;
         let (_, vectors) = output.try_extract_tensor::<f32>().map_err(ort_error)?;

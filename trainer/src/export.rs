@@ -1,18 +1,24 @@
-//! `export`: a checkpoint as ONNX, tokenizer and `encoder.json`, checked on real rows against the
-//! trainer's own forward.
+//! `export`: a checkpoint as ONNX, tokenizer and `encoder.json`, checked on real rows against the trainer's own forward.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use ledger::{Artifact, Checkpoint, Encoder, Report, Rows, Run, Stage, Tokens};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use ledger::{Artifact, Checkpoint, Encoder, EncoderSpec, Report, Rows, Run, Stage, Tokens};
 use ort::{session::Session, value::Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    batches::{Padded, Pairs, TrainingContext},
-    nbow::Weights,
-    onnx, runtime,
-    vocabulary::Specials,
+    config,
+    data::samples::Samples,
+    model::{Model, Side},
+    onnx::{self, Precision},
+    ops::fused::{Cpu, Fused},
+    parameters::Parameters,
+    runtime,
+    tape::Packed,
+    train::Context,
+    validation,
+    vocabulary::{Frame, Specials},
 };
 
 /// The stage.
@@ -24,10 +30,13 @@ pub struct Export;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     pub opset: i64,
-    /// Largest difference that passes.
+    pub precision: Precision,
+    /// Largest difference that passes, with precision f32.
     pub tolerance: f64,
     /// Real rows (query and code each) that are compared.
     pub rows: usize,
+    /// Largest loss of mrr@in-batch(1000) that passes, with another precision.
+    pub max_mrr_loss: f64,
 }
 
 /// The parity check.
@@ -36,6 +45,9 @@ pub struct ExportReport {
     pub rows: u64,
     pub max_difference: f64,
     pub bytes: u64,
+    /// mrr of up to 1000 validation pairs by the trainer, and by the graph.
+    pub mrr: f64,
+    pub graph_mrr: f64,
 }
 
 impl Report for ExportReport {
@@ -44,9 +56,14 @@ impl Report for ExportReport {
     }
 }
 
+/// Pairs whose mrr is compared.
+const RANKED: usize = 1000;
+/// Rows in one call of the graph.
+const CALL: usize = 50;
+
 impl Stage for Export {
     const NAME: &'static str = "export";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = (Artifact<Checkpoint>, Artifact<Tokens>);
     type Output = Encoder;
@@ -55,50 +72,151 @@ impl Stage for Export {
     fn run(config: &Config, (checkpoint, tokens): &Self::Inputs, run: &Run<'_>) -> Result<ExportReport> {
         ensure!(config.opset == 20, "export.opset {} is not supported: the graph is written for 20", config.opset);
         let checkpoint = checkpoint.open()?;
-        let weights = Weights::load(&checkpoint.weights)?;
-        ensure!(weights.dimension == checkpoint.spec.dimension, "encoder.json and the weights differ in dimension");
-        let graph = onnx::nbow(&weights, config.opset);
-        let path = run.out.join("encoder.onnx");
-        fs::write(&path, &graph)?;
-        fs::copy(&checkpoint.tokenizer, run.out.join("tokenizer.json"))?;
-        fs::write(run.out.join("encoder.json"), serde_json::to_vec_pretty(&checkpoint.spec)?)?;
-
         let specials = Specials::read(&checkpoint.tokenizer)?;
-        ensure!(specials.size == weights.vocabulary, "the tokenizer has {} tokens, the weights {}", specials.size, weights.vocabulary);
+        let bytes = fs::read(&checkpoint.context).with_context(|| format!("reading {}", checkpoint.context.display()))?;
+        let context: Context =
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is no training context", checkpoint.context.display()))?;
+        let model = Model::new(&context.shape, specials.size, &checkpoint.spec);
+        ensure!(model.width() == checkpoint.spec.dimension, "encoder.json and the training context differ in dimension");
+        let parameters = Parameters::load(&checkpoint.weights, &model.specs())?;
+        let mut graphs = BTreeMap::new();
+        let mut size = 0;
+        for tower in &model.towers {
+            let name = graph_name(&tower.scope);
+            let graph = onnx::write(tower, model.pooler, &parameters, config.precision, config.opset)?;
+            size += graph.len() as u64;
+            fs::write(run.out.join(&name), &graph)?;
+            graphs.insert(tower.scope.clone(), open(&run.out.join(&name))?);
+        }
+        fs::copy(&checkpoint.tokenizer, run.out.join("tokenizer.json"))?;
+        let siamese = context.shape.context == config::Context::Siamese;
+        let spec = EncoderSpec {
+            query_graph: if siamese { "encoder.onnx" } else { "query.onnx" }.to_owned(),
+            code_graph: match context.shape.context {
+                config::Context::Siamese => "encoder.onnx",
+                config::Context::Query1Code1 => "code.onnx",
+                config::Context::Query1CodeN => "code.{language}.onnx",
+            }
+            .to_owned(),
+            ..checkpoint.spec.clone()
+        };
+        fs::write(run.out.join("encoder.json"), serde_json::to_vec_pretty(&spec)?)?;
+
         let tables = tokens.open()?;
         let (_, valid) = tables.for_training();
-        let pairs = Pairs::read(&valid, TrainingContext::Siamese, &specials)?;
-        let rows: Vec<&[u32]> = (0..pairs.len().min(config.rows)).flat_map(|row| [pairs.query.row(row), pairs.code.row(row)]).collect();
-        ensure!(!rows.is_empty(), "no validation rows to check the export on");
-        let max_difference = compare(&path, &weights, &rows, specials.id("<pad>")?)?;
+        let frame = Frame::of(&specials)?;
+        let mut samples = Samples::read(&valid, &frame, &specials, run.out)?;
+        samples.renumber(&context.shape.languages);
+        ensure!(samples.len() > 0, "no validation rows to check the export on");
         ensure!(
-            max_difference <= config.tolerance,
-            "the exported graph differs from the trainer by {max_difference:.2e}, more than export.tolerance {:.0e}",
-            config.tolerance
+            samples.languages.len() == context.shape.languages.len(),
+            "the tokens have rows in {:?}, the checkpoint learnt {:?}: run `make train` again",
+            samples.languages,
+            context.shape.languages
         );
-        Ok(ExportReport { rows: rows.len() as u64, max_difference, bytes: graph.len() as u64 })
+        let pad = i64::from(specials.id(&frame.pad)?);
+        let ranked = samples.len().min(RANKED);
+        let mut compared = Compared { model: &model, parameters: &parameters, graphs, samples: &samples, pad };
+        let (query, query_difference) = compared.side(Side::Query, ranked)?;
+        let (code, code_difference) = compared.side(Side::Code, ranked)?;
+        let rows = ranked.min(config.rows);
+        let worst = |differences: &[f64]| differences[..rows].iter().copied().fold(0.0, f64::max);
+        let max_difference = worst(&query_difference).max(worst(&code_difference));
+        let (mrr, graph_mrr) = (mrr(&query.0, &code.0, ranked), mrr(&query.1, &code.1, ranked));
+        if config.precision == Precision::F32 {
+            ensure!(
+                max_difference <= config.tolerance,
+                "the exported graph differs from the trainer by {max_difference:.2e}, more than export.tolerance {:.0e}",
+                config.tolerance
+            );
+        }
+        ensure!(
+            mrr - graph_mrr <= config.max_mrr_loss,
+            "the exported graph ranks with mrr {graph_mrr:.4}, the trainer with {mrr:.4}: more is lost than export.max-mrr-loss {}",
+            config.max_mrr_loss
+        );
+        run.progress.say(&format!("export    differs by {max_difference:.1e}, mrr {graph_mrr:.4} (the trainer {mrr:.4})"));
+        Ok(ExportReport { rows: 2 * rows as u64, max_difference, bytes: size, mrr, graph_mrr })
     }
 }
 
-/// Runs the graph by onnxruntime on all rows as one padded batch; the largest absolute difference.
-fn compare(path: &Path, weights: &Weights, rows: &[&[u32]], pad: u32) -> Result<f64> {
+/// `encoder.` is written to `encoder.onnx`, `code.python.` to `code.python.onnx`.
+fn graph_name(scope: &str) -> String {
+    format!("{scope}onnx")
+}
+
+fn open(path: &Path) -> Result<Session> {
     let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
-    let mut session = Session::builder(runtime::environment()?)
-        .map_err(error)?
-        .commit_from_file(path)
-        .map_err(error)
-        .context("loading the exported graph")?;
-    let padded = Padded::new(rows, pad);
-    let shape = [padded.rows, padded.width];
-    let mask: Vec<i64> = padded.mask.iter().map(|&value| value as i64).collect();
-    let ids = Tensor::from_array((shape, padded.ids)).map_err(error)?;
-    let mask = Tensor::from_array((shape, mask)).map_err(error)?;
+    Session::builder(runtime::environment()?).map_err(error)?.commit_from_file(path).map_err(error).context("loading the exported graph")
+}
+
+/// Mean reciprocal rank of each query's own code among all; ties against us.
+fn mrr(query: &[f32], code: &[f32], count: usize) -> f64 {
+    let width = query.len() / count;
+    let cosines: Vec<f32> = query
+        .chunks_exact(width)
+        .flat_map(|query| code.chunks_exact(width).map(move |code| query.iter().zip(code).map(|(a, b)| a * b).sum()))
+        .collect();
+    validation::ranks(&cosines, count).map(|rank| 1.0 / rank as f64).sum::<f64>() / count as f64
+}
+
+/// The trainer's vectors and the graph's.
+type Both = (Vec<f32>, Vec<f32>);
+
+struct Compared<'a> {
+    model: &'a Model,
+    parameters: &'a Parameters,
+    graphs: BTreeMap<String, Session>,
+    samples: &'a Samples,
+    pad: i64,
+}
+
+impl Compared<'_> {
+    /// Vectors of the first rows by the trainer and by the graph, and the largest difference in each row.
+    fn side(&mut self, side: Side, count: usize) -> Result<(Both, Vec<f64>)> {
+        let width = self.model.width();
+        let ours = validation::vectors::<Cpu>(self.model, self.parameters, &Fused, &Default::default(), side, self.samples, 0..count)?;
+        let mut theirs = vec![0.0; count * width];
+        let mut by_scope: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for row in 0..count {
+            let tower = self.model.tower(side, self.samples.language[row]);
+            by_scope.entry(self.model.towers[tower].scope.clone()).or_default().push(row);
+        }
+        for (scope, rows) in by_scope {
+            let session = self.graphs.get_mut(&scope).context("every encoder was written")?;
+            for rows in rows.chunks(CALL) {
+                let ids = rows
+                    .iter()
+                    .map(|&row| self.samples.read_one(row).map(|sample| if side == Side::Query { sample.query } else { sample.code }))
+                    .collect::<Result<Vec<_>>>()?;
+                let vectors = call(session, &Packed::of_rows(ids), self.pad)?;
+                ensure!(vectors.len() == rows.len() * width, "the graph gave {} numbers for {} rows", vectors.len(), rows.len());
+                for (&row, vector) in rows.iter().zip(vectors.chunks_exact(width)) {
+                    theirs[row * width..][..width].copy_from_slice(vector);
+                }
+            }
+        }
+        ensure!(theirs.iter().all(|value| value.is_finite()), "the graph gave a number that is not finite");
+        let difference = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+        let differences = ours.chunks_exact(width).zip(theirs.chunks_exact(width)).map(difference).collect();
+        Ok(((ours, theirs), differences))
+    }
+}
+
+/// Runs a graph on rows, padded.
+fn call(session: &mut Session, rows: &Packed, pad: i64) -> Result<Vec<f32>> {
+    let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
+    let (count, longest) = (rows.layout.sequences(), rows.layout.longest().max(1));
+    let (mut ids, mut mask) = (vec![pad; count * longest], vec![0i64; count * longest]);
+    for (row, range) in rows.layout.ranges().enumerate() {
+        for (place, token) in range.enumerate() {
+            ids[row * longest + place] = i64::from(rows.ids[token]);
+            mask[row * longest + place] = 1;
+        }
+    }
+    let ids = Tensor::from_array(([count, longest], ids)).map_err(error)?;
+    let mask = Tensor::from_array(([count, longest], mask)).map_err(error)?;
     let outputs = session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(error)?;
     let (_, vectors) = outputs["embedding"].try_extract_tensor::<f32>().map_err(error)?;
-    ensure!(vectors.len() == rows.len() * weights.dimension, "the graph gave {} numbers for {} rows", vectors.len(), rows.len());
-    let difference =
-        |(row, vector): (&&[u32], &[f32])| weights.embed(row).iter().zip(vector).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
-    let worst = rows.iter().zip(vectors.chunks(weights.dimension)).map(difference).fold(0.0, f64::max);
-    ensure!(vectors.iter().all(|value| value.is_finite()), "the graph gave a number that is not finite");
-    Ok(worst)
+    Ok(vectors.to_vec())
 }

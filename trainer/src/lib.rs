@@ -1,17 +1,34 @@
 //! Columns of token ids to an encoder: `train -> export`.
 //!
-//! `nbow` is the encoder and `batches` what it sees; `loss` and `schedule` are pure functions;
-//! `train` is the loop; `onnx` writes the graph and `export` checks it against the trainer.
+//! `config` says what; `data` makes batches; `encoders` and `poolers` are written in `math`, which `tape` runs with
+//! the operations of `ops` and `onnx` writes down as a graph; `losses` judge a batch, `optimizer` and `schedule`
+//! change `parameters`; `fit` is the loop, `checkpoints` and `tracking` what it leaves on its way; `train` and `export`
+//! are the stages.
 
-mod batches;
+mod checkpoints;
 pub mod cli;
+mod config;
+mod cuda;
+mod data;
+mod encoders;
 mod export;
-mod loss;
-mod nbow;
+mod fit;
+mod losses;
+mod math;
+mod model;
 mod onnx;
+mod ops;
+mod optimizer;
+mod parameters;
+mod poolers;
+mod restore;
 mod runtime;
 mod schedule;
+mod tape;
+mod teacher;
+mod tracking;
 mod train;
+mod validation;
 mod vocabulary;
 
 pub use export::Export;

@@ -1,76 +1,38 @@
-//! `train`: the loop. Leaves a checkpoint: weights of the best epoch, configuration and metrics.
+//! `train`: token columns to a checkpoint, a training context saved whole.
 
 use std::{fs, time::Instant};
 
-use anyhow::{Result, ensure};
-use burn::{
-    backend::{Autodiff, Flex},
-    module::AutodiffModule,
-    optim::{AdamWConfig, GradientsParams, Optimizer},
-    tensor::backend::Backend,
-};
-use ledger::{Artifact, Checkpoint, CodeText, EncoderSpec, Manifest, Mrr, Report, Rows, Run, Stage, Tokens, Vocabulary};
+use anyhow::{Context as _, Result, ensure};
+use burn::tensor::backend::AutodiffBackend;
+use ledger::{Artifact, Checkpoint, CodeText, Digest, EncoderSpec, Manifest, Mrr, Report, Rows, Run, Stage, Tokens, Vocabulary};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    batches::{self, Padded, Pairs, Ragged, TrainingContext, Variants},
-    loss::softmax_cross_entropy,
-    nbow::{Nbow, Weights},
-    schedule::learning_rate,
-    vocabulary::Specials,
+    checkpoints::{self, Checkpoints, Epoch, Progress, State},
+    config::{Config, Device, Kernels},
+    data::{
+        batches::{Framing, Source},
+        plan,
+        samples::Samples,
+    },
+    encoders::{EncoderConfig, Extent},
+    fit::{Fit, Timing},
+    losses::LossConfig,
+    model::{Model, ModelShape, Side},
+    ops::{Ops, fused::Fused, stock::Stock},
+    optimizer::AdamW,
+    parameters::Parameters,
+    teacher::Teacher,
+    tracking::{EventFile, write_projector},
+    validation,
+    vocabulary::{Frame, Specials},
 };
-
-/// Training runs on the CPU, with burn's flex backend.
-type Cpu = Autodiff<Flex>;
 
 /// The stage.
 #[derive(Debug)]
 pub struct Train;
 
-/// Section `train`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Config {
-    pub context: TrainingContext,
-    pub encoder: EncoderConfig,
-    pub loss: LossConfig,
-    pub epochs: u64,
-    pub batch_size: usize,
-    pub learning_rate: f64,
-    pub warmup_steps: usize,
-    pub weight_decay: f64,
-    pub name_as_query: f64,
-    pub token_dropout: f64,
-    /// Epochs without a better validation score before training stops.
-    pub patience: u64,
-    pub seed: u64,
-}
-
-/// Which encoder.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
-pub enum EncoderConfig {
-    Nbow { dimension: usize },
-}
-
-/// Which loss.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
-pub enum LossConfig {
-    SoftmaxCrossEntropy { symmetric: bool, initial_scale: f64 },
-}
-
-/// What an epoch gave.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Epoch {
-    pub epoch: u64,
-    pub loss: f64,
-    /// mrr@in-batch(1000) on the validation split: batches of up to 1000 in file order, ties against us.
-    pub valid_mrr: Mrr,
-    pub learning_rate: f64,
-}
-
-/// The learning curve.
+/// The learning curve, and what it cost.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TrainReport {
     pub pairs: u64,
@@ -79,7 +41,15 @@ pub struct TrainReport {
     pub parameters: u64,
     pub best_epoch: u64,
     pub best_valid_mrr: Mrr,
+    /// Of this process: a resumed one did a part.
     pub samples_per_s: f64,
+    pub training_s: f64,
+    pub validation_s: f64,
+    /// Share of the training time in which a step waited for its batch.
+    pub wait_share: f64,
+    /// Share of a padded rectangle that would be padding, of queries and of code: drawn at random, and as configured.
+    pub padding_drawn: (f64, f64),
+    pub padding: (f64, f64),
     pub epochs: Vec<Epoch>,
 }
 
@@ -90,73 +60,135 @@ impl Report for TrainReport {
 }
 
 /// `context.json`: all that the weights came from, without a time or a host.
-#[derive(Debug, Serialize)]
-struct Context<'a> {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Context {
+    pub config: Config,
+    pub shape: ModelShape,
+    pub tokens: String,
+    pub vocabulary: String,
+    pub parameters: usize,
+    pub best_epoch: u64,
+    pub epochs: Vec<Epoch>,
+}
+
+/// What the loop is given, whichever device it runs on.
+struct Prepared<'a> {
     config: &'a Config,
-    tokens: String,
-    vocabulary: String,
-    parameters: usize,
-    best_epoch: u64,
-    epochs: &'a [Epoch],
+    model: &'a Model,
+    source: Source<'a>,
+    valid: &'a Samples,
 }
 
 impl Stage for Train {
     const NAME: &'static str = "train";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = (Artifact<Tokens>, Artifact<Vocabulary>);
     type Output = Checkpoint;
     type Report = TrainReport;
 
+    fn outside(config: &Config) -> Result<Vec<(String, Digest)>> {
+        config.outside()
+    }
+
     fn run(config: &Config, (tokens, vocabulary): &Self::Inputs, run: &Run<'_>) -> Result<TrainReport> {
+        config.check()?;
+        let (encoder, query_encoder) = config.architectures()?;
         let tokenizer = vocabulary.open()?.tokenizer;
         let specials = Specials::read(&tokenizer)?;
+        let frame = Frame::of(&specials)?;
         let tables = tokens.open()?;
         let (train_shards, valid_shards) = tables.for_training();
-        let train = Pairs::read(&train_shards, config.context, &specials)?;
-        let valid = Pairs::read(&valid_shards, config.context, &specials)?;
-        batches::require(&train, &valid)?;
+        let train = Samples::read(&train_shards, &frame, &specials, run.out)?;
+        let mut valid = Samples::read(&valid_shards, &frame, &specials, run.out)?;
+        require(&train, &valid)?;
+        valid.renumber(&train.languages);
+        let shape = ModelShape {
+            context: config.context,
+            encoder,
+            query_encoder,
+            pooler: config.pooler,
+            // Languages that are only validated on would have an encoder that never learns.
+            languages: valid.languages.clone(),
+            scale: config.loss.scale().0,
+        };
+        let spec = spec(&shape, tokens.manifest(), &frame)?;
+        let model = Model::new(&shape, specials.size, &spec);
+        let raw = matches!(config.loss, LossConfig::Distillation { .. });
+        let teacher = match &config.teacher {
+            Some(teacher) => Some(Teacher::make(teacher, &train, &tokenizer, raw, run)?),
+            None => None,
+        };
+        let common = train.common_query_ids(config.options.common_tokens);
+        let framing = Framing {
+            query: (frame.query.0.len(), frame.query.1.len()),
+            code: (frame.code.0.len(), frame.code.1.len()),
+            query_tokens: spec.query_tokens,
+        };
+        let source = Source {
+            samples: &train,
+            options: &config.options,
+            common: &common,
+            framing,
+            teacher: teacher.as_ref(),
+            seed: config.seed,
+        };
+        if let Some(restore) = &config.restore {
+            restore.require_vocabulary(&tokenizer)?;
+        }
+        let prepared = Prepared { config, model: &model, source, valid: &valid };
         let clock = Instant::now();
-        let (weights, epochs, steps) = fit(config, &train, &valid, &specials, run)?;
-        let best = best_of(&epochs);
-        weights.save(&run.out.join("model.safetensors"))?;
+        let (state, timing, checkpoints) = fit_on_device(&prepared, specials.size, &spec, run)?;
+        let progress = &state.progress;
+        leave(config, &state, &checkpoints, run)?;
         fs::copy(&tokenizer, run.out.join("tokenizer.json"))?;
-        fs::write(run.out.join("encoder.json"), serde_json::to_vec_pretty(&spec(config, tokens.manifest(), &weights)?)?)?;
-        let parameters = weights.embedding.len() + weights.weigher.len() + 2;
+        fs::write(run.out.join("encoder.json"), serde_json::to_vec_pretty(&spec)?)?;
+        let best_epoch = progress.best_epoch(config.stop.metric);
         let context = Context {
-            config,
+            config: config.clone(),
+            shape,
             tokens: tokens.digest().to_string(),
             vocabulary: vocabulary.digest().to_string(),
-            parameters,
-            best_epoch: best.epoch,
-            epochs: &epochs,
+            parameters: state.parameters.count(),
+            best_epoch,
+            epochs: progress.curve.clone(),
         };
         fs::write(run.out.join("context.json"), serde_json::to_vec_pretty(&context)?)?;
+        checkpoints.remove()?;
+        let best = progress.curve.iter().find(|epoch| epoch.epoch == best_epoch).map_or(0.0, |epoch| epoch.valid.mrr);
+        let drawn = crate::config::BatchConfig { bucket: 1, ..config.batch.clone() };
         Ok(TrainReport {
             pairs: train.len() as u64,
             valid_pairs: valid.len() as u64,
-            steps,
-            parameters: parameters as u64,
-            best_epoch: best.epoch,
-            best_valid_mrr: best.valid_mrr,
-            samples_per_s: (train.len() * epochs.len()) as f64 / clock.elapsed().as_secs_f64(),
-            epochs,
+            steps: progress.step,
+            parameters: state.parameters.count() as u64,
+            best_epoch,
+            best_valid_mrr: Mrr::try_from(best)?,
+            samples_per_s: timing.pairs as f64 / timing.step_s.max(f64::MIN_POSITIVE),
+            training_s: clock.elapsed().as_secs_f64(),
+            validation_s: timing.validation_s,
+            wait_share: timing.wait_s / timing.step_s.max(f64::MIN_POSITIVE),
+            padding_drawn: plan::padding(&train, &plan::epoch(&train, &drawn, config.seed, 0)),
+            padding: plan::padding(&train, &plan::epoch(&train, &config.batch, config.seed, 0)),
+            epochs: progress.curve.clone(),
         })
     }
 }
 
-fn best_of(epochs: &[Epoch]) -> Epoch {
-    let mut best = epochs[0].clone();
-    for epoch in epochs {
-        if epoch.valid_mrr > best.valid_mrr {
-            best = epoch.clone();
-        }
+/// Checks that there is something to learn from and something to choose the best epoch by.
+fn require(train: &Samples, valid: &Samples) -> Result<()> {
+    for (samples, what) in [(train, "training"), (valid, "validation")] {
+        ensure!(
+            samples.len() > 1,
+            "{} documented rows in the {what} split: harvest more repositories, or change harvest.split",
+            samples.len()
+        );
     }
-    best
+    Ok(())
 }
 
 /// What the encoder will be told of its input comes from the record of the tokens.
-fn spec(config: &Config, tokens: &Manifest, weights: &Weights) -> Result<EncoderSpec> {
+fn spec(shape: &ModelShape, tokens: &Manifest, frame: &Frame) -> Result<EncoderSpec> {
     #[derive(Deserialize)]
     #[serde(rename_all = "kebab-case")]
     struct Tokenized {
@@ -164,96 +196,125 @@ fn spec(config: &Config, tokens: &Manifest, weights: &Weights) -> Result<Encoder
         code_tokens: usize,
         query_tokens: usize,
     }
-    let tokenized: Tokenized = serde_json::from_value(tokens.config.clone())?;
-    let (query_prefix, code_prefix) = batches::prefixes(config.context);
+    use crate::encoders::Encoder;
+    let tokenized: Tokenized = serde_json::from_value(tokens.config.clone()).context("the record of the tokens")?;
     Ok(EncoderSpec {
-        dimension: weights.dimension,
-        pooling: "weighted-mean".to_owned(),
+        dimension: shape.encoder.width(),
+        pooling: shape.pooler.name().to_owned(),
         normalised: true,
-        pad_token: "<pad>".to_owned(),
-        query_tokens: tokenized.query_tokens + query_prefix.len(),
-        code_tokens: tokenized.code_tokens + code_prefix.len(),
-        query_prefix,
-        code_prefix,
+        pad_token: frame.pad.clone(),
+        query_tokens: tokenized.query_tokens + frame.query.0.len() + frame.query.1.len(),
+        code_tokens: tokenized.code_tokens + frame.code.0.len() + frame.code.1.len(),
+        query_prefix: frame.query.0.clone(),
+        query_suffix: frame.query.1.clone(),
+        code_prefix: frame.code.0.clone(),
+        code_suffix: frame.code.1.clone(),
         code_text: tokenized.code_text,
+        // Named by the export.
+        query_graph: "encoder.onnx".to_owned(),
+        code_graph: "encoder.onnx".to_owned(),
     })
 }
 
-/// Trains and returns the weights of the best epoch, the curve and the number of steps.
-fn fit(config: &Config, train: &Pairs, valid: &Pairs, specials: &Specials, run: &Run<'_>) -> Result<(Weights, Vec<Epoch>, u64)> {
-    let EncoderConfig::Nbow { dimension } = config.encoder;
-    let LossConfig::SoftmaxCrossEntropy { symmetric, initial_scale } = config.loss;
-    ensure!(config.epochs > 0 && config.batch_size > 1, "train.epochs must be at least 1 and train.batch-size at least 2");
-    ensure!(dimension > 0 && initial_scale > 0.0, "train.encoder.dimension and train.loss.initial-scale must be positive");
-    for (key, probability) in [("name-as-query", config.name_as_query), ("token-dropout", config.token_dropout)] {
-        ensure!((0.0..1.0).contains(&probability), "train.{key} is a probability below 1, got {probability}");
-    }
-    let device = Default::default();
-    Cpu::seed(&device, config.seed);
-    let pad = specials.id("<pad>")?;
-    let variants = Variants { name_as_query: config.name_as_query, token_dropout: config.token_dropout };
-    let mut model = Nbow::<Cpu>::new(specials.size, dimension, initial_scale, &device);
-    let mut optimizer = AdamWConfig::new().with_weight_decay(config.weight_decay as f32).init::<Cpu, Nbow<Cpu>>();
-    let steps_per_epoch = train.len().div_ceil(config.batch_size);
-    let total = steps_per_epoch * usize::try_from(config.epochs)?;
-    let bar = run.progress.bar("train", (train.len() as u64) * config.epochs, "pairs");
-    let mut curve: Vec<Epoch> = Vec::new();
-    let mut best = model.weights()?;
-    let (mut step, mut stale) = (0, 0);
-    for epoch in 0..config.epochs {
-        let (mut sum, mut rate) = (0.0, 0.0);
-        for (query, code) in train.epoch(config.seed, epoch, config.batch_size, variants, pad) {
-            let loss = softmax_cross_entropy(model.forward(&query), model.forward(&code), model.scale(), symmetric);
-            let value = f64::from(loss.clone().into_scalar());
-            ensure!(value.is_finite(), "the loss is {value} at step {step}: lower train.learning-rate");
-            let gradients = GradientsParams::from_grads(loss.backward(), &model);
-            rate = learning_rate(config.learning_rate, config.warmup_steps, total, step);
-            model = optimizer.step(rate, model, gradients);
-            sum += value * query.rows as f64;
-            step += 1;
-            bar.add(query.rows as u64);
-            bar.note(format!("epoch {}/{} loss {value:.3}", epoch + 1, config.epochs));
+fn fit_on_device(prepared: &Prepared<'_>, vocabulary: usize, spec: &EncoderSpec, run: &Run<'_>) -> Result<(State, Timing, Checkpoints)> {
+    match (prepared.config.device, prepared.config.kernels) {
+        (Device::Cpu, Kernels::Fused) => fit(prepared, &Fused, Default::default(), vocabulary, spec, run),
+        (Device::Cpu, Kernels::Stock) => {
+            fit::<crate::ops::fused::Cpu>(prepared, &Stock, Default::default(), vocabulary, spec, run)
         }
-        let plain = model.valid();
-        let valid_mrr = Mrr::try_from(validation_mrr(&plain, valid, pad)?)?;
-        let loss = sum / train.len() as f64;
-        run.progress.say(&format!("train     epoch {}/{}: loss {loss:.4}, valid mrr@in-batch(1000) {valid_mrr}", epoch + 1, config.epochs));
-        let is_best = curve.iter().all(|earlier| valid_mrr > earlier.valid_mrr);
-        curve.push(Epoch { epoch, loss, valid_mrr, learning_rate: rate });
-        if is_best {
-            best = model.weights()?;
-            stale = 0;
-        } else {
-            stale += 1;
-            if stale >= config.patience {
-                run.progress.say(&format!("train     stops: no better epoch for {stale}"));
-                break;
-            }
-        }
+        (Device::Cuda, _) => crate::cuda::with_device(|device| fit::<crate::cuda::Cuda>(prepared, &Stock, device, vocabulary, spec, run)),
     }
-    bar.finish();
-    Ok((best, curve, step as u64))
 }
 
-/// mrr@in-batch(1000): each query among the codes of its batch of up to 1000, in file order, the last partial one
-/// kept (so not CodeSearchNet's mrr@1000); ties against us.
-fn validation_mrr(model: &Nbow<Flex>, pairs: &Pairs, pad: u32) -> Result<f64> {
-    let mut reciprocal = 0.0;
-    for start in (0..pairs.len()).step_by(1000) {
-        let end = pairs.len().min(start + 1000);
-        let vectors = |ragged: &Ragged| {
-            let rows: Vec<&[u32]> = (start..end).map(|row| ragged.row(row)).collect();
-            let blocks: Vec<_> = rows.chunks(250).map(|rows| model.forward(&Padded::new(rows, pad))).collect();
-            burn::tensor::Tensor::cat(blocks, 0)
+/// Starts or goes on, and trains to the end.
+fn fit<B: AutodiffBackend>(
+    prepared: &Prepared<'_>,
+    ops: &dyn Ops<B>,
+    device: B::Device,
+    vocabulary: usize,
+    spec: &EncoderSpec,
+    run: &Run<'_>,
+) -> Result<(State, Timing, Checkpoints)> {
+    let config = prepared.config;
+    let checkpoints = Checkpoints::new(run.beside.join("checkpoints"), config.checkpoints.keep, config.seed)?;
+    let specs = prepared.model.specs();
+    let mut damaged = Vec::new();
+    let found = checkpoints.newest(&specs, &config.optimizer, &mut damaged);
+    for reason in damaged {
+        run.progress.say(&format!("train     passes over a checkpoint: {reason}"));
+    }
+    let mut state = match found {
+        Some(state) => {
+            run.progress.say(&format!(
+                "train     goes on from step {} of epoch {}/{}",
+                state.progress.step,
+                state.progress.epoch + 1,
+                config.epochs
+            ));
+            state
+        }
+        None => begin(prepared, vocabulary, spec)?,
+    };
+    let mut events = EventFile::create(&run.beside.join("tensorboard"))?;
+    if state.progress.step == 0 {
+        let text = serde_json::to_string_pretty(config)?;
+        events.text(0, "config", &format!("```json\n{text}\n```"))?;
+    }
+    let fit = Fit { config, model: prepared.model, ops, device, source: prepared.source, valid: prepared.valid, run };
+    let timing = fit.run(&mut state, &checkpoints, &mut events)?;
+    project(prepared, &state, &fit, run)?;
+    Ok((state, timing, checkpoints))
+}
+
+/// Fresh weights, the user's pretrained ones, or those of a checkpoint.
+fn begin(prepared: &Prepared<'_>, vocabulary: usize, spec: &EncoderSpec) -> Result<State> {
+    let config = prepared.config;
+    let specs = prepared.model.specs();
+    if let Some(restore) = &config.restore {
+        let parameters = Parameters::load(&restore.weights(), &specs)?;
+        let optimizer = if restore.optimizer {
+            AdamW::load(&config.optimizer, &parameters, &restore.optimizer())?
+        } else {
+            AdamW::new(&config.optimizer, &parameters)
         };
-        let count = end - start;
-        let scores = vectors(&pairs.query).matmul(vectors(&pairs.code).transpose());
-        let scores: Vec<f32> = scores.into_data().to_vec().map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        ensure!(scores.iter().all(|score| score.is_finite()), "the weights are no longer finite: lower train.learning-rate");
-        for (row, scores) in scores.chunks(count).enumerate() {
-            let rank = scores.iter().filter(|&&score| score >= scores[row]).count();
-            reciprocal += 1.0 / rank.max(1) as f64;
+        return Ok(State { parameters, optimizer, progress: Progress::default() });
+    }
+    let mut parameters = Parameters::initialise(&specs, config.seed);
+    let extent = Extent { vocabulary, length: spec.query_tokens.max(spec.code_tokens) };
+    for (index, tower) in prepared.model.towers.iter().enumerate() {
+        let is_query = index == 0 && prepared.model.towers.len() > 1;
+        let encoder = if is_query { config.query_encoder.as_ref().unwrap_or(&config.encoder) } else { &config.encoder };
+        if let EncoderConfig::Pretrained(pretrained) = encoder {
+            pretrained.load(&tower.scope, extent, &mut parameters)?;
         }
     }
-    Ok(reciprocal / pairs.len().max(1) as f64)
+    let optimizer = AdamW::new(&config.optimizer, &parameters);
+    Ok(State { parameters, optimizer, progress: Progress::default() })
+}
+
+/// The artifact's weights: the best by `stop.metric`, those by the other metrics, and where training stopped.
+fn leave(config: &Config, state: &State, kept: &Checkpoints, run: &Run<'_>) -> Result<()> {
+    let copy = |from: std::path::PathBuf, to: std::path::PathBuf| -> Result<()> {
+        fs::copy(&from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+        Ok(())
+    };
+    copy(kept.best(config.stop.metric), run.out.join("model.safetensors"))?;
+    for &metric in config.checkpoints.best_by.iter().filter(|&&metric| metric != config.stop.metric) {
+        copy(kept.best(metric), run.out.join(format!("best-{}.safetensors", checkpoints::name(metric))))?;
+    }
+    checkpoints::write(&run.out.join("last"), state, config.seed)
+}
+
+/// The first validation pairs for TensorBoard's projector.
+fn project<B: AutodiffBackend>(prepared: &Prepared<'_>, state: &State, fit: &Fit<'_, B>, run: &Run<'_>) -> Result<()> {
+    let rows = 0..prepared.valid.len().min(500);
+    let (mut vectors, mut lines) = (Vec::new(), Vec::new());
+    for (side, name) in [(Side::Query, "query"), (Side::Code, "code")] {
+        vectors.extend(validation::vectors(prepared.model, &state.parameters, fit.ops, &fit.device, side, prepared.valid, rows.clone())?);
+        for row in rows.clone() {
+            let language = prepared.valid.languages[usize::from(prepared.valid.language[row])].clone();
+            lines.push((name.to_owned(), language, format!("pair {row}")));
+        }
+    }
+    write_projector(&run.beside.join("tensorboard"), &vectors, prepared.model.width(), &lines)
 }

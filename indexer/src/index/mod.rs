@@ -74,7 +74,8 @@ impl Stage for Index {
             starts.push(starts[starts.len() - 1] + table::row_count(&shard.path)?);
         }
         let rows = starts[shards.len()];
-        let spec = encoder.open()?.spec;
+        let opened = encoder.open()?;
+        let spec = opened.spec;
         let bar = run.progress.bar("index", rows, "functions");
         let segments = write_lexical(config, &shards, &starts, rows, &bundle, run.out, &bar)?;
         let languages = write_docs(&shards, &bundle.join("docs.parquet"))?;
@@ -83,7 +84,7 @@ impl Stage for Index {
         let tombstones = table::schema(vec![text_field("id", false)]);
         TableWriter::create(&bundle.join("tombstones.parquet"), tombstones)?.finish()?;
         fs::create_dir_all(bundle.join("encoder"))?;
-        for name in ["encoder.onnx", "tokenizer.json", "encoder.json"] {
+        for name in opened.graphs.iter().map(String::as_str).chain(["tokenizer.json", "encoder.json"]) {
             fs::copy(encoder.dir().join(name), bundle.join("encoder").join(name))?;
         }
         let embedded: EmbedReport = serde_json::from_value(embeddings.manifest().report.clone())?;

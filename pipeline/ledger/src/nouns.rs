@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{Recordable, Shards, Split};
+use crate::{Language, Recordable, Shards, Split};
 
 /// Raw records in CodeSearchNet's folder layout, as harvested or as found.
 #[derive(Debug)]
@@ -63,16 +63,18 @@ pub struct Checkpoint {
     pub spec: EncoderSpec,
 }
 
-/// An encoder that any ONNX runtime runs.
+/// An encoder that any ONNX runtime runs: the graphs that its spec names.
 #[derive(Debug)]
 pub struct Encoder {
-    pub onnx: PathBuf,
+    pub dir: PathBuf,
+    /// File names, sorted.
+    pub graphs: Vec<String>,
     pub tokenizer: PathBuf,
     pub spec: EncoderSpec,
 }
 
-/// `encoder.json`: how text becomes a vector. Tokens are `prefix + tokenizer(text)`, cut to the
-/// length; the graph takes `input_ids` and `attention_mask` (i64, `[batch, length]`) and gives
+/// `encoder.json`: how text becomes a vector. Tokens are `prefix + tokenizer(text) + suffix`, the text cut so that
+/// they fit the length; the graph takes `input_ids` and `attention_mask` (i64, `[batch, length]`) and gives
 /// `embedding` (f32, `[batch, dimension]`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,12 +85,28 @@ pub struct EncoderSpec {
     pub pad_token: String,
     /// Tokens put before a query.
     pub query_prefix: Vec<String>,
+    /// Tokens put behind a query.
+    #[serde(default)]
+    pub query_suffix: Vec<String>,
     /// Tokens put before code, `{language}` standing for the row's language.
     pub code_prefix: Vec<String>,
+    /// Tokens put behind code.
+    #[serde(default)]
+    pub code_suffix: Vec<String>,
     pub query_tokens: usize,
     pub code_tokens: usize,
     /// Which text of a function is encoded.
     pub code_text: CodeText,
+    /// File of the graph that reads queries.
+    #[serde(default = "one_graph")]
+    pub query_graph: String,
+    /// File of the graph that reads code, `{language}` standing for the row's language.
+    #[serde(default = "one_graph")]
+    pub code_graph: String,
+}
+
+fn one_graph() -> String {
+    "encoder.onnx".to_owned()
 }
 
 /// The text of a function that the vocabulary learns, the encoder reads and the index embeds.
@@ -153,7 +171,27 @@ impl EncoderSpec {
         let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         let spec: Self = serde_json::from_slice(&bytes).with_context(|| format!("{} is not an encoder spec", path.display()))?;
         ensure!((1..=65_536).contains(&spec.dimension), "{}: dimension {} is out of range", path.display(), spec.dimension);
+        for graph in [&spec.query_graph, &spec.code_graph] {
+            let plain = graph.ends_with(".onnx") && !graph.starts_with('.') && !graph.contains(['/', '\\']);
+            ensure!(plain, "{}: {graph:?} is not the plain name of an .onnx file", path.display());
+        }
         Ok(spec)
+    }
+
+    /// The files of the graphs that are in a folder, sorted: of the languages, those it has.
+    pub fn graphs(&self, dir: &Path) -> Result<Vec<String>> {
+        let mut graphs = vec![self.query_graph.clone()];
+        for language in Language::ALL {
+            graphs.push(self.code_graph.replace("{language}", language.name()));
+        }
+        graphs.sort_unstable();
+        graphs.dedup();
+        let by_language = self.code_graph.contains("{language}");
+        graphs.retain(|graph| !by_language || *graph == self.query_graph || dir.join(graph).is_file());
+        for graph in &graphs {
+            file(dir, graph)?;
+        }
+        Ok(graphs)
     }
 }
 
@@ -231,11 +269,8 @@ impl Recordable for Checkpoint {
 impl Recordable for Encoder {
     const KIND: &'static str = "encoder";
     fn open(dir: &Path) -> Result<Self> {
-        Ok(Self {
-            onnx: file(dir, "encoder.onnx")?,
-            tokenizer: file(dir, "tokenizer.json")?,
-            spec: EncoderSpec::read(&file(dir, "encoder.json")?)?,
-        })
+        let spec = EncoderSpec::read(&file(dir, "encoder.json")?)?;
+        Ok(Self { dir: dir.to_owned(), graphs: spec.graphs(dir)?, tokenizer: file(dir, "tokenizer.json")?, spec })
     }
 }
 

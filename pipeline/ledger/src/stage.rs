@@ -1,6 +1,6 @@
 //! The verb ([`Stage`]), the noun ([`Recordable`]) and what a verb is given to work with ([`Run`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::{Serialize, de::DeserializeOwned};
@@ -51,6 +51,9 @@ pub struct Run<'a> {
     pub out: &'a Path,
     /// Downloads that are verified on every use, so that they may not change a byte.
     pub cache: &'a Path,
+    /// What a run keeps for itself and for those who watch it (checkpoints to go on from, event files), by the key of
+    /// what it makes: never part of it, and there again when a killed run starts anew. Made by who needs it.
+    pub beside: PathBuf,
     pub progress: &'a Progress,
     pub threads: usize,
     pub(crate) shards: ShardLedger,

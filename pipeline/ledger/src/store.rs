@@ -213,6 +213,7 @@ impl Store {
         let run = Run {
             out: scratch.path(),
             cache: &self.root.join("cache"),
+            beside: self.root.join("runs").join(format!("{}-{key}", S::NAME)),
             progress: &self.progress,
             threads: self.threads,
             shards: ShardLedger { previous, inputs: input_records.clone(), ..ShardLedger::default() },

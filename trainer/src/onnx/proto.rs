@@ -55,9 +55,15 @@ pub struct Node {
 pub struct Attribute {
     #[prost(string, tag = "1")]
     pub name: String,
+    #[prost(float, optional, tag = "2")]
+    pub f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
     pub i: Option<i64>,
-    /// `AttributeProto.AttributeType`: 2 is INT.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub s: Option<Vec<u8>>,
+    #[prost(int64, repeated, packed = "false", tag = "8")]
+    pub ints: Vec<i64>,
+    /// `AttributeProto.AttributeType`: 1 is FLOAT, 2 INT, 3 STRING, 7 INTS.
     #[prost(int32, tag = "20")]
     pub kind: i32,
 }
@@ -66,7 +72,7 @@ pub struct Attribute {
 pub struct Tensor {
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
-    /// `TensorProto.DataType`: 1 is FLOAT, 7 is INT64.
+    /// `TensorProto.DataType`: 1 is FLOAT, 3 INT8, 6 INT32, 7 INT64, 10 FLOAT16.
     #[prost(int32, tag = "2")]
     pub data_type: i32,
     #[prost(string, tag = "8")]

@@ -1,0 +1,250 @@
+//! Where training stands, on disk: what a killed run goes on from, to the same bits.
+//!
+//! A checkpoint is a folder with `parameters.safetensors`, `optimizer.safetensors` and `state.json`, which names the
+//! digests of both. It is written under another name, synced and renamed. Random numbers need no state of their own:
+//! every generator is made of seed, epoch and batch, which are in the state.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use ledger::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::Metric,
+    optimizer::{AdamW, OptimizerConfig},
+    parameters::{Parameters, Spec},
+    validation::Scores,
+};
+
+/// What an epoch gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    pub epoch: u64,
+    /// Mean over the pairs.
+    pub loss: f64,
+    /// Mean over the pairs, each query among the codes of its own batch.
+    pub train_mrr: f64,
+    pub valid: Scores,
+    /// Of the last step.
+    pub learning_rate: f64,
+    /// Mean over the steps, before clipping.
+    pub gradient_norm: f64,
+    /// Steps whose gradient was clipped.
+    pub clipped: u64,
+    pub scale: f64,
+}
+
+/// Sums over the epoch that is under way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    pub pairs: u64,
+    pub loss: f64,
+    pub reciprocal_ranks: f64,
+    pub steps: u64,
+    pub gradient_norm: f64,
+    pub clipped: u64,
+    pub learning_rate: f64,
+}
+
+/// The best epoch by a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    pub epoch: u64,
+    pub merit: f64,
+}
+
+/// All of a training but its parameters and its optimizer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Epochs that are done, and batches of the next one.
+    pub epoch: u64,
+    pub batch: usize,
+    /// Steps in all.
+    pub step: u64,
+    pub running: Running,
+    pub curve: Vec<Epoch>,
+    pub best: BTreeMap<Metric, Best>,
+    /// Epochs since the last better one.
+    pub stale: u64,
+}
+
+/// Everything that a step changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    pub parameters: Parameters,
+    pub optimizer: AdamW,
+    pub progress: Progress,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StateFile {
+    progress: Progress,
+    seed: u64,
+    parameters: Digest,
+    optimizer: Digest,
+}
+
+const PARAMETERS: &str = "parameters.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+
+/// The rotating checkpoints of one run.
+#[derive(Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+    seed: u64,
+}
+
+impl Checkpoints {
+    pub fn new(folder: PathBuf, keep: usize, seed: u64) -> Result<Self> {
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        Ok(Self { folder, keep, seed })
+    }
+
+    /// Newest first.
+    fn found(&self) -> Vec<(u64, PathBuf)> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut found: Vec<_> = entries
+            .filter_map(|entry| {
+                let step = entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;
+                Some((step, entry.path()))
+            })
+            .collect();
+        found.sort_unstable();
+        found.reverse();
+        found
+    }
+
+    pub fn save(&self, state: &State) -> Result<()> {
+        let part = self.folder.join("part");
+        if part.exists() {
+            fs::remove_dir_all(&part).with_context(|| format!("removing {}", part.display()))?;
+        }
+        write(&part, state, self.seed)?;
+        let path = self.folder.join(format!("step-{:08}", state.progress.step));
+        if path.exists() {
+            fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+        fs::rename(&part, &path).with_context(|| format!("writing {}", path.display()))?;
+        fs::File::open(&self.folder).and_then(|folder| folder.sync_all()).context("syncing checkpoints")?;
+        for (_, old) in self.found().into_iter().skip(self.keep) {
+            fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The newest checkpoint that is whole; what is not is named in `damaged`.
+    pub fn newest(&self, specs: &[Spec], optimizer: &OptimizerConfig, damaged: &mut Vec<String>) -> Option<State> {
+        for (_, path) in self.found() {
+            match read(&path, specs, optimizer, self.seed) {
+                Ok(state) => return Some(state),
+                Err(error) => damaged.push(format!("{error:#}")),
+            }
+        }
+        None
+    }
+
+    /// Keeps weights as the best by a metric.
+    pub fn save_best(&self, metric: Metric, parameters: &Parameters) -> Result<()> {
+        let part = self.folder.join("best.part");
+        parameters.save(&part)?;
+        fs::File::open(&part).and_then(|file| file.sync_all()).with_context(|| format!("syncing {}", part.display()))?;
+        let path = self.best(metric);
+        fs::rename(&part, &path).with_context(|| format!("writing {}", path.display()))
+    }
+
+    pub fn best(&self, metric: Metric) -> PathBuf {
+        self.folder.join(format!("best-{}.safetensors", name(metric)))
+    }
+
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.folder).with_context(|| format!("removing {}", self.folder.display()))
+    }
+}
+
+pub fn name(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Loss => "loss",
+        Metric::Mrr => "mrr",
+        Metric::Ndcg => "ndcg",
+    }
+}
+
+/// Writes a state as a folder.
+pub fn write(folder: &Path, state: &State, seed: u64) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let (parameters, optimizer) = (folder.join(PARAMETERS), folder.join(OPTIMIZER));
+    state.parameters.save(&parameters)?;
+    state.optimizer.save(&optimizer)?;
+    let digest = |path: &Path| Digest::of_file(path).with_context(|| format!("reading {}", path.display()));
+    let file = StateFile { progress: state.progress.clone(), seed, parameters: digest(&parameters)?, optimizer: digest(&optimizer)? };
+    let path = folder.join(STATE);
+    fs::write(&path, serde_json::to_vec_pretty(&file)?).with_context(|| format!("writing {}", path.display()))?;
+    for path in [parameters, optimizer, path] {
+        fs::File::open(&path).and_then(|file| file.sync_all()).with_context(|| format!("syncing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn read(folder: &Path, specs: &[Spec], optimizer: &OptimizerConfig, seed: u64) -> Result<State> {
+    let path = folder.join(STATE);
+    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let file: StateFile = serde_json::from_slice(&bytes).with_context(|| format!("{} is not a training state", path.display()))?;
+    ensure!(file.seed == seed, "{} was made with seed {}", path.display(), file.seed);
+    for (name, digest) in [(PARAMETERS, file.parameters), (OPTIMIZER, file.optimizer)] {
+        let path = folder.join(name);
+        let found = Digest::of_file(&path).with_context(|| format!("reading {}", path.display()))?;
+        ensure!(found == digest, "{} is damaged", path.display());
+    }
+    let parameters = Parameters::load(&folder.join(PARAMETERS), specs)?;
+    let optimizer = AdamW::load(optimizer, &parameters, &folder.join(OPTIMIZER))?;
+    Ok(State { parameters, optimizer, progress: file.progress })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::{Init, Role, Specs};
+
+    #[test]
+    fn the_newest_whole_checkpoint_is_found_and_old_ones_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut specs = Specs::default();
+        specs.add("x", &[4], Role::Vector, Init::Normal(1.0));
+        let config = OptimizerConfig {
+            learning_rate: 0.1,
+            weight_decay: 0.0,
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            bias_correction: true,
+            max_gradient_norm: None,
+        };
+        let checkpoints = Checkpoints::new(dir.path().join("checkpoints"), 2, 7).unwrap();
+        let state = |step: u64| {
+            let parameters = Parameters::initialise(&specs.specs, step);
+            let optimizer = AdamW::new(&config, &parameters);
+            State { parameters, optimizer, progress: Progress { step, epoch: 1, ..Progress::default() } }
+        };
+        for step in [5, 10, 15] {
+            checkpoints.save(&state(step)).unwrap();
+        }
+        let mut damaged = Vec::new();
+        assert_eq!(checkpoints.newest(&specs.specs, &config, &mut damaged).unwrap(), state(15));
+        assert_eq!(checkpoints.found().len(), 2, "the first is gone");
+        // A newest one that is damaged is passed over, and said.
+        let weights = dir.path().join("checkpoints/step-00000015").join(PARAMETERS);
+        let mut bytes = fs::read(&weights).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&weights, bytes).unwrap();
+        assert_eq!(checkpoints.newest(&specs.specs, &config, &mut damaged).unwrap(), state(10));
+        assert!(damaged[0].ends_with("parameters.safetensors is damaged"), "{damaged:?}");
+        checkpoints.save_best(Metric::Mrr, &state(3).parameters).unwrap();
+        assert_eq!(Parameters::load(&checkpoints.best(Metric::Mrr), &specs.specs).unwrap(), state(3).parameters);
+    }
+}

@@ -1,0 +1,225 @@
+//! Batches of an epoch, packed by a thread that works ahead of the training step.
+
+use std::{
+    sync::mpsc::sync_channel,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    plan::generator,
+    samples::{Sample, Samples},
+};
+use crate::{config::Options, model::Rows, tape::Packed, teacher::Teacher};
+
+/// What a training step sees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    pub query: Rows,
+    pub code: Rows,
+    /// Weight of each pair.
+    pub weights: Vec<f64>,
+    /// Graded relevance by the teacher, `[B, B]`.
+    pub grades: Option<Vec<f32>>,
+}
+
+/// Batches that wait, at most.
+const AHEAD: usize = 4;
+
+/// Makes batches of pairs.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    pub samples: &'a Samples,
+    pub options: &'a Options,
+    pub common: &'a [u32],
+    /// How many ids at the start and end of a query and of code no variant touches.
+    pub framing: Framing,
+    pub teacher: Option<&'a Teacher>,
+    pub seed: u64,
+}
+
+/// Special tokens around a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Framing {
+    pub query: (usize, usize),
+    pub code: (usize, usize),
+    /// Ids of a query, at most, with its frame.
+    pub query_tokens: usize,
+}
+
+impl Source<'_> {
+    /// One batch; its variants depend on seed, epoch and number alone.
+    pub fn batch(&self, epoch: u64, number: u64, pairs: &[u32]) -> Result<Batch> {
+        let mut rng = generator(self.seed, 1, epoch, number);
+        let (mut queries, mut codes) = (Vec::with_capacity(pairs.len()), Vec::with_capacity(pairs.len()));
+        for &pair in pairs {
+            let sample = self.samples.read_one(pair as usize)?;
+            let (query, code) = self.variant(sample, &mut rng);
+            queries.push(query);
+            codes.push(code);
+        }
+        let languages: Vec<u8> = pairs.iter().map(|&pair| self.samples.language[pair as usize]).collect();
+        let weight = |language: &u8| {
+            let name = &self.samples.languages[usize::from(*language)];
+            self.options.language_weights.get(name).copied().unwrap_or(1.0)
+        };
+        Ok(Batch {
+            weights: languages.iter().map(weight).collect(),
+            grades: self.teacher.map(|teacher| teacher.grades(pairs)),
+            query: Rows { packed: Packed::of_rows(queries), languages: languages.clone() },
+            code: Rows { packed: Packed::of_rows(codes), languages },
+        })
+    }
+
+    fn variant(&self, sample: Sample, rng: &mut ChaCha8Rng) -> (Vec<u32>, Vec<u32>) {
+        let options = self.options;
+        // Drawn for every pair, so that a short name changes nothing for the pairs behind it.
+        let by_name = rng.random_bool(options.name_as_query) && !sample.name.is_empty();
+        let (query, code) = if by_name { (sample.name, sample.code_unnamed) } else { (sample.query, sample.code) };
+        let query = drop_tokens(query, self.framing.query, options.token_dropout, rng);
+        let code = drop_tokens(code, self.framing.code, options.token_dropout, rng);
+        (self.insert_common(query, rng), code)
+    }
+
+    /// Before each token of a query, one of the common ones with the configured probability, up to its length.
+    fn insert_common(&self, query: Vec<u32>, rng: &mut ChaCha8Rng) -> Vec<u32> {
+        let probability = self.options.insert_common_tokens;
+        if probability == 0.0 || self.common.is_empty() {
+            return query;
+        }
+        let mut room = self.framing.query_tokens.saturating_sub(query.len());
+        let (before, after) = self.framing.query;
+        let inner = before..query.len().saturating_sub(after);
+        let mut out = Vec::with_capacity(query.len() + 4);
+        for (place, id) in query.into_iter().enumerate() {
+            if inner.contains(&place) && rng.random_bool(probability) && room > 0 {
+                out.push(self.common[rng.random_range(0..self.common.len())]);
+                room -= 1;
+            }
+            out.push(id);
+        }
+        out
+    }
+
+    /// Gives the batches from `first` on to `step`, made by a thread ahead of it, and how long `step` waited for them.
+    pub fn stream(
+        self,
+        epoch: u64,
+        plan: &[Vec<u32>],
+        first: usize,
+        mut step: impl FnMut(usize, Batch) -> Result<()>,
+    ) -> Result<Duration> {
+        std::thread::scope(|scope| {
+            let (send, receive) = sync_channel(AHEAD);
+            scope.spawn(move || {
+                for (number, pairs) in plan.iter().enumerate().skip(first) {
+                    // The receiver is gone when a step failed.
+                    if send.send(self.batch(epoch, number as u64, pairs)).is_err() {
+                        return;
+                    }
+                }
+            });
+            let mut waited = Duration::ZERO;
+            for number in first..plan.len() {
+                let clock = Instant::now();
+                let batch = receive.recv().context("the thread that makes batches stopped")??;
+                // The first batch of an epoch has nothing to be made behind.
+                if number > first {
+                    waited += clock.elapsed();
+                }
+                step(number, batch)?;
+            }
+            Ok(waited)
+        })
+    }
+}
+
+/// Leaves ids between the frame out at random; never all of them.
+fn drop_tokens(ids: Vec<u32>, (before, after): (usize, usize), probability: f64, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    if probability == 0.0 {
+        return ids;
+    }
+    let inner = before..ids.len().saturating_sub(after);
+    let kept: Vec<u32> =
+        ids.iter().enumerate().filter(|(place, _)| !inner.contains(place) || !rng.random_bool(probability)).map(|(_, &id)| id).collect();
+    if kept.len() > before + after { kept } else { ids }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::samples::tests::samples;
+
+    fn options() -> Options {
+        Options { name_as_query: 0.0, token_dropout: 0.0, insert_common_tokens: 0.0, common_tokens: 2, language_weights: Default::default() }
+    }
+
+    const FRAMING: Framing = Framing { query: (1, 0), code: (2, 0), query_tokens: 12 };
+
+    fn world() -> Samples {
+        let named = Sample { query: vec![1, 10, 11], code: vec![2, 3, 20, 21, 22], name: vec![1, 30], code_unnamed: vec![2, 3, 0, 21, 22] };
+        let unnamed = Sample { name: Vec::new(), code_unnamed: Vec::new(), ..named.clone() };
+        samples(&(0..200).map(|row| ((row % 2) as u8, if row % 2 == 0 { named.clone() } else { unnamed.clone() })).collect::<Vec<_>>(), 40)
+    }
+
+    fn batch(samples: &Samples, options: &Options, number: u64) -> Batch {
+        let source = Source { samples, options, common: &[33, 34], framing: FRAMING, teacher: None, seed: 3 };
+        source.batch(0, number, &(0..200).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn rows(rows: &Rows) -> Vec<Vec<u32>> {
+        rows.packed.layout.ranges().map(|range| rows.packed.ids[range].to_vec()).collect()
+    }
+
+    #[test]
+    fn variants_repeat_by_seed_and_keep_frames() {
+        let samples = world();
+        let options = Options { name_as_query: 0.3, token_dropout: 0.5, insert_common_tokens: 0.4, ..options() };
+        assert_eq!(batch(&samples, &options, 0), batch(&samples, &options, 0));
+        assert_ne!(batch(&samples, &options, 0), batch(&samples, &options, 1));
+        let batch = batch(&samples, &options, 0);
+        assert!(rows(&batch.query).iter().all(|row| row[0] == 1 && row.len() > 1 && row.len() <= 12));
+        assert!(rows(&batch.code).iter().all(|row| row[..2] == [2, 3] && row.len() > 2));
+    }
+
+    #[test]
+    fn a_short_name_skips_the_variant_and_not_the_sample() {
+        let samples = world();
+        let batch = batch(&samples, &Options { name_as_query: 0.5, ..options() }, 0);
+        let (queries, codes) = (rows(&batch.query), rows(&batch.code));
+        let by_name = queries.iter().filter(|query| **query == [1, 30]).count();
+        assert!((30..70).contains(&by_name), "of 100 named pairs about half: {by_name}");
+        for (row, (query, code)) in queries.iter().zip(&codes).enumerate() {
+            assert_eq!(*query == [1, 30], code[2] == 0, "the name is masked where it is the query");
+            assert!(row % 2 == 0 || *query == [1, 10, 11]);
+        }
+    }
+
+    #[test]
+    fn weights_follow_the_language() {
+        let samples = world();
+        let options = Options { language_weights: [("python".to_owned(), 2.5)].into(), ..options() };
+        assert_eq!(batch(&samples, &options, 0).weights[..4], [1.0, 2.5, 1.0, 2.5]);
+    }
+
+    #[test]
+    fn a_stream_gives_the_same_batches_from_any_start() {
+        let samples = world();
+        let options = options();
+        let source = Source { samples: &samples, options: &options, common: &[], framing: FRAMING, teacher: None, seed: 3 };
+        let plan: Vec<Vec<u32>> = (0..20).map(|batch| (batch * 10..batch * 10 + 10).collect()).collect();
+        let from = |first: usize| {
+            let mut batches = Vec::new();
+            source.stream(4, &plan, first, |number, batch| Ok(batches.push((number, batch)))).unwrap();
+            batches
+        };
+        let all = from(0);
+        assert_eq!(all.len(), 20);
+        assert_eq!(from(13), all[13..]);
+        let stopped = source.stream(4, &plan, 0, |number, _| if number == 2 { anyhow::bail!("enough") } else { Ok(()) });
+        assert_eq!(stopped.unwrap_err().to_string(), "enough");
+    }
+}

@@ -1,0 +1,71 @@
+//! `albert`: [`super::bert`] with one layer's weights for all layers and a factorised embedding,
+//! `x = LN(E[ids] + P[0..T])·W_e` from width `embedding` to `dimension` (Lan et al. 2020, §3.1).
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Encoder, Extent,
+    bert::{Block, START, norm_epsilon},
+    check_sizes,
+};
+use crate::{
+    math::Math,
+    parameters::{Role, Specs},
+};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Albert {
+    /// Width of the token embedding.
+    pub embedding: usize,
+    pub dimension: usize,
+    pub intermediate: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub dropout: f32,
+    #[serde(default = "norm_epsilon")]
+    pub norm_epsilon: f64,
+}
+
+impl Albert {
+    fn block(&self) -> Block {
+        Block {
+            width: self.dimension,
+            intermediate: self.intermediate,
+            heads: self.heads,
+            dropout: self.dropout,
+            norm_epsilon: self.norm_epsilon,
+        }
+    }
+}
+
+impl Encoder for Albert {
+    fn width(&self) -> usize {
+        self.dimension
+    }
+
+    fn specs(&self, extent: Extent, specs: &mut Specs) {
+        specs.add("tokens", &[extent.vocabulary, self.embedding], Role::Table, START);
+        specs.add("positions", &[extent.length, self.embedding], Role::Matrix, START);
+        specs.norm("norm", self.embedding);
+        specs.linear("widen", self.embedding, self.dimension, START);
+        self.block().specs("layer", specs);
+    }
+
+    fn forward<M: Math>(&self, math: &mut M) -> M::Tokens {
+        let (x, positions) = (math.embed("tokens"), math.positions("positions"));
+        let x = math.add_norm(&x, Some(&positions), "norm", self.norm_epsilon);
+        let x = math.dropout(&x, self.dropout);
+        let mut x = math.linear(&x, "widen");
+        for _ in 0..self.layers {
+            x = self.block().forward(math, "layer", &x);
+        }
+        x
+    }
+
+    fn check(&self) -> Result<()> {
+        check_sizes(&[("embedding", self.embedding), ("layers", self.layers)])?;
+        self.block().check()
+    }
+}
