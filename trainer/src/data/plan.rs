@@ -113,7 +113,8 @@ mod tests {
                 let one = |batch: &Vec<u32>| batch.iter().all(|&pair| samples.language[pair as usize] == samples.language[batch[0] as usize]);
                 proptest::prop_assert!(batches.iter().all(one));
             }
-            if rows > 20 {
+            // Sorted as a whole, an epoch is the same whatever was drawn.
+            if rows > 20 && bucket == 1 {
                 proptest::prop_assert_ne!(&batches, &epoch(&samples, &config, 1, 1));
                 proptest::prop_assert_ne!(&batches, &epoch(&samples, &config, 2, 0));
             }

@@ -120,3 +120,6 @@ fn check_dropout(probability: f32) -> Result<()> {
     ensure!((0.0..1.0).contains(&probability), "encoder.dropout is a probability below 1, got {probability}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,3 +141,51 @@ fn a_batch_of_one_is_defined() {
         assert!(outcome.loss.is_finite() && outcome.gradient[0].is_finite(), "{loss:?}");
     }
 }
+
+#[derive(Deserialize)]
+struct Reference {
+    cosines: Vec<f32>,
+    grades: Vec<f32>,
+    recorded: std::collections::BTreeMap<String, Recorded>,
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    loss: f64,
+    gradient: Vec<f64>,
+    log_scale: f64,
+}
+
+/// The public implementations in PyTorch (tests/reference/losses.py).
+#[test]
+fn values_and_gradients_are_pytorchs() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/reference/losses.json");
+    let reference: Reference = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let weights = vec![1.0; 6];
+    let mut seen = 0;
+    for loss in losses() {
+        let name = match &loss {
+            LossConfig::SoftmaxCrossEntropy { symmetric: false, .. } => "softmax-cross-entropy".to_owned(),
+            LossConfig::SoftmaxCrossEntropy { symmetric: true, .. } => "softmax-cross-entropy symmetric".to_owned(),
+            LossConfig::MarginSoftmax { .. } => "margin-softmax".to_owned(),
+            LossConfig::Distillation { .. } => "distillation".to_owned(),
+            LossConfig::CosineMargin { .. } => "cosine-margin".to_owned(),
+            LossConfig::Triplet { .. } => "triplet".to_owned(),
+            LossConfig::ApproxNdcg { .. } => "approx-ndcg".to_owned(),
+            LossConfig::Lambda { scheme, k, .. } => {
+                format!("lambda {} {}", serde_json::to_value(scheme).unwrap().as_str().unwrap(), k.unwrap_or(6))
+            }
+        };
+        for (kind, grades) in [("own", None), ("graded", Some(&reference.grades[..]))] {
+            let recorded = &reference.recorded[&format!("{name}/{kind}")];
+            let outcome = loss.evaluate(&reference.cosines, loss.scale().0.ln(), Judgement { weights: &weights, grades });
+            assert!((outcome.loss - recorded.loss).abs() < 1e-9, "{name} {kind}: {}, not {}", outcome.loss, recorded.loss);
+            for (place, (given, truth)) in outcome.gradient.iter().zip(&recorded.gradient).enumerate() {
+                assert!((f64::from(*given) - truth).abs() < 1e-6 * (1.0 + truth.abs()), "{name} {kind} at {place}: {given}, not {truth}");
+            }
+            assert!((outcome.log_scale_gradient - recorded.log_scale).abs() < 1e-8, "{name} {kind} by the scale");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, reference.recorded.len());
+}

@@ -119,6 +119,6 @@ mod tests {
     #[should_panic(expected = "a product ends outside its target")]
     fn a_target_that_is_too_small_is_refused() {
         let x = [0.0; 6];
-        product(Target::new(&mut [0.0; 5], 3), false, View::new(&x, 2, 3, 3), View::new(&x, 3, 2, 2), 1.0);
+        product(Target::new(&mut [0.0; 4], 3), false, View::new(&x, 2, 3, 3), View::new(&x, 3, 2, 2), 1.0);
     }
 }
