@@ -8,10 +8,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ledger::{Artifact, CodeText, Language, Report, Rows, Run, Split, Stage, Syntax, Vocabulary, table};
+use ledger::{Artifact, CodeText, Digest, Language, Report, Rows, Run, Split, Stage, Syntax, Vocabulary, table};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokenizers::{
@@ -50,6 +51,8 @@ pub struct Config {
     pub learn_from: CodeText,
     /// Text that is learnt from, at most: rows are taken evenly over the shards.
     pub max_megabytes: usize,
+    /// A `tokenizer.json` to take instead of learning one: that of pretrained weights, or of a recorded checkpoint.
+    pub from: Option<PathBuf>,
 }
 
 /// What the merges start from.
@@ -67,6 +70,8 @@ pub enum Model {
 const END_OF_WORD: &str = "</w>";
 /// Ends the words of an identifier in [`CodeText::Subtokens`].
 const END_OF_IDENTIFIER: &str = "</id>";
+/// Largest `vocab.from`.
+const MOST_BYTES: u64 = 256 << 20;
 /// Characters of a character-level vocabulary.
 const MOST_CHARACTERS: usize = 1000;
 
@@ -92,7 +97,16 @@ impl Stage for Vocab {
     type Output = Vocabulary;
     type Report = VocabReport;
 
+    fn outside(config: &Config) -> Result<Vec<(String, Digest)>> {
+        let Some(path) = &config.from else { return Ok(Vec::new()) };
+        let digest = Digest::of_file(path).with_context(|| format!("reading vocab.from {}", path.display()))?;
+        Ok(vec![("vocab.from".to_owned(), digest)])
+    }
+
     fn run(config: &Config, input: &Self::Inputs, run: &Run<'_>) -> Result<VocabReport> {
+        if let Some(path) = &config.from {
+            return take(path, &run.out.join("tokenizer.json"));
+        }
         let syntax = input.open()?;
         let shards = syntax.shards.of(Split::Train);
         ensure!(!shards.is_empty(), "no training rows to learn a vocabulary from");
@@ -139,7 +153,25 @@ impl Stage for Vocab {
     }
 }
 
-fn train(config: &Config, specials: &[String], texts: &[String], path: &std::path::Path) -> Result<u64> {
+/// Takes a tokenizer as it is, but for truncation and padding: `tokenize` and `embed` cut and pad by themselves.
+fn take(from: &Path, to: &Path) -> Result<VocabReport> {
+    let context = || format!("vocab.from {} is not a tokenizer", from.display());
+    let bytes = fs::metadata(from).with_context(context)?.len();
+    ensure!(bytes <= MOST_BYTES, "vocab.from {} has {bytes} bytes, more than the {MOST_BYTES} that are read", from.display());
+    let mut tokenizer = Tokenizer::from_file(from).map_err(|error| anyhow!("{error}")).with_context(context)?;
+    if tokenizer.get_padding().is_none() && tokenizer.get_truncation().is_none() {
+        // The same bytes: weights are tied to them.
+        fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
+    } else {
+        tokenizer.with_padding(None).with_truncation(None).map_err(|error| anyhow!("{error}"))?;
+        tokenizer.save(to, false).map_err(|error| anyhow!("{error}")).with_context(|| format!("writing {}", to.display()))?;
+    }
+    let tokens = tokenizer.get_vocab_size(true) as u64;
+    ensure!(tokens > 0, "vocab.from {} has no tokens", from.display());
+    Ok(VocabReport { rows: 0, bytes, tokens })
+}
+
+fn train(config: &Config, specials: &[String], texts: &[String], path: &Path) -> Result<u64> {
     let error = |error: tokenizers::Error| anyhow!("{error}");
     let mut tokenizer: Tokenizer =
         TokenizerBuilder::<ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>::new()
@@ -269,6 +301,7 @@ mod tests {
             code_text,
             learn_from: code_text,
             max_megabytes: 1,
+            from: None,
         }
     }
 

@@ -168,7 +168,7 @@ fn mistakes_of_a_user_get_a_remedy() {
     for (more, tool, expected) in [
         ("vocab.sise = 3", "pipeline", "did you mean `size`"),
         ("vocba.size = 3", "pipeline", "did you mean `vocab`"),
-        ("train.encoder.kind = bert", "trainer", "unknown value `bert`"),
+        ("train.encoder.kind = gpt", "trainer", "unknown value `gpt`"),
         ("harvest.source = null", "pipeline", "set harvest.source"),
         ("harvest.source.path = \"/nowhere\"", "pipeline", "does not exist"),
         ("run.threads = many", "pipeline", "run.threads"),
@@ -184,9 +184,9 @@ fn mistakes_of_a_user_get_a_remedy() {
         world.configure(more);
         assert!(world.fail(tool, &["status"]).contains("did you mean"), "{more}");
     }
-    world.configure("train.token-dropout = 1.5");
+    world.configure("train.options.token-dropout = 1.5");
     world.run("pipeline", &["run"]);
-    assert!(world.fail("trainer", &["train"]).contains("train.token-dropout is a probability"));
+    assert!(world.fail("trainer", &["train"]).contains("train.options.token-dropout is a probability"));
     fs::remove_dir_all(world.path("data")).unwrap();
     world.configure("");
     assert!(world.fail("trainer", &["run"]).contains("no tokens recorded"));

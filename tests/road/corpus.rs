@@ -3,12 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use serde_json::Value;
 
-use crate::world::{ROOT, World, texts};
+use crate::world::{ROOT, World};
 
 fn report(world: &World, name: &str) -> Value {
     serde_json::from_slice(&fs::read(world.path("data/reports").join(format!("{name}.json"))).unwrap()).unwrap()
@@ -97,37 +96,6 @@ fn the_picture_of_the_corpus_is_one_page() {
         assert!(page.contains(part), "{part}");
     }
     assert!(!page.contains("<script") && !page.contains("http://") && !page.contains("src="), "nothing is loaded");
-}
-
-/// Every translated setting of the predecessor goes down the corpus's road.
-#[test]
-fn the_predecessors_settings_run() {
-    let world = World::new();
-    world.run("pipeline", &["harvest"]);
-    let raw = world.artifact("raw");
-    ["manifest.json", "repos.json"].iter().for_each(|file| fs::remove_file(raw.join(file)).unwrap());
-    let mut confs: Vec<PathBuf> =
-        fs::read_dir(Path::new(ROOT).join("conf/predecessor")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    confs.sort();
-    assert!(confs.len() >= 5);
-    for conf in confs {
-        let data = world.path("predecessor").join(conf.file_stem().unwrap());
-        let output = Command::new(env!("CARGO_BIN_EXE_road-pipeline"))
-            .arg("run")
-            .arg("--conf")
-            .arg(&conf)
-            .arg("--data")
-            .arg(&data)
-            .env("CSN_DIR", &raw)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}: {}", conf.display(), texts(&output).1);
-        let key = fs::read_to_string(data.join("vocabulary/CURRENT")).unwrap();
-        let tokenizer = fs::read_to_string(data.join("vocabulary").join(key.trim()).join("tokenizer.json")).unwrap();
-        assert!(tokenizer.contains("</w>"), "character-level");
-        let special = if conf.to_string_lossy().contains("ast") { "<function_definition>" } else { "</id>" };
-        assert!(tokenizer.contains(&format!("\"content\":\"{special}\"")), "{}: {special}", conf.display());
-    }
 }
 
 /// The configuration of the whole corpus is whole.

@@ -11,5 +11,6 @@ mod layouts;
 mod outside;
 mod publishing;
 mod sources;
+mod training;
 mod whole_road;
 mod world;

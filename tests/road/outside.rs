@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::world::{World, texts};
 
 /// A Python with the reader's libraries, made once for all tests.
-fn python() -> &'static PathBuf {
+pub fn python() -> &'static PathBuf {
     static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
         let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside-reader");
         let pins = fs::read_to_string(folder().join("requirements.txt")).unwrap();
@@ -37,7 +37,7 @@ fn python() -> &'static PathBuf {
     &PYTHON
 }
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("outside")
 }
 

@@ -20,7 +20,8 @@ harvest {
 }
 ingest.shards = 3
 vocab { size = 500, min-frequency = 1 }
-train { encoder.dimension = 32, epochs = 6, batch-size = 8, warmup-steps = 4 }
+train { encoder.dimension = 32, epochs = 6, batch.size = 8, schedule.warmup-steps = 4 }
+export.max-mrr-loss = 0.2
 index.segment-rows = 20
 publish { min-mrr = 0.01, min-share-of-current = 0.5 }
 "#;

@@ -1,21 +1,27 @@
 //! The `trainer` tool's command line.
 
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
 use ledger::{
     StageStatus, Store,
     cli::{Common, StatusArgs, make},
+    conf::Conf,
     onnxruntime_library,
 };
 
-use crate::{Export, Train, runtime};
+use crate::{Export, Train, config::Config, restore::Restore, runtime, train::Context};
 
 /// Token ids to an encoder: train, export.
 ///
-/// `train` leaves a checkpoint (weights, configuration, learning curve), `export` an ONNX graph that
-/// is checked against the trainer's own forward on real rows.
+/// `train` leaves a checkpoint (weights, optimizer, configuration, learning curve), `export` an ONNX graph that is
+/// checked against the trainer's own forward on real rows. A killed training goes on from its last checkpoint when the
+/// same command runs again. What is trained is section `train` of the configuration (conf/base.conf explains every
+/// key); watch it with `tensorboard --logdir data/runs`.
 #[derive(Debug, Parser)]
 #[command(name = "trainer", version, after_help = "Example: trainer run --conf conf/demo.conf --data data")]
 struct Cli {
@@ -28,13 +34,22 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Every stage of this tool that is not fresh
-    Run,
+    Run(Start),
     /// Learn an encoder from query-code pairs
-    Train,
+    Train(Start),
     /// Write the encoder as ONNX and check it
     Export,
     /// The ledger as a tree: key, age, rows, and why a stage is stale
     Status(StatusArgs),
+}
+
+/// Where training starts.
+#[derive(Debug, clap::Args)]
+struct Start {
+    /// Start from this recorded checkpoint (a folder of data/checkpoint). Without --conf: its configuration, and its
+    /// optimizer goes on from its last step. With --conf: its weights and tokenizer, all else as configured
+    #[arg(long, value_name = "FOLDER")]
+    restore: Option<PathBuf>,
 }
 
 /// Loads onnxruntime before the first session.
@@ -42,18 +57,59 @@ fn load_onnxruntime(store: &Store) -> Result<()> {
     runtime::load(&onnxruntime_library(store.root())?)
 }
 
+/// The recorded configuration of a checkpoint, to go on from where it ended.
+fn recorded(folder: &Path) -> Result<Config> {
+    let path = folder.join("context.json");
+    let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let context: Context = serde_json::from_slice(&bytes).with_context(|| format!("{} is no training context", path.display()))?;
+    Ok(Config { restore: Some(Restore { checkpoint: folder.to_owned(), optimizer: true }), ..context.config })
+}
+
+/// The configuration's `train`, or the recorded one where only a checkpoint was named.
+fn config(conf: Option<&Conf>, start: &Start) -> Result<Config> {
+    match (conf, &start.restore) {
+        (None, Some(folder)) => recorded(folder),
+        (None, None) => unreachable!("a configuration is loaded unless a checkpoint stands for it"),
+        (Some(conf), folder) => {
+            let mut config: Config = conf.section("train")?;
+            if let Some(folder) = folder {
+                config.restore = Some(Restore { checkpoint: folder.clone(), optimizer: false });
+            }
+            Ok(config)
+        }
+    }
+}
+
+fn train(store: &Store, config: &Config) -> Result<()> {
+    if config.teacher.is_some() {
+        load_onnxruntime(store)?;
+    }
+    store.make::<Train>(config)?;
+    Ok(())
+}
+
 /// Runs the tool with these arguments (the first is its name).
 pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<()> {
-    let Cli { command, common } = Cli::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
+    let matches = Cli::command().try_get_matches_from(arguments).unwrap_or_else(|error| error.exit());
+    let subcommand = matches.subcommand().map(|(_, matches)| matches);
+    let named = |source: Option<ValueSource>| source.is_some_and(|source| source != ValueSource::DefaultValue);
+    let conf_is_named = named(subcommand.and_then(|matches| matches.value_source("conf"))) || named(matches.value_source("conf"));
+    let Cli { command, common } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Command::Train(start) = &command
+        && start.restore.is_some()
+        && !conf_is_named
+    {
+        return train(&common.store_with(common.threads), &config(None, start)?);
+    }
     let conf = common.load()?;
     let store = common.store(&conf)?;
     match command {
-        Command::Run => {
+        Command::Run(start) => {
             load_onnxruntime(&store)?;
-            make::<Train>(&store, &conf)?;
+            train(&store, &config(Some(&conf), &start)?)?;
             make::<Export>(&store, &conf)
         }
-        Command::Train => make::<Train>(&store, &conf),
+        Command::Train(start) => train(&store, &config(Some(&conf), &start)?),
         Command::Export => {
             load_onnxruntime(&store)?;
             make::<Export>(&store, &conf)

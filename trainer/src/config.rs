@@ -42,6 +42,7 @@ pub struct Config {
     pub loss: LossConfig,
     pub teacher: Option<TeacherConfig>,
     pub restore: Option<Restore>,
+    /// 0: the start itself is the result (pretrained weights as they are).
     pub epochs: u64,
     pub batch: BatchConfig,
     pub options: Options,
@@ -141,7 +142,6 @@ impl Config {
             teacher.check().context("train.teacher")?;
         }
         self.optimizer.check().context("train.optimizer")?;
-        ensure!(self.epochs > 0, "train.epochs must be at least 1");
         let batch = &self.batch;
         ensure!(batch.size > 1, "train.batch.size must be at least 2: the other rows of a batch are what a query is told apart from");
         ensure!(batch.size <= 16_384, "train.batch.size {} is more than 16384", batch.size);

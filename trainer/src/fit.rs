@@ -132,6 +132,9 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         let bar = self.run.progress.bar("train", pairs * config.epochs, "pairs");
         bar.add(pairs * state.progress.epoch + state.progress.running.pairs);
         let mut timing = Timing::default();
+        if config.epochs == 0 {
+            self.finish_epoch(state, checkpoints, events)?;
+        }
         while state.progress.epoch < config.epochs && state.progress.stale < config.stop.patience.max(1) {
             let clock = Instant::now();
             self.epoch(state, checkpoints, events, &bar, &mut timing)?;

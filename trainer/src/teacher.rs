@@ -165,7 +165,8 @@ impl Encoder {
             before: spec.query_prefix.iter().map(id).collect::<Result<_>>()?,
             after: spec.query_suffix.iter().map(id).collect::<Result<_>>()?,
             pad: id(&spec.pad_token)?,
-            tokens: config.tokens,
+            // The graph has no positions beyond these.
+            tokens: config.tokens.min(spec.query_tokens.max(spec.code_tokens)),
             session,
             tokenizer,
             spec,

@@ -140,7 +140,7 @@ pub fn tokenize_batch(batch: &RecordBatch, encoder: &mut Words<'_>, config: &Con
         let code = encoder.encode(&full, config.code_tokens)?;
         let is_named = func_names.value(row).chars().count() >= config.min_name_chars;
         let (name, unnamed) = if is_named {
-            let masked = mask_name(config.code_text, func_names.value(row), codes.value(row), &full);
+            let masked = mask_name(config.code_text, encoder.mask(), func_names.value(row), codes.value(row), &full);
             (encoder.encode(names.value(row), config.query_tokens)?.ids, encoder.encode(&masked, config.code_tokens)?.ids)
         } else {
             (Vec::new(), Vec::new())
@@ -165,21 +165,21 @@ pub fn tokenize_batch(batch: &RecordBatch, encoder: &mut Words<'_>, config: &Con
     Ok(RecordBatch::try_new(schema(), arrays)?)
 }
 
-/// The code with the function's name replaced by `<unk>`, so that the name is no give-away when it
+/// The code with the function's name replaced by `mask`, so that the name is no give-away when it
 /// is the query.
-fn mask_name(kind: CodeText, func_name: &str, code_words: &str, full: &str) -> String {
+fn mask_name(kind: CodeText, mask: &str, func_name: &str, code_words: &str, full: &str) -> String {
     let own = func_name.rsplit(['.', ':']).next().unwrap_or(func_name);
     match kind {
-        CodeText::Words => format!("<unk> {}", mask_words(own, code_words)),
-        CodeText::Subtokens | CodeText::Structure => mask_words(own, full),
+        CodeText::Words => format!("{mask} {}", mask_words(mask, own, code_words)),
+        CodeText::Subtokens | CodeText::Structure => mask_words(mask, own, full),
         CodeText::Tokens | CodeText::Ast => {
-            full.split(' ').map(|token| if token == own { "<unk>" } else { token }).collect::<Vec<_>>().join(" ")
+            full.split(' ').map(|token| if token == own { mask } else { token }).collect::<Vec<_>>().join(" ")
         }
     }
 }
 
 /// The words of a name, where they stand one after the other.
-fn mask_words(name: &str, text: &str) -> String {
+fn mask_words(mask: &str, name: &str, text: &str) -> String {
     let mut words = Vec::new();
     ledger::words::subtokens(name, &mut words);
     let all: Vec<&str> = text.split(' ').collect();
@@ -187,7 +187,7 @@ fn mask_words(name: &str, text: &str) -> String {
     let mut place = 0;
     while place < all.len() {
         let is_name = !words.is_empty() && all[place..].len() >= words.len() && words.iter().eq(&all[place..place + words.len()]);
-        masked.push(if is_name { "<unk>" } else { all[place] });
+        masked.push(if is_name { mask } else { all[place] });
         place += if is_name { words.len() } else { 1 };
     }
     masked.join(" ")
@@ -199,11 +199,11 @@ mod tests {
 
     #[test]
     fn the_name_is_masked_in_every_text() {
-        let masked = mask_name(CodeText::Words, "Loader.read_jsonl", "def read jsonl path return read jsonl read jsonl", "");
+        let masked = mask_name(CodeText::Words, "<unk>", "Loader.read_jsonl", "def read jsonl path return read jsonl read jsonl", "");
         assert_eq!(masked, "<unk> def <unk> path return <unk> <unk>");
-        let masked = mask_name(CodeText::Tokens, "Loader.read", "", "def read ( path )");
+        let masked = mask_name(CodeText::Tokens, "<unk>", "Loader.read", "", "def read ( path )");
         assert_eq!(masked, "def <unk> ( path )");
-        let masked = mask_name(CodeText::Subtokens, "Loader.readJsonl", "", "def read jsonl </id> ( read )");
-        assert_eq!(masked, "def <unk> </id> ( read )");
+        let masked = mask_name(CodeText::Subtokens, "[UNK]", "Loader.readJsonl", "", "def read jsonl </id> ( read )");
+        assert_eq!(masked, "def [UNK] </id> ( read )");
     }
 }
