@@ -19,7 +19,7 @@ STATUS = $(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) st
 
 .PHONY: help demo run setup setup-gpu build test lint bench \
 	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback \
-	status plan search predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale fuzz
+	status plan search predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train experiments fuzz
 
 help: ## This list
 	@echo "codenets: real code to a natural-language code search index"; echo
@@ -114,6 +114,13 @@ bench-corpus: build ## Ingest, parse and tokenize beside pandas, polars, dataset
 	@$(PIPELINE) run $(OPTIONS)
 	@python3 benches/corpus.py --pipeline $(PIPELINE) --bench "cargo bench --quiet --workspace --bench stages" \
 		--conf $(CONF) --data $(DATA) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(THREADS),--threads $(THREADS))
+
+experiments: build setup ## Encoders and losses side by side on CONF (COSQA=folder EPOCHS=4 SLOW_EPOCHS=1 OUT=table.md)
+	@$(PIPELINE) run $(OPTIONS)
+	@python3 -m venv $(DATA)/experiments-venv && $(DATA)/experiments-venv/bin/pip install --quiet -r tests/outside/requirements.txt
+	@$(DATA)/experiments-venv/bin/python benches/experiments.py --trainer $(TRAINER) --conf $(CONF) --data $(DATA) \
+		$(if $(COSQA),--cosqa "$(COSQA)") $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SLOW_EPOCHS),--slow-epochs $(SLOW_EPOCHS)) \
+		$(if $(OUT),--out "$(OUT)")
 
 bench-scale: build ## How cost and memory grow from 100,000 to ROWS rows made of those in CSN
 	@test -n "$(CSN)" || { echo 'say where records are: make bench-scale CSN=/path/to/codesearchnet'; exit 1; }

@@ -14,7 +14,7 @@ use ledger::{
     onnxruntime_library,
 };
 
-use crate::{Export, Train, config::Config, restore::Restore, runtime, train::Context};
+use crate::{Export, Train, bench::bench, config::Config, restore::Restore, runtime, train::Context};
 
 /// Token ids to an encoder: train, export.
 ///
@@ -39,6 +39,8 @@ enum Command {
     Train(Start),
     /// Write the encoder as ONNX and check it
     Export,
+    /// Time training steps of the configured encoder on random ids; `make bench-train` runs PyTorch beside it
+    Bench(BenchArgs),
     /// The ledger as a tree: key, age, rows, and why a stage is stale
     Status(StatusArgs),
 }
@@ -50,6 +52,16 @@ struct Start {
     /// optimizer goes on from its last step. With --conf: its weights and tokenizer, all else as configured
     #[arg(long, value_name = "FOLDER")]
     restore: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct BenchArgs {
+    /// JSON: {"vocabulary": n, "batches": [{"query": [lengths], "code": [lengths]}]}
+    #[arg(long)]
+    lengths: PathBuf,
+    /// Steps, over the batches in turn
+    #[arg(long, default_value_t = 10)]
+    steps: usize,
 }
 
 /// Loads onnxruntime before the first session.
@@ -114,6 +126,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             load_onnxruntime(&store)?;
             make::<Export>(&store, &conf)
         }
+        Command::Bench(args) => bench(&conf.section("train")?, &args.lengths, args.steps),
         Command::Status(args) => common.print_status(&args, &store, |stages| {
             stages.push(StageStatus::of::<Train>(&store, &conf.section("train")?, stages)?);
             stages.push(StageStatus::of::<Export>(&store, &conf.section("export")?, stages)?);

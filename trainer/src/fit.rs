@@ -23,12 +23,17 @@ use crate::{
     validation,
 };
 
-/// What a run of the loop reads.
-pub struct Fit<'a, B: AutodiffBackend> {
+/// What a step needs beside its state and its batch.
+pub struct Stepper<'a, B: AutodiffBackend> {
     pub config: &'a Config,
     pub model: &'a Model,
     pub ops: &'a dyn Ops<B>,
     pub device: B::Device,
+}
+
+/// What a run of the loop reads.
+pub struct Fit<'a, B: AutodiffBackend> {
+    pub stepper: Stepper<'a, B>,
     pub source: Source<'a>,
     pub valid: &'a Samples,
     pub run: &'a Run<'a>,
@@ -44,13 +49,14 @@ pub struct Timing {
 }
 
 /// One batch's part of a step.
-struct Part {
-    loss: f64,
+#[derive(Debug)]
+pub struct Part {
+    pub loss: f64,
     reciprocal_ranks: f64,
     pairs: usize,
 }
 
-impl<B: AutodiffBackend> Fit<'_, B> {
+impl<B: AutodiffBackend> Stepper<'_, B> {
     /// Steps of an epoch of so many batches.
     fn steps(&self, batches: usize) -> u64 {
         batches.div_ceil(self.config.batch.accumulate) as u64
@@ -58,7 +64,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
 
     /// Value and gradients of one batch. The loss gives its gradient by the cosines; `Σ cosine · gradient` carries it
     /// back through the encoders.
-    fn gradients(&self, state: &State, batch: &Batch, number: u64) -> Result<(Gradients, Part)> {
+    pub fn gradients(&self, state: &State, batch: &Batch, number: u64) -> Result<(Gradients, Part)> {
         let rows = self.model.table_rows(&[(Side::Query, &batch.query), (Side::Code, &batch.code)]);
         let bound = Bound::<B>::new(&state.parameters, rows, true, DType::F32, &self.device);
         let seed = |side: u64| Some(self.config.seed.wrapping_add((2 * number + side + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
@@ -101,7 +107,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
     }
 
     /// Applies the gradients of `batches` batches; returns their length before clipping.
-    fn step(&self, state: &mut State, mut gradients: Gradients, batches: usize, total: u64) -> Result<f64> {
+    pub fn step(&self, state: &mut State, mut gradients: Gradients, batches: usize, total: u64) -> Result<f64> {
         if batches > 1 {
             gradients.scale(1.0 / batches as f32);
         }
@@ -124,10 +130,12 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         running.steps += 1;
         Ok(norm)
     }
+}
 
+impl<B: AutodiffBackend> Fit<'_, B> {
     /// Trains from `state` to the end.
     pub fn run(&self, state: &mut State, checkpoints: &Checkpoints, events: &mut EventFile) -> Result<Timing> {
-        let config = self.config;
+        let config = self.stepper.config;
         let pairs = self.source.samples.len() as u64;
         let bar = self.run.progress.bar("train", pairs * config.epochs, "pairs");
         bar.add(pairs * state.progress.epoch + state.progress.running.pairs);
@@ -158,15 +166,15 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         bar: &Bar,
         timing: &mut Timing,
     ) -> Result<()> {
-        let config = self.config;
+        let config = self.stepper.config;
         let epoch = state.progress.epoch;
         let plan = plan::epoch(self.source.samples, &config.batch, config.seed, epoch);
-        let total = self.steps(plan.len()) * config.epochs;
+        let total = self.stepper.steps(plan.len()) * config.epochs;
         let mut waiting: Option<(Gradients, usize)> = None;
         let first = state.progress.batch;
         let waited = self.source.stream(epoch, &plan, first, |number, batch| {
             let clock = Instant::now();
-            let (gradients, part) = self.gradients(state, &batch, epoch * plan.len() as u64 + number as u64)?;
+            let (gradients, part) = self.stepper.gradients(state, &batch, epoch * plan.len() as u64 + number as u64)?;
             let running = &mut state.progress.running;
             running.pairs += part.pairs as u64;
             running.loss += part.loss * part.pairs as f64;
@@ -184,7 +192,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
                 waiting = Some((gradients, batches));
                 return Ok(());
             }
-            let norm = self.step(state, gradients, batches, total)?;
+            let norm = self.stepper.step(state, gradients, batches, total)?;
             state.progress.batch = number + 1;
             let mrr = part.reciprocal_ranks / part.pairs as f64;
             bar.note(format!("epoch {}/{} loss {:.3} mrr {mrr:.3}", epoch + 1, config.epochs, part.loss));
@@ -211,11 +219,11 @@ impl<B: AutodiffBackend> Fit<'_, B> {
 
     /// Scores the epoch, keeps its weights where they are the best, and writes down where training stands.
     fn finish_epoch(&self, state: &mut State, checkpoints: &Checkpoints, events: &mut EventFile) -> Result<()> {
-        let config = self.config;
+        let config = self.stepper.config;
         if let Some(name) = state.parameters.not_finite() {
             anyhow::bail!("{name} is no longer finite: lower train.optimizer.learning-rate");
         }
-        let valid = validation::score(self.model, &state.parameters, self.ops, &self.device, &config.loss, self.valid)?;
+        let valid = validation::score(self.stepper.model, &state.parameters, self.stepper.ops, &self.stepper.device, &config.loss, self.valid)?;
         let running = std::mem::take(&mut state.progress.running);
         let record = record(&running, state.progress.epoch, valid, &state.parameters.get(LOG_SCALE).values);
         self.run.progress.say(&format!(

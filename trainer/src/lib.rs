@@ -5,6 +5,7 @@
 //! change `parameters`; `fit` is the loop, `checkpoints` and `tracking` what it leaves on its way; `train` and `export`
 //! are the stages.
 
+mod bench;
 mod checkpoints;
 pub mod cli;
 mod config;

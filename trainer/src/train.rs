@@ -16,7 +16,7 @@ use crate::{
         samples::Samples,
     },
     encoders::{EncoderConfig, Extent},
-    fit::{Fit, Timing},
+    fit::{Fit, Stepper, Timing},
     losses::LossConfig,
     model::{Model, ModelShape, Side},
     ops::{Ops, fused::Fused, stock::Stock},
@@ -260,7 +260,8 @@ fn fit<B: AutodiffBackend>(
         let text = serde_json::to_string_pretty(config)?;
         events.text(0, "config", &format!("```json\n{text}\n```"))?;
     }
-    let fit = Fit { config, model: prepared.model, ops, device, source: prepared.source, valid: prepared.valid, run };
+    let stepper = Stepper { config, model: prepared.model, ops, device };
+    let fit = Fit { stepper, source: prepared.source, valid: prepared.valid, run };
     let timing = fit.run(&mut state, &checkpoints, &mut events)?;
     project(prepared, &state, &fit, run)?;
     Ok((state, timing, checkpoints))
@@ -310,7 +311,7 @@ fn project<B: AutodiffBackend>(prepared: &Prepared<'_>, state: &State, fit: &Fit
     let rows = 0..prepared.valid.len().min(500);
     let (mut vectors, mut lines) = (Vec::new(), Vec::new());
     for (side, name) in [(Side::Query, "query"), (Side::Code, "code")] {
-        vectors.extend(validation::vectors(prepared.model, &state.parameters, fit.ops, &fit.device, side, prepared.valid, rows.clone())?);
+        vectors.extend(validation::vectors(prepared.model, &state.parameters, fit.stepper.ops, &fit.stepper.device, side, prepared.valid, rows.clone())?);
         for row in rows.clone() {
             let language = prepared.valid.languages[usize::from(prepared.valid.language[row])].clone();
             lines.push((name.to_owned(), language, format!("pair {row}")));
