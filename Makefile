@@ -115,6 +115,12 @@ bench-corpus: build ## Ingest, parse and tokenize beside pandas, polars, dataset
 	@python3 benches/corpus.py --pipeline $(PIPELINE) --bench "cargo bench --quiet --workspace --bench stages" \
 		--conf $(CONF) --data $(DATA) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(THREADS),--threads $(THREADS))
 
+bench-train: build ## Training steps beside PyTorch on the same lengths (ROUNDS=3 STEPS=8): DATA/reports/bench_train.json
+	@$(PIPELINE) run $(OPTIONS)
+	@python3 -m venv $(DATA)/bench-venv && $(DATA)/bench-venv/bin/pip install --quiet "torch>=2.7" pyarrow
+	@$(DATA)/bench-venv/bin/python benches/train.py --trainer $(TRAINER) --base conf/base.conf --data $(DATA) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(STEPS),--steps $(STEPS)) --threads $(or $(THREADS),2)
+
 experiments: build setup ## Encoders and losses side by side on CONF (COSQA=folder EPOCHS=4 SLOW_EPOCHS=1 OUT=table.md)
 	@$(PIPELINE) run $(OPTIONS)
 	@python3 -m venv $(DATA)/experiments-venv && $(DATA)/experiments-venv/bin/pip install --quiet -r tests/outside/requirements.txt

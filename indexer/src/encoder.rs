@@ -160,7 +160,8 @@ impl TextEncoder {
         let shape = [rows.len(), width];
         let ids = Tensor::from_array((shape, ids)).map_err(ort_error)?;
         let mask = Tensor::from_array((shape, mask)).map_err(ort_error)?;
-        let sessions = self.sessions.get(graph).with_context(|| format!("there is no graph {graph}: the encoder was not trained on this language"))?;
+        let sessions =
+            self.sessions.get(graph).with_context(|| format!("there is no graph {graph}: the encoder was not trained on this language"))?;
         let worker = rayon::current_thread_index().unwrap_or_default() % sessions.len();
         let mut session = sessions[worker].lock().map_err(|_| anyhow!("an encoder session failed before"))?;
         let outputs = session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(ort_error)?;

@@ -37,10 +37,10 @@ def lexical(bundle, manifest, query):
 def vector(bundle, manifest, query):
     encoder = manifest["encoder"]
     tokenizer = tokenizers.Tokenizer.from_file(str(bundle / "encoder/tokenizer.json"))
-    ids = [tokenizer.token_to_id(token) for token in encoder["query_prefix"]]
-    ids += tokenizer.encode(" ".join(words(query)), add_special_tokens=False).ids
-    ids = ids[: encoder["query_tokens"]]
-    session = onnxruntime.InferenceSession(str(bundle / "encoder/encoder.onnx"), providers=["CPUExecutionProvider"])
+    before, after = ([tokenizer.token_to_id(token) for token in encoder[key]] for key in ("query_prefix", "query_suffix"))
+    room = encoder["query_tokens"] - len(before) - len(after)
+    ids = before + tokenizer.encode(" ".join(words(query)), add_special_tokens=False).ids[:room] + after
+    session = onnxruntime.InferenceSession(str(bundle / "encoder" / encoder["query_graph"]), providers=["CPUExecutionProvider"])
     (embedding,) = session.run(
         ["embedding"],
         {"input_ids": numpy.array([ids], dtype=numpy.int64), "attention_mask": numpy.ones((1, len(ids)), dtype=numpy.int64)},
@@ -70,7 +70,7 @@ def fuse(manifest, lists):
 def main(folder, mode, query):
     bundle = pathlib.Path(folder)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["bundle_format"] == 1, "this reader knows format 1"
+    assert manifest["bundle_format"] == 2, "this reader knows format 2"
     if mode == "bm25":
         ranked = lexical(bundle, manifest, query)
     elif mode == "vector":

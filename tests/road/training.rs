@@ -57,8 +57,7 @@ fn the_predecessors_experiments_train() {
             // The later option counts.
             let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
             let program = command.get_program().to_owned();
-            let environment: Vec<_> =
-                command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
+            let environment: Vec<_> = command.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
             command = Command::new(program);
             command.arg(&arguments[0]).arg("--conf").arg(&short).arg("--data").arg(&data).envs(environment).env("CSN_DIR", &raw);
             let output = command.output().unwrap();
@@ -96,7 +95,9 @@ fn settings() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ),
         (
             "conv-attention",
-            encoder("kind = conv-attention, dimension = 16, convolutions = 2, kernel = 4, intermediate = 32, layers = 1, heads = 2, dropout = 0.1"),
+            encoder(
+                "kind = conv-attention, dimension = 16, convolutions = 2, kernel = 4, intermediate = 32, layers = 1, heads = 2, dropout = 0.1",
+            ),
             one.clone(),
         ),
         (
@@ -105,7 +106,15 @@ fn settings() -> Vec<(&'static str, String, Vec<&'static str>)> {
                 + "\ntrain { context = query-1-code-n, kernels = stock, \
                    batch { languages = round-robin, size = 4, bucket = 2, accumulate = 2 }, \
                    options { language-weights { ruby = 2.0 }, insert-common-tokens = 0.2 }, optimizer.max-gradient-norm = 0.5 }",
-            vec!["code.go.onnx", "code.java.onnx", "code.javascript.onnx", "code.php.onnx", "code.python.onnx", "code.ruby.onnx", "query.onnx"],
+            vec![
+                "code.go.onnx",
+                "code.java.onnx",
+                "code.javascript.onnx",
+                "code.php.onnx",
+                "code.python.onnx",
+                "code.ruby.onnx",
+                "query.onnx",
+            ],
         ),
     ];
     for (name, text) in [
@@ -145,7 +154,8 @@ fn every_encoder_context_and_loss_makes_a_bundle() {
 fn smaller_precisions_are_smaller_and_lose_little() {
     let world = World::new();
     world.run("pipeline", &["run"]);
-    let encoder = "train.encoder = null\ntrain.encoder { kind = bert, dimension = 32, intermediate = 64, layers = 2, heads = 4, dropout = 0.1 }";
+    let encoder =
+        "train.encoder = null\ntrain.encoder { kind = bert, dimension = 32, intermediate = 64, layers = 2, heads = 4, dropout = 0.1 }";
     let mut bytes = Vec::new();
     for precision in ["f32", "f16", "int8"] {
         world.configure(&format!("{encoder}\nexport.precision = {precision}"));
@@ -176,7 +186,13 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     let runs = world.path("data/runs");
     let checkpoints = || {
         let run = fs::read_dir(&runs).ok()?.flatten().next()?.path();
-        Some(fs::read_dir(run.join("checkpoints")).ok()?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("step-")).count())
+        Some(
+            fs::read_dir(run.join("checkpoints"))
+                .ok()?
+                .flatten()
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
+                .count(),
+        )
     };
     fs::remove_dir_all(world.path("data/checkpoint")).unwrap();
     fs::remove_dir_all(&runs).unwrap();
@@ -264,11 +280,20 @@ fn training_that_cannot_be_is_stopped_with_the_remedy() {
         ("train { device = cuda, kernels = stock }", "built without it: cargo build --release --features trainer/cuda"),
         ("train.query-encoder { kind = nbow, dimension = 32 }", "a siamese context has one encoder"),
         ("train { context = query-1-code-1, query-encoder { kind = nbow, dimension = 16 } }", "they must be equal"),
-        ("train.loss = null\ntrain.loss { kind = distillation, weight = 0.5, temperature = 0.1, initial-scale = 10, learn-scale = true }", "set train.teacher"),
-        ("train.loss = null\ntrain.loss { kind = lambda, scheme = ndcg-2, k = 0, sigma = 1, mu = 1, scale = 1 }", "loss.k must be at least 1"),
+        (
+            "train.loss = null\ntrain.loss { kind = distillation, weight = 0.5, temperature = 0.1, initial-scale = 10, learn-scale = true }",
+            "set train.teacher",
+        ),
+        (
+            "train.loss = null\ntrain.loss { kind = lambda, scheme = ndcg-2, k = 0, sigma = 1, mu = 1, scale = 1 }",
+            "loss.k must be at least 1",
+        ),
         ("train.options.language-weights { rust = 1.0 }", "rust"),
         ("train.encoder = null\ntrain.encoder { kind = pretrained, path = \"/nowhere\", dropout = null }", "/nowhere/config.json"),
-        ("train.encoder = null\ntrain.encoder { kind = bert, dimension = 10, intermediate = 4, layers = 1, heads = 3, dropout = 0 }", "not a multiple"),
+        (
+            "train.encoder = null\ntrain.encoder { kind = bert, dimension = 10, intermediate = 4, layers = 1, heads = 3, dropout = 0 }",
+            "not a multiple",
+        ),
         ("harvest.source.path = \"/nowhere\"\ntrain.pooler = median", "median"),
     ] {
         world.configure(setting);

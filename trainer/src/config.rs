@@ -158,9 +158,15 @@ impl Config {
             language.parse::<ledger::Language>().context("train.options.language-weights")?;
             ensure!(weight.is_finite() && *weight >= 0.0, "train.options.language-weights.{language} must not be negative, got {weight}");
         }
-        ensure!(self.checkpoints.every_steps > 0 && self.checkpoints.keep > 0, "train.checkpoints: every-steps and keep must be at least 1");
+        ensure!(
+            self.checkpoints.every_steps > 0 && self.checkpoints.keep > 0,
+            "train.checkpoints: every-steps and keep must be at least 1"
+        );
         if self.device == Device::Cuda {
-            ensure!(self.kernels == Kernels::Stock, "train.kernels fused are for the CPU: set train.kernels = stock with train.device = cuda");
+            ensure!(
+                self.kernels == Kernels::Stock,
+                "train.kernels fused are for the CPU: set train.kernels = stock with train.device = cuda"
+            );
             if !cfg!(feature = "cuda") {
                 bail!("train.device is cuda, but this trainer was built without it: cargo build --release --features trainer/cuda");
             }

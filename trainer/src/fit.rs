@@ -158,14 +158,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         Ok(timing)
     }
 
-    fn epoch(
-        &self,
-        state: &mut State,
-        checkpoints: &Checkpoints,
-        events: &mut EventFile,
-        bar: &Bar,
-        timing: &mut Timing,
-    ) -> Result<()> {
+    fn epoch(&self, state: &mut State, checkpoints: &Checkpoints, events: &mut EventFile, bar: &Bar, timing: &mut Timing) -> Result<()> {
         let config = self.stepper.config;
         let epoch = state.progress.epoch;
         let plan = plan::epoch(self.source.samples, &config.batch, config.seed, epoch);
@@ -223,7 +216,8 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         if let Some(name) = state.parameters.not_finite() {
             anyhow::bail!("{name} is no longer finite: lower train.optimizer.learning-rate");
         }
-        let valid = validation::score(self.stepper.model, &state.parameters, self.stepper.ops, &self.stepper.device, &config.loss, self.valid)?;
+        let valid =
+            validation::score(self.stepper.model, &state.parameters, self.stepper.ops, &self.stepper.device, &config.loss, self.valid)?;
         let running = std::mem::take(&mut state.progress.running);
         let record = record(&running, state.progress.epoch, valid, &state.parameters.get(LOG_SCALE).values);
         self.run.progress.say(&format!(
@@ -250,7 +244,8 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         )?;
         state.progress.curve.push(record);
         state.progress.stale += 1;
-        let metrics: BTreeMap<Metric, ()> = config.checkpoints.best_by.iter().chain([&config.stop.metric]).map(|&metric| (metric, ())).collect();
+        let metrics: BTreeMap<Metric, ()> =
+            config.checkpoints.best_by.iter().chain([&config.stop.metric]).map(|&metric| (metric, ())).collect();
         for metric in metrics.into_keys() {
             let merit = valid.merit(metric);
             if state.progress.best.get(&metric).is_none_or(|best| merit > best.merit) {

@@ -113,7 +113,13 @@ impl Teacher {
             for (j, code) in codes.iter().enumerate() {
                 let cosine: f32 = query.iter().zip(code).map(|(a, b)| a * b).sum();
                 let graded = ((cosine - self.floor) / (1.0 - self.floor)).clamp(0.0, 1.0);
-                grades.push(if self.raw { cosine } else if i == j { 1.0 } else { graded });
+                grades.push(if self.raw {
+                    cosine
+                } else if i == j {
+                    1.0
+                } else {
+                    graded
+                });
             }
         }
         grades

@@ -125,14 +125,8 @@ impl Stage for Train {
             code: (frame.code.0.len(), frame.code.1.len()),
             query_tokens: spec.query_tokens,
         };
-        let source = Source {
-            samples: &train,
-            options: &config.options,
-            common: &common,
-            framing,
-            teacher: teacher.as_ref(),
-            seed: config.seed,
-        };
+        let source =
+            Source { samples: &train, options: &config.options, common: &common, framing, teacher: teacher.as_ref(), seed: config.seed };
         if let Some(restore) = &config.restore {
             restore.require_vocabulary(&tokenizer)?;
         }
@@ -219,9 +213,7 @@ fn spec(shape: &ModelShape, tokens: &Manifest, frame: &Frame) -> Result<EncoderS
 fn fit_on_device(prepared: &Prepared<'_>, vocabulary: usize, spec: &EncoderSpec, run: &Run<'_>) -> Result<(State, Timing, Checkpoints)> {
     match (prepared.config.device, prepared.config.kernels) {
         (Device::Cpu, Kernels::Fused) => fit(prepared, &Fused, Default::default(), vocabulary, spec, run),
-        (Device::Cpu, Kernels::Stock) => {
-            fit::<crate::ops::fused::Cpu>(prepared, &Stock, Default::default(), vocabulary, spec, run)
-        }
+        (Device::Cpu, Kernels::Stock) => fit::<crate::ops::fused::Cpu>(prepared, &Stock, Default::default(), vocabulary, spec, run),
         (Device::Cuda, _) => crate::cuda::with_device(|device| fit::<crate::cuda::Cuda>(prepared, &Stock, device, vocabulary, spec, run)),
     }
 }
@@ -311,7 +303,15 @@ fn project<B: AutodiffBackend>(prepared: &Prepared<'_>, state: &State, fit: &Fit
     let rows = 0..prepared.valid.len().min(500);
     let (mut vectors, mut lines) = (Vec::new(), Vec::new());
     for (side, name) in [(Side::Query, "query"), (Side::Code, "code")] {
-        vectors.extend(validation::vectors(prepared.model, &state.parameters, fit.stepper.ops, &fit.stepper.device, side, prepared.valid, rows.clone())?);
+        vectors.extend(validation::vectors(
+            prepared.model,
+            &state.parameters,
+            fit.stepper.ops,
+            &fit.stepper.device,
+            side,
+            prepared.valid,
+            rows.clone(),
+        )?);
         for row in rows.clone() {
             let language = prepared.valid.languages[usize::from(prepared.valid.language[row])].clone();
             lines.push((name.to_owned(), language, format!("pair {row}")));

@@ -103,10 +103,7 @@ pub fn score<B: Backend>(
             Ok(Tensor::from_data(TensorData::new(values, [count, model.width()]), device))
         };
         let cosines = floats(side(Side::Query)?.matmul(side(Side::Code)?.transpose()))?;
-        ensure!(
-            cosines.iter().all(|cosine| cosine.is_finite()),
-            "the weights are no longer finite: lower train.optimizer.learning-rate"
-        );
+        ensure!(cosines.iter().all(|cosine| cosine.is_finite()), "the weights are no longer finite: lower train.optimizer.learning-rate");
         let weights = vec![1.0; count];
         sums.loss += loss.evaluate(&cosines, log_scale, Judgement { weights: &weights, grades: None }).loss * count as f64;
         for rank in ranks(&cosines, count) {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{fusion::Fusion, lexical::Boosts};
 
 /// Version of the layout, and the oldest that is read: N and N − 1.
-pub const BUNDLE_FORMAT: u32 = 1;
+pub const BUNDLE_FORMAT: u32 = 2;
 pub const OLDEST_READABLE: u32 = 1;
 
 pub const MANIFEST: &str = "manifest.json";
@@ -145,7 +145,8 @@ the document of `tantivy/` whose fast field `row` is r.
 - `tantivy/`: {engine}, text fields `name`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
   `language`, `split`, `id`. BM25 with k1 {k1}, b {b}.
 - `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale).
-- `encoder/`: `encoder.onnx` (`input_ids`, `attention_mask` i64 [batch, length] -> `embedding` f32), `tokenizer.json`, `encoder.json`.
+- `encoder/`: {query_graph} for queries, {code_graph} for code (`input_ids`, `attention_mask` i64 [batch, length] ->
+  `embedding` f32), `tokenizer.json`, `encoder.json`.
 
 ## Words
 A query is cut as the fields were: at everything that is neither letter nor digit, at camelCase and HTTPServer humps,
@@ -154,8 +155,8 @@ between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+
 ## Search
 1. Lexical: each distinct word in each field as a term; the score is the sum of BM25 by field times its boost
    (name {name}, code {code}, documentation {documentation}). The best {candidates}.
-2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces), at most {query_tokens}; the inner product of the
-   graph's output with every row. The best {candidates}.
+2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
+   at most {query_tokens}; the inner product of the graph's output with every row. The best {candidates}.
 3. Fusion: {fusion}. Equal scores by row.
 "#,
         format = manifest.bundle_format,
@@ -169,7 +170,10 @@ between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+
         code = boosts.code,
         documentation = boosts.documentation,
         candidates = manifest.candidates,
+        query_graph = manifest.encoder.query_graph,
+        code_graph = manifest.encoder.code_graph,
         query_prefix = manifest.encoder.query_prefix,
+        query_suffix = manifest.encoder.query_suffix,
         query_tokens = manifest.encoder.query_tokens,
     )
 }

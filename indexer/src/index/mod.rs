@@ -57,7 +57,7 @@ impl Report for IndexReport {
 
 impl Stage for Index {
     const NAME: &'static str = "index";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;

@@ -105,13 +105,7 @@ impl Source<'_> {
     }
 
     /// Gives the batches from `first` on to `step`, made by a thread ahead of it, and how long `step` waited for them.
-    pub fn stream(
-        self,
-        epoch: u64,
-        plan: &[Vec<u32>],
-        first: usize,
-        mut step: impl FnMut(usize, Batch) -> Result<()>,
-    ) -> Result<Duration> {
+    pub fn stream(self, epoch: u64, plan: &[Vec<u32>], first: usize, mut step: impl FnMut(usize, Batch) -> Result<()>) -> Result<Duration> {
         std::thread::scope(|scope| {
             let (send, receive) = sync_channel(AHEAD);
             scope.spawn(move || {
@@ -154,7 +148,13 @@ mod tests {
     use crate::data::samples::tests::samples;
 
     fn options() -> Options {
-        Options { name_as_query: 0.0, token_dropout: 0.0, insert_common_tokens: 0.0, common_tokens: 2, language_weights: Default::default() }
+        Options {
+            name_as_query: 0.0,
+            token_dropout: 0.0,
+            insert_common_tokens: 0.0,
+            common_tokens: 2,
+            language_weights: Default::default(),
+        }
     }
 
     const FRAMING: Framing = Framing { query: (1, 0), code: (2, 0), query_tokens: 12 };
@@ -213,7 +213,11 @@ mod tests {
         let plan: Vec<Vec<u32>> = (0..20).map(|batch| (batch * 10..batch * 10 + 10).collect()).collect();
         let from = |first: usize| {
             let mut batches = Vec::new();
-            source.stream(4, &plan, first, |number, batch| Ok(batches.push((number, batch)))).unwrap();
+            let keep = |number, batch| {
+                batches.push((number, batch));
+                Ok(())
+            };
+            source.stream(4, &plan, first, keep).unwrap();
             batches
         };
         let all = from(0);

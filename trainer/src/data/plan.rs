@@ -27,7 +27,8 @@ pub fn epoch(samples: &Samples, config: &BatchConfig, seed: u64, epoch: u64) -> 
     match config.languages {
         Languages::Mixed => cut(samples, all, config, &mut rng),
         Languages::RoundRobin => {
-            let of = |language: usize| all.iter().copied().filter(|&pair| usize::from(samples.language[pair as usize]) == language).collect();
+            let of =
+                |language: usize| all.iter().copied().filter(|&pair| usize::from(samples.language[pair as usize]) == language).collect();
             let mut queues: Vec<_> =
                 (0..samples.languages.len()).map(|language| cut(samples, of(language), config, &mut rng).into_iter()).collect();
             let mut batches = Vec::new();

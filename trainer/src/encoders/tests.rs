@@ -54,7 +54,15 @@ fn encoders() -> Vec<(&'static str, Architecture)> {
         ("bert", Architecture::Bert(bert::Bert { dimension: 8, intermediate: 12, layers: 2, heads: 2, dropout, norm_epsilon })),
         (
             "albert",
-            Architecture::Albert(albert::Albert { embedding: 6, dimension: 8, intermediate: 12, layers: 3, heads: 4, dropout, norm_epsilon }),
+            Architecture::Albert(albert::Albert {
+                embedding: 6,
+                dimension: 8,
+                intermediate: 12,
+                layers: 3,
+                heads: 4,
+                dropout,
+                norm_epsilon,
+            }),
         ),
         (
             "conv-attention",
@@ -102,7 +110,14 @@ struct Pass {
 }
 
 /// Vectors, and gradients of `Σ vectors · noise("slope")`.
-fn pass(encoder: &Architecture, pooler: Pooler, parameters: &Parameters, rows: &[Vec<u32>], ops: &dyn Ops<Cpu>, dropout: Option<u64>) -> Pass {
+fn pass(
+    encoder: &Architecture,
+    pooler: Pooler,
+    parameters: &Parameters,
+    rows: &[Vec<u32>],
+    ops: &dyn Ops<Cpu>,
+    dropout: Option<u64>,
+) -> Pass {
     let batch = Packed::of_rows(rows);
     let mut ids = batch.ids.clone();
     ids.sort_unstable();

@@ -150,7 +150,8 @@ impl LossConfig {
         let (mut loss, mut slopes) = self.one_way(&scores, judgement);
         if matches!(self, Self::SoftmaxCrossEntropy { symmetric: true, .. }) {
             let turn = |values: &[f64]| -> Vec<f64> { (0..n * n).map(|place| values[place % n * n + place / n]).collect() };
-            let grades: Option<Vec<f32>> = judgement.grades.map(|grades| (0..n * n).map(|place| grades[place % n * n + place / n]).collect());
+            let grades: Option<Vec<f32>> =
+                judgement.grades.map(|grades| (0..n * n).map(|place| grades[place % n * n + place / n]).collect());
             let (other, turned) = self.one_way(&turn(&scores), Judgement { grades: grades.as_deref(), ..judgement });
             loss = (loss + other) / 2.0;
             slopes.iter_mut().zip(turn(&turned)).for_each(|(slope, other)| *slope = (*slope + other) / 2.0);

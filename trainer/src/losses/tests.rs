@@ -31,9 +31,7 @@ fn cosines(n: usize, salt: u32) -> Vec<f32> {
 }
 
 fn grades(n: usize) -> Vec<f32> {
-    (0..n * n)
-        .map(|place| if place / n == place % n { 1.0 } else { (crate::ops::mix(place as u32 + 99) % 5) as f32 / 6.0 })
-        .collect()
+    (0..n * n).map(|place| if place / n == place % n { 1.0 } else { (crate::ops::mix(place as u32 + 99) % 5) as f32 / 6.0 }).collect()
 }
 
 #[test]
@@ -107,7 +105,11 @@ fn a_perfect_ranking_costs_nothing_and_a_reversed_one_more() {
             continue;
         }
         let far = 40f64.ln();
-        let at_best = loss.evaluate(&perfect, if matches!(loss, LossConfig::CosineMargin { .. } | LossConfig::Triplet { .. }) { 0.0 } else { far }, judgement);
+        let at_best = loss.evaluate(
+            &perfect,
+            if matches!(loss, LossConfig::CosineMargin { .. } | LossConfig::Triplet { .. }) { 0.0 } else { far },
+            judgement,
+        );
         assert!((at_best.loss - best).abs() < 1e-6, "{loss:?}: {}", at_best.loss);
         assert!(at_best.gradient.iter().all(|slope| slope.abs() < 1e-4), "{loss:?} still pulls");
         let worse = loss.evaluate(&reversed, loss.scale().0.ln(), judgement);

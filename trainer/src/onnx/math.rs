@@ -204,7 +204,8 @@ impl Math for Writer<'_> {
     fn positions(&mut self, table: &str) -> String {
         let parameter = self.parameter(table);
         let shape = self.builder.op("Shape", &["input_ids"], &[]);
-        let (first, zero, one) = (self.builder.integer("one_i64", 1), self.builder.integer("zero_i64", 0), self.builder.integer("one_i64", 1));
+        let (first, zero, one) =
+            (self.builder.integer("one_i64", 1), self.builder.integer("zero_i64", 0), self.builder.integer("one_i64", 1));
         let length = self.builder.op("Gather", &[&shape, &first], &[("axis", Value::Integer(0))]);
         let places = self.builder.op("Range", &[&zero, &length, &one], &[]);
         let rows = self.gather(table, &Self::dims(parameter), &parameter.values, &places);
@@ -292,8 +293,11 @@ impl Math for Writer<'_> {
     }
 
     fn lstm(&mut self, x: &String, name: &str, backwards: bool) -> String {
-        let (input, bias, recurrent) =
-            (self.parameter(&format!("{name}.input.weight")), self.parameter(&format!("{name}.input.bias")), self.parameter(&format!("{name}.recurrent")));
+        let (input, bias, recurrent) = (
+            self.parameter(&format!("{name}.input.weight")),
+            self.parameter(&format!("{name}.input.bias")),
+            self.parameter(&format!("{name}.recurrent")),
+        );
         let width = recurrent.shape[0];
         // ONNX's gates are i, o, f, g; ours i, f, g, o.
         let order = [0, 3, 1, 2];
@@ -302,7 +306,8 @@ impl Math for Writer<'_> {
             let of = |gate: usize| (0..width).flat_map(move |d| (0..rows).map(move |row| (row, gate * width + d)));
             floats_of(order.into_iter().flat_map(of).map(|(row, column)| parameter.values[row * 4 * width + column]))
         };
-        let gates = |values: &[f32]| -> Vec<f32> { order.iter().flat_map(|gate| values[gate * width..(gate + 1) * width].to_vec()).collect() };
+        let gates =
+            |values: &[f32]| -> Vec<f32> { order.iter().flat_map(|gate| values[gate * width..(gate + 1) * width].to_vec()).collect() };
         let mut both = gates(&bias.values);
         both.extend(vec![0.0; 4 * width]);
         let four = 4 * width as i64;

@@ -44,8 +44,14 @@ pub trait Ops<B: Backend>: Sync + Send {
     /// `x Φ(x)`, with the exact normal distribution (Hendrycks & Gimpel 2016).
     fn gelu(&self, x: Tensor<B, 2>) -> Tensor<B, 2>;
     /// Layer normalisation of `x + residual` (Ba et al. 2016), over the width.
-    fn add_norm(&self, x: Tensor<B, 2>, residual: Option<Tensor<B, 2>>, gamma: Tensor<B, 1>, beta: Tensor<B, 1>, epsilon: f64)
-    -> Tensor<B, 2>;
+    fn add_norm(
+        &self,
+        x: Tensor<B, 2>,
+        residual: Option<Tensor<B, 2>>,
+        gamma: Tensor<B, 1>,
+        beta: Tensor<B, 1>,
+        epsilon: f64,
+    ) -> Tensor<B, 2>;
     /// Rows of a table: `[U, D] -> [N, D]`.
     fn select(&self, table: Tensor<B, 2>, slots: &Arc<[u32]>) -> Tensor<B, 2>;
     /// Self-attention of each sequence over itself (Vaswani et al. 2017, eq. 1): `qkv: [N, 3D] -> [N, D]`.

@@ -92,7 +92,7 @@ impl<B: Backend> Ops<B> for Stock {
         let factors = dropout.map(|dropout| floats(attention_factors(layout, heads, dropout), [sequences, heads, longest, longest], &qkv));
         // [B, T, 3, H, D/H] -> three of [B, H, T, D/H]
         let parts = pad(qkv, layout).reshape([sequences, longest, 3, heads, depth]).permute([2, 0, 3, 1, 4]);
-        let part = |index: usize| parts.clone().slice([index..index + 1]).reshape([sequences, heads, longest, depth]);
+        let part = |index: usize| parts.clone().narrow(0, index, 1).reshape([sequences, heads, longest, depth]);
         let scores = part(0).matmul(part(1).transpose()) / (depth as f64).sqrt() + closed;
         let mut weights = softmax(scores, 3);
         if let Some(factors) = factors {

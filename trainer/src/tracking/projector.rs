@@ -14,8 +14,11 @@ pub fn write_projector(folder: &Path, vectors: &[f32], width: usize, lines: &[(S
     for (side, language, text) in lines {
         metadata.push_str(&format!("{side}\t{language}\t{}\n", clean(text)));
     }
-    let config = "embeddings {\n  tensor_name: \"validation pairs\"\n  tensor_path: \"vectors.tsv\"\n  metadata_path: \"metadata.tsv\"\n}\n";
-    for (name, content) in [("vectors.tsv", vectors.join("\n") + "\n"), ("metadata.tsv", metadata), ("projector_config.pbtxt", config.to_owned())] {
+    let config =
+        "embeddings {\n  tensor_name: \"validation pairs\"\n  tensor_path: \"vectors.tsv\"\n  metadata_path: \"metadata.tsv\"\n}\n";
+    for (name, content) in
+        [("vectors.tsv", vectors.join("\n") + "\n"), ("metadata.tsv", metadata), ("projector_config.pbtxt", config.to_owned())]
+    {
         let path = folder.join(name);
         fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
     }

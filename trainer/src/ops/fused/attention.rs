@@ -133,7 +133,13 @@ pub fn backward(qkv: &Matrix, saved: &Saved, dy: &Matrix, shape: &Shape) -> Flex
                     p
                 };
                 let starts: [usize; 3] = std::array::from_fn(|index| index * width + head * depth);
-                product(Target::new(&mut gradient[starts[2]..], 3 * width), false, View::new(met, length, length, length).transposed(), own, 1.0);
+                product(
+                    Target::new(&mut gradient[starts[2]..], 3 * width),
+                    false,
+                    View::new(met, length, length, length).transposed(),
+                    own,
+                    1.0,
+                );
                 wide(|| {
                     for (i, (p, dp)) in p.chunks_exact_mut(length).zip(dp.chunks_exact(length)).enumerate() {
                         let at = i * width + head * depth..i * width + (head + 1) * depth;
