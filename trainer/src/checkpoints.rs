@@ -39,16 +39,38 @@ pub struct Epoch {
     pub scale: f64,
 }
 
-/// Sums over the epoch that is under way.
+/// Sums over the epoch that is under way; they must come back to the bit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Running {
     pub pairs: u64,
+    #[serde(with = "exact")]
     pub loss: f64,
+    #[serde(with = "exact")]
     pub reciprocal_ranks: f64,
     pub steps: u64,
+    #[serde(with = "exact")]
     pub gradient_norm: f64,
     pub clipped: u64,
+    #[serde(with = "exact")]
     pub learning_rate: f64,
+}
+
+/// A number as text: JSON's own numbers are read back to the nearest but one.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{value:?}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// To nine decimals: what is recorded is read back as it was written.
+pub fn recorded(value: f64) -> f64 {
+    (value * 1e9).round() / 1e9
 }
 
 /// The best epoch by a metric.
@@ -246,5 +268,18 @@ mod tests {
         assert!(damaged[0].ends_with("parameters.safetensors is damaged"), "{damaged:?}");
         checkpoints.save_best(Metric::Mrr, &state(3).parameters).unwrap();
         assert_eq!(Parameters::load(&checkpoints.best(Metric::Mrr), &specs.specs).unwrap(), state(3).parameters);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sums_come_back_to_the_bit(loss: f64, rate in 0.0f64..1.0) {
+            let running = Running { loss, learning_rate: rate, ..Running::default() };
+            let back: Running = serde_json::from_str(&serde_json::to_string(&running).unwrap()).unwrap();
+            proptest::prop_assert_eq!(back.loss.to_bits(), loss.to_bits());
+            proptest::prop_assert_eq!(back.learning_rate.to_bits(), rate.to_bits());
+            let written = recorded(rate * 37.0);
+            let back: f64 = serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap();
+            proptest::prop_assert_eq!(back.to_bits(), written.to_bits());
+        }
     }
 }

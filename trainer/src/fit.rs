@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor, TensorData, backend::AutodiffBackend};
 use ledger::{Bar, Run};
 
 use crate::{
-    checkpoints::{Best, Checkpoints, Epoch, Progress, Running, State},
+    checkpoints::{Best, Checkpoints, Epoch, Progress, Running, State, recorded},
     config::{Config, Metric},
     data::{
         batches::{Batch, Source},
@@ -19,7 +19,7 @@ use crate::{
     ops::Ops,
     optimizer::Gradients,
     tape::Bound,
-    tracking::EventFile,
+    tracking::Tracker,
     validation,
 };
 
@@ -134,21 +134,21 @@ impl<B: AutodiffBackend> Stepper<'_, B> {
 
 impl<B: AutodiffBackend> Fit<'_, B> {
     /// Trains from `state` to the end.
-    pub fn run(&self, state: &mut State, checkpoints: &Checkpoints, events: &mut EventFile) -> Result<Timing> {
+    pub fn run(&self, state: &mut State, checkpoints: &Checkpoints, tracker: &mut Tracker<'_>) -> Result<Timing> {
         let config = self.stepper.config;
         let pairs = self.source.samples.len() as u64;
         let bar = self.run.progress.bar("train", pairs * config.epochs, "pairs");
         bar.add(pairs * state.progress.epoch + state.progress.running.pairs);
         let mut timing = Timing::default();
         if config.epochs == 0 {
-            self.finish_epoch(state, checkpoints, events)?;
+            self.finish_epoch(state, checkpoints, tracker)?;
         }
         while state.progress.epoch < config.epochs && state.progress.stale < config.stop.patience.max(1) {
             let clock = Instant::now();
-            self.epoch(state, checkpoints, events, &bar, &mut timing)?;
+            self.epoch(state, checkpoints, tracker, &bar, &mut timing)?;
             timing.step_s += clock.elapsed().as_secs_f64();
             let clock = Instant::now();
-            self.finish_epoch(state, checkpoints, events)?;
+            self.finish_epoch(state, checkpoints, tracker)?;
             timing.validation_s += clock.elapsed().as_secs_f64();
         }
         bar.finish();
@@ -158,7 +158,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         Ok(timing)
     }
 
-    fn epoch(&self, state: &mut State, checkpoints: &Checkpoints, events: &mut EventFile, bar: &Bar, timing: &mut Timing) -> Result<()> {
+    fn epoch(&self, state: &mut State, checkpoints: &Checkpoints, tracker: &mut Tracker<'_>, bar: &Bar, timing: &mut Timing) -> Result<()> {
         let config = self.stepper.config;
         let epoch = state.progress.epoch;
         let plan = plan::epoch(self.source.samples, &config.batch, config.seed, epoch);
@@ -191,7 +191,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
             bar.note(format!("epoch {}/{} loss {:.3} mrr {mrr:.3}", epoch + 1, config.epochs, part.loss));
             let rate = state.progress.running.learning_rate;
             let speed = part.pairs as f64 / clock.elapsed().as_secs_f64();
-            events.scalars(
+            tracker.scalars(
                 state.progress.step,
                 &[
                     ("train/loss", part.loss),
@@ -211,7 +211,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
     }
 
     /// Scores the epoch, keeps its weights where they are the best, and writes down where training stands.
-    fn finish_epoch(&self, state: &mut State, checkpoints: &Checkpoints, events: &mut EventFile) -> Result<()> {
+    fn finish_epoch(&self, state: &mut State, checkpoints: &Checkpoints, tracker: &mut Tracker<'_>) -> Result<()> {
         let config = self.stepper.config;
         if let Some(name) = state.parameters.not_finite() {
             anyhow::bail!("{name} is no longer finite: lower train.optimizer.learning-rate");
@@ -231,7 +231,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
             valid.mrr,
             valid.ndcg
         ));
-        events.scalars(
+        tracker.scalars(
             state.progress.step,
             &[
                 ("valid/loss", valid.loss),
@@ -242,6 +242,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
                 ("epoch/scale", record.scale),
             ],
         )?;
+        tracker.flush();
         state.progress.curve.push(record);
         state.progress.stale += 1;
         let metrics: BTreeMap<Metric, ()> =
@@ -266,13 +267,13 @@ fn record(running: &Running, epoch: u64, valid: validation::Scores, log_scale: &
     let (pairs, steps) = (running.pairs.max(1) as f64, running.steps.max(1) as f64);
     Epoch {
         epoch,
-        loss: running.loss / pairs,
-        train_mrr: running.reciprocal_ranks / pairs,
+        loss: recorded(running.loss / pairs),
+        train_mrr: recorded(running.reciprocal_ranks / pairs),
         valid,
-        learning_rate: running.learning_rate,
-        gradient_norm: running.gradient_norm / steps,
+        learning_rate: recorded(running.learning_rate),
+        gradient_norm: recorded(running.gradient_norm / steps),
         clipped: running.clipped,
-        scale: f64::from(log_scale[0]).exp(),
+        scale: recorded(f64::from(log_scale[0]).exp()),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     optimizer::AdamW,
     parameters::Parameters,
     teacher::Teacher,
-    tracking::{EventFile, write_projector},
+    tracking::{Tracker, write_projector},
     validation,
     vocabulary::{Frame, Specials},
 };
@@ -247,14 +247,11 @@ fn fit<B: AutodiffBackend>(
         }
         None => begin(prepared, vocabulary, spec)?,
     };
-    let mut events = EventFile::create(&run.beside.join("tensorboard"))?;
-    if state.progress.step == 0 {
-        let text = serde_json::to_string_pretty(config)?;
-        events.text(0, "config", &format!("```json\n{text}\n```"))?;
-    }
+    let mut tracker = Tracker::start(&run.beside, &serde_json::to_value(config)?, state.progress.step == 0, run.progress)?;
     let stepper = Stepper { config, model: prepared.model, ops, device };
     let fit = Fit { stepper, source: prepared.source, valid: prepared.valid, run };
-    let timing = fit.run(&mut state, &checkpoints, &mut events)?;
+    let timing = fit.run(&mut state, &checkpoints, &mut tracker)?;
+    tracker.finish();
     project(prepared, &state, &fit, run)?;
     Ok((state, timing, checkpoints))
 }

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    checkpoints::recorded,
     config::Metric,
     data::samples::{Sample, Samples},
     losses::{Judgement, LossConfig},
@@ -112,5 +113,5 @@ pub fn score<B: Backend>(
         }
     }
     let count = samples.len().max(1) as f64;
-    Ok(Scores { loss: sums.loss / count, mrr: sums.mrr / count, ndcg: sums.ndcg / count })
+    Ok(Scores { loss: recorded(sums.loss / count), mrr: recorded(sums.mrr / count), ndcg: recorded(sums.ndcg / count) })
 }
