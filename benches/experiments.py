@@ -111,7 +111,7 @@ def mrr_1000(encoder, tokens):
     query, code = encoder.vectors(query)[order], encoder.vectors(code)[order]
     own = numpy.arange(1000)
     ranks = [reciprocal_ranks(query[i : i + 1000], code[i : i + 1000], own) for i in range(0, len(query) - 999, 1000)]
-    return float(numpy.concatenate(ranks).mean())
+    return float(numpy.concatenate(ranks).mean()) if ranks else float("nan")
 
 
 def cosqa(encoder, folder):
@@ -152,7 +152,7 @@ def main():
             sys.exit(done.stderr)
         checkpoint, trained = artifact(data, "checkpoint")
         folder, exported = artifact(data, "encoder")
-        if folder.name not in known:
+        if folder.name not in known or (arguments.cosqa and "cosqa" not in known[folder.name]):
             graph = Encoder(folder)
             scores = {"mrr@1000": mrr_1000(graph, artifact(data, "tokens")[0])}
             if arguments.cosqa:

@@ -5,8 +5,8 @@
 Models: `bert` (3 layers, 128 wide, 8 heads, 512 between, mean pooling) and `nbow` (128 wide, weighted mean), batch 128,
 symmetric cross-entropy over the batch, AdamW. Lengths: `full` (30 and 200 ids a row) and `bucketed` (those of real rows of
 DATA's tokens, sorted by length in windows of 16 batches). PyTorch: torch.nn modules, eager, scaled_dot_product_attention
-with a mask, and the cheaper of two poolings for nbow. Reports medians over all steps but the first two of each run, their
-spread, and peak memory of the whole process; ratios are PyTorch's time by ours.
+with a mask, pooling by a batched product for nbow. Reports medians over all steps but the first two of each run, their
+spread, and peak memory of the whole process (with cuda, PyTorch's is that of the GPU alone: not comparable); ratios are PyTorch's time by ours.
 """
 
 import argparse

@@ -289,6 +289,11 @@ fn training_that_cannot_be_is_stopped_with_the_remedy() {
             "loss.k must be at least 1",
         ),
         ("train.options.language-weights { rust = 1.0 }", "rust"),
+        ("train.options.language-weights { go = 0, java = 0, javascript = 0, php = 0, python = 0, ruby = 0 }", "are 0 for every language"),
+        (
+            "train.loss = null\ntrain { loss { kind = triplet, margin = 1.0 }, teacher { encoder = x, between = queries, tokens = 9, floor = 0 } }",
+            "would teach nothing",
+        ),
         ("train.encoder = null\ntrain.encoder { kind = pretrained, path = \"/nowhere\", dropout = null }", "/nowhere/config.json"),
         (
             "train.encoder = null\ntrain.encoder { kind = bert, dimension = 10, intermediate = 4, layers = 1, heads = 3, dropout = 0 }",
@@ -300,6 +305,22 @@ fn training_that_cannot_be_is_stopped_with_the_remedy() {
         let error = world.fail("trainer", &["train"]);
         assert!(error.contains(expected), "{setting}: {error}");
     }
+    // Ids of another vocabulary than the recorded one are neither trained on nor compared with.
+    world.configure("");
+    world.run("trainer", &["train"]);
+    world.configure("vocab.size = 480");
+    world.run("pipeline", &["vocab"]);
+    assert!(world.fail("trainer", &["train"]).contains("made with another vocabulary"));
+    world.run("pipeline", &["tokenize"]);
+    assert!(world.fail("trainer", &["export"]).contains("made with another vocabulary"));
+    world.configure("tokenize.code-tokens = 300");
+    world.run("pipeline", &["run"]);
+    assert!(world.fail("trainer", &["export"]).contains("the checkpoint reads"));
+    world.configure("");
+    world.run("pipeline", &["run"]);
+    fs::remove_dir_all(world.path("data/checkpoint")).unwrap();
+    world.configure("train.batch.size = 1");
+    world.fail("trainer", &["train"]);
     let left = fs::read_dir(world.path("data/checkpoint")).unwrap().flatten().count();
     assert_eq!(left, 0, "a training that failed leaves no checkpoint");
     // One language has three rows at most: it still has its turn.
@@ -439,6 +460,15 @@ fn pretrained_weights_start_as_they_were_and_teach() {
     let (ours, theirs): (Vec<Vec<f64>>, Vec<Vec<f64>>) =
         (serde_json::from_value(vectors).unwrap(), serde_json::from_value(recorded["vectors"].clone()).unwrap());
     assert_eq!(ours.len(), theirs.len());
+    // Under a vocabulary of ours they would be noise.
+    let other = World::new();
+    other.configure(&format!(
+        "train.encoder = null\ntrain {{ encoder {{ kind = pretrained, path = \"{}\", dropout = 0.0 }}, epochs = 0 }}",
+        package.display()
+    ));
+    other.run("pipeline", &["run"]);
+    let refused = other.fail("trainer", &["train"]);
+    assert!(refused.contains("not that of the pretrained weights: set vocab.from"), "{refused}");
     let worst = ours.iter().flatten().zip(theirs.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(worst < 1e-4, "the package's own vectors differ by {worst}");
     // Trained on, it is another.

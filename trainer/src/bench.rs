@@ -48,6 +48,14 @@ pub fn bench(config: &Config, lengths: &Path, steps: usize) -> Result<()> {
     let bytes = std::fs::read(lengths).with_context(|| format!("reading {}", lengths.display()))?;
     let lengths: Lengths = serde_json::from_slice(&bytes).with_context(|| format!("{} holds no lengths", lengths.display()))?;
     ensure!(!lengths.batches.is_empty() && lengths.vocabulary > 1, "there are no batches to time");
+    for batch in &lengths.batches {
+        let (rows, ids) =
+            (batch.query.len(), batch.query.iter().chain(&batch.code).try_fold(0usize, |sum, &length| sum.checked_add(length)));
+        ensure!(
+            rows > 1 && rows == batch.code.len() && ids.is_some_and(|ids| ids < 1 << 28),
+            "a batch needs at least two queries, as many codes, and less than 2^28 ids"
+        );
+    }
     match (config.device, config.kernels) {
         (Device::Cpu, Kernels::Fused) => timed::<Cpu>(config, &lengths, steps, &Fused, Default::default()),
         (Device::Cpu, Kernels::Stock) => timed::<Cpu>(config, &lengths, steps, &Stock, Default::default()),

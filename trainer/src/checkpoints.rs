@@ -161,12 +161,17 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// The newest checkpoint that is whole; what is not is named in `damaged`.
+    /// The newest checkpoint that is whole; what is not is named in `damaged`, and removed: it would stand in the way
+    /// of those to come.
     pub fn newest(&self, specs: &[Spec], optimizer: &OptimizerConfig, damaged: &mut Vec<String>) -> Option<State> {
         for (_, path) in self.found() {
             match read(&path, specs, optimizer, self.seed) {
                 Ok(state) => return Some(state),
-                Err(error) => damaged.push(format!("{error:#}")),
+                Err(error) => {
+                    damaged.push(format!("{error:#}"));
+                    // What cannot be removed is found and named again.
+                    let _ = fs::remove_dir_all(&path);
+                }
             }
         }
         None

@@ -34,7 +34,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Every stage of this tool that is not fresh
-    Run(Start),
+    Run,
     /// Learn an encoder from query-code pairs
     Train(Start),
     /// Write the encoder as ONNX and check it
@@ -48,8 +48,9 @@ enum Command {
 /// Where training starts.
 #[derive(Debug, clap::Args)]
 struct Start {
-    /// Start from this recorded checkpoint (a folder of data/checkpoint). Without --conf: its configuration, and its
-    /// optimizer goes on from its last step. With --conf: its weights and tokenizer, all else as configured
+    /// Start from this recorded checkpoint (a folder of data/checkpoint). Without --conf: its configuration, last
+    /// weights and the optimizer's moments, for as many epochs again. With --conf: its best weights and its tokenizer,
+    /// all else as configured. The schedule starts anew in both
     #[arg(long, value_name = "FOLDER")]
     restore: Option<PathBuf>,
 }
@@ -116,9 +117,9 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
     let conf = common.load()?;
     let store = common.store(&conf)?;
     match command {
-        Command::Run(start) => {
+        Command::Run => {
             load_onnxruntime(&store)?;
-            train(&store, &config(Some(&conf), &start)?)?;
+            train(&store, &conf.section("train")?)?;
             make::<Export>(&store, &conf)
         }
         Command::Train(start) => train(&store, &config(Some(&conf), &start)?),

@@ -139,6 +139,10 @@ impl Config {
             ensure!(self.teacher.is_some(), "train.loss distillation learns from a teacher: set train.teacher");
         }
         if let Some(teacher) = &self.teacher {
+            ensure!(
+                self.loss.reads_grades(),
+                "train.loss reads no grades, so train.teacher would teach nothing: use softmax-cross-entropy, distillation, lambda or approx-ndcg"
+            );
             teacher.check().context("train.teacher")?;
         }
         self.optimizer.check().context("train.optimizer")?;

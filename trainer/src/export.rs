@@ -16,7 +16,7 @@ use crate::{
     parameters::Parameters,
     runtime,
     tape::Packed,
-    train::Context,
+    train::{self, Context},
     validation,
     vocabulary::{Frame, Specials},
 };
@@ -76,6 +76,7 @@ impl Stage for Export {
         let bytes = fs::read(&checkpoint.context).with_context(|| format!("reading {}", checkpoint.context.display()))?;
         let context: Context =
             serde_json::from_slice(&bytes).with_context(|| format!("{} is no training context", checkpoint.context.display()))?;
+        context.shape.check().with_context(|| format!("{}", checkpoint.context.display()))?;
         let model = Model::new(&context.shape, specials.size, &checkpoint.spec);
         ensure!(model.width() == checkpoint.spec.dimension, "encoder.json and the training context differ in dimension");
         let parameters = Parameters::load(&checkpoint.weights, &model.specs())?;
@@ -113,6 +114,14 @@ impl Stage for Export {
             "the tokens have rows in {:?}, the checkpoint learnt {:?}: run `make train` again",
             samples.languages,
             context.shape.languages
+        );
+        train::require_same_vocabulary(tokens, &context.vocabulary)?;
+        let (query, code) = samples.lengths.iter().fold((0, 0), |(query, code), lengths| (query.max(lengths.0), code.max(lengths.1)));
+        ensure!(
+            usize::from(query) <= spec.query_tokens && usize::from(code) <= spec.code_tokens,
+            "the tokens have rows of {query} and {code} ids, the checkpoint reads {} and {}: run `make train` again",
+            spec.query_tokens,
+            spec.code_tokens
         );
         let pad = i64::from(specials.id(&frame.pad)?);
         let ranked = samples.len().min(RANKED);

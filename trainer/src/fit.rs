@@ -140,7 +140,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         let bar = self.run.progress.bar("train", pairs * config.epochs, "pairs");
         bar.add(pairs * state.progress.epoch + state.progress.running.pairs);
         let mut timing = Timing::default();
-        if config.epochs == 0 {
+        if config.epochs == 0 && state.progress.epoch == 0 {
             self.finish_epoch(state, checkpoints, tracker)?;
         }
         while state.progress.epoch < config.epochs && state.progress.stale < config.stop.patience.max(1) {

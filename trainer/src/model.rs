@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::{Result, ensure};
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
-use ledger::EncoderSpec;
+use ledger::{EncoderSpec, Language};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -61,6 +62,22 @@ pub struct ModelShape {
 pub struct Rows {
     pub packed: Packed,
     pub languages: Vec<u8>,
+}
+
+impl ModelShape {
+    /// Of a file: sizes as they must be, languages that are languages (they become names of files).
+    pub fn check(&self) -> Result<()> {
+        self.encoder.check()?;
+        if let Some(query) = &self.query_encoder {
+            query.check()?;
+            ensure!(query.width() == self.encoder.width(), "the encoders of queries and of code differ in width");
+        }
+        for language in &self.languages {
+            language.parse::<Language>()?;
+        }
+        ensure!(self.scale > 0.0 && self.scale.is_finite(), "scale {} is not positive", self.scale);
+        Ok(())
+    }
 }
 
 impl Model {

@@ -9,7 +9,7 @@ use burn::tensor::{DType, Tensor, TensorData, activation::sigmoid, backend::Back
 
 use crate::{
     math::Math,
-    ops::{Bags, Dropout, Layout, Ops, TINY},
+    ops::{Bags, Dropout, Layout, Ops, SHORTEST},
     parameters::{Parameters, Role},
 };
 
@@ -100,7 +100,7 @@ impl<B: Backend> Eager<'_, B> {
     fn stream(&mut self, probability: f32) -> Option<Dropout> {
         let seed = self.dropout.filter(|_| probability > 0.0)?;
         self.streams += 1;
-        Some(Dropout { probability, seed: seed ^ self.streams.wrapping_mul(0x9e37_79b9_7f4a_7c15) })
+        Some(Dropout { probability, seed: seed ^ self.streams.wrapping_mul(0xd1b5_4a32_d192_ed03) })
     }
 
     fn weights(&self, x: &Tensor<B, 2>, name: &str) -> Tensor<B, 1> {
@@ -199,7 +199,7 @@ impl<B: Backend> Math for Eager<'_, B> {
     }
 
     fn normalise(&mut self, rows: &Tensor<B, 2>) -> Tensor<B, 2> {
-        let length = (rows.clone().powi_scalar(2).sum_dim(1) + f64::from(TINY)).sqrt();
+        let length = (rows.clone().powi_scalar(2).sum_dim(1) + f64::from(SHORTEST)).sqrt();
         rows.clone() / length
     }
 }

@@ -1,6 +1,7 @@
 //! A teacher: a sentence encoder as ONNX, whose similarities grade the pairs of a batch.
 //!
-//! Texts are the ids of query and code, decoded by the vocabulary and encoded again by the teacher's own tokenizer.
+//! Texts are the ids of query and code, decoded by the vocabulary (without its special tokens: of a linearised
+//! tree only the leaves are left) and encoded again by the teacher's own tokenizer.
 //! The vectors of all pairs are made once, into a file beside the run.
 
 use std::{
@@ -77,6 +78,7 @@ impl Teacher {
         let width = encoder.spec.dimension;
         fs::create_dir_all(&run.beside).with_context(|| format!("creating {}", run.beside.display()))?;
         let mut side = |name: &str, ids: &dyn Fn(usize) -> Result<Vec<u32>>| -> Result<Vec<f32>> {
+            let is_code = name == "code";
             let path = run.beside.join(format!("teacher-{name}.f32"));
             if let Some(vectors) = read(&path, samples.len() * width)? {
                 return Ok(vectors);
@@ -88,7 +90,9 @@ impl Teacher {
                 let texts = (start..end)
                     .map(|row| ours.decode(&ids(row)?, true).map_err(|error| anyhow!("decoding a {name}: {error}")))
                     .collect::<Result<Vec<_>>>()?;
-                vectors.extend(encoder.encode(&texts)?);
+                let languages: Vec<&str> =
+                    samples.language[start..end].iter().map(|&language| samples.languages[usize::from(language)].as_str()).collect();
+                vectors.extend(encoder.encode(&texts, is_code.then_some(&languages[..]))?);
                 bar.add((end - start) as u64);
             }
             bar.finish();
@@ -148,8 +152,6 @@ struct Encoder {
     session: Session,
     tokenizer: Tokenizer,
     spec: EncoderSpec,
-    before: Vec<u32>,
-    after: Vec<u32>,
     pad: u32,
     tokens: usize,
 }
@@ -159,8 +161,14 @@ impl Encoder {
         let spec = EncoderSpec::read(&config.encoder.join("encoder.json"))?;
         let path = config.encoder.join("tokenizer.json");
         let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
-        let id = |token: &String| tokenizer.token_to_id(token).with_context(|| format!("{} has no token {token}", path.display()));
-        let graph = config.encoder.join("encoder.onnx");
+        ensure!(spec.normalised, "{} gives vectors of any length: a teacher's must be normalised", config.encoder.display());
+        ensure!(
+            spec.query_graph == spec.code_graph,
+            "{} has an encoder for each side: a teacher has one for both",
+            config.encoder.display()
+        );
+        let pad = tokenizer.token_to_id(&spec.pad_token).with_context(|| format!("{} has no token {}", path.display(), spec.pad_token))?;
+        let graph = config.encoder.join(&spec.query_graph);
         let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
         let session = Session::builder(runtime::environment()?)
             .map_err(error)?
@@ -168,9 +176,7 @@ impl Encoder {
             .map_err(error)
             .with_context(|| format!("loading {}", graph.display()))?;
         Ok(Self {
-            before: spec.query_prefix.iter().map(id).collect::<Result<_>>()?,
-            after: spec.query_suffix.iter().map(id).collect::<Result<_>>()?,
-            pad: id(&spec.pad_token)?,
+            pad,
             // The graph has no positions beyond these.
             tokens: config.tokens.min(spec.query_tokens.max(spec.code_tokens)),
             session,
@@ -179,16 +185,32 @@ impl Encoder {
         })
     }
 
-    /// Vectors of length 1, behind each other.
-    fn encode(&mut self, texts: &[String]) -> Result<Vec<f32>> {
+    /// Ids of a frame's tokens.
+    fn frame(&self, tokens: &[String], language: &str) -> Result<Vec<u32>> {
+        let id = |token: &String| {
+            let token = token.replace("{language}", language);
+            self.tokenizer.token_to_id(&token).with_context(|| format!("the teacher's tokenizer has no token {token}"))
+        };
+        tokens.iter().map(id).collect()
+    }
+
+    /// Vectors of length 1, behind each other; with languages, the texts are code.
+    fn encode(&mut self, texts: &[String], languages: Option<&[&str]>) -> Result<Vec<f32>> {
         let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
-        let room = self.tokens.saturating_sub(self.before.len() + self.after.len());
         let rows = texts
             .iter()
-            .map(|text| {
+            .enumerate()
+            .map(|(row, text)| {
+                let (before, after) = match languages {
+                    None => (self.frame(&self.spec.query_prefix, "")?, self.frame(&self.spec.query_suffix, "")?),
+                    Some(languages) => {
+                        (self.frame(&self.spec.code_prefix, languages[row])?, self.frame(&self.spec.code_suffix, languages[row])?)
+                    }
+                };
+                let room = self.tokens.saturating_sub(before.len() + after.len());
                 let encoding = self.tokenizer.encode_fast(text.as_str(), false).map_err(|error| anyhow!("teacher's tokenizer: {error}"))?;
                 let ids = &encoding.get_ids()[..encoding.get_ids().len().min(room)];
-                Ok([&self.before[..], ids, &self.after].concat())
+                Ok([&before[..], ids, &after].concat())
             })
             .collect::<Result<Vec<Vec<u32>>>>()?;
         let width = rows.iter().map(Vec::len).max().unwrap_or_default().max(1);
@@ -199,6 +221,7 @@ impl Encoder {
         let outputs = self.session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(error)?;
         let (_, vectors) = outputs["embedding"].try_extract_tensor::<f32>().map_err(error)?;
         ensure!(vectors.len() == rows.len() * self.spec.dimension, "the teacher gave {} numbers for {} texts", vectors.len(), rows.len());
+        ensure!(vectors.iter().all(|value| value.is_finite()), "the teacher gave a number that is not finite");
         Ok(vectors.to_vec())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use burn::tensor::backend::AutodiffBackend;
 use ledger::{Artifact, Checkpoint, CodeText, Digest, EncoderSpec, Manifest, Mrr, Report, Rows, Run, Stage, Tokens, Vocabulary};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::{
     encoders::{EncoderConfig, Extent},
     fit::{Fit, Stepper, Timing},
     losses::LossConfig,
-    model::{Model, ModelShape, Side},
+    model::{LOG_SCALE, Model, ModelShape, Side},
     ops::{Ops, fused::Fused, stock::Stock},
     optimizer::AdamW,
     parameters::Parameters,
@@ -88,27 +88,38 @@ impl Stage for Train {
     type Report = TrainReport;
 
     fn outside(config: &Config) -> Result<Vec<(String, Digest)>> {
+        config.check()?;
         config.outside()
     }
 
     fn run(config: &Config, (tokens, vocabulary): &Self::Inputs, run: &Run<'_>) -> Result<TrainReport> {
-        config.check()?;
         let (encoder, query_encoder) = config.architectures()?;
         let tokenizer = vocabulary.open()?.tokenizer;
         let specials = Specials::read(&tokenizer)?;
         let frame = Frame::of(&specials)?;
+        require_same_vocabulary(tokens, &vocabulary.digest().to_string())?;
+        for encoder in [Some(&config.encoder), config.query_encoder.as_ref()].into_iter().flatten() {
+            if let EncoderConfig::Pretrained(pretrained) = encoder {
+                pretrained.require_vocabulary(&specials)?;
+            }
+        }
         let tables = tokens.open()?;
         let (train_shards, valid_shards) = tables.for_training();
         let train = Samples::read(&train_shards, &frame, &specials, run.out)?;
         let mut valid = Samples::read(&valid_shards, &frame, &specials, run.out)?;
         require(&train, &valid)?;
         valid.renumber(&train.languages);
+        if config.context == crate::config::Context::Query1CodeN && valid.languages.len() > train.languages.len() {
+            bail!(
+                "no training rows in {:?}, which query-1-code-n would need an encoder of: harvest more of it, or leave it out of harvest.languages",
+                &valid.languages[train.languages.len()..]
+            );
+        }
         let shape = ModelShape {
             context: config.context,
             encoder,
             query_encoder,
             pooler: config.pooler,
-            // Languages that are only validated on would have an encoder that never learns.
             languages: valid.languages.clone(),
             scale: config.loss.scale().0,
         };
@@ -125,8 +136,12 @@ impl Stage for Train {
             code: (frame.code.0.len(), frame.code.1.len()),
             query_tokens: spec.query_tokens,
         };
-        let source =
-            Source { samples: &train, options: &config.options, common: &common, framing, teacher: teacher.as_ref(), seed: config.seed };
+        let mean_weight = config.options.mean_weight(&train);
+        ensure!(mean_weight > 0.0, "train.options.language-weights are 0 for every language that has rows");
+        let count: usize = model.specs().iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
+        ensure!(count <= MOST_PARAMETERS, "the encoders have {count} parameters, more than {MOST_PARAMETERS}");
+        let (teacher, seed) = (teacher.as_ref(), config.seed);
+        let source = Source { samples: &train, options: &config.options, common: &common, framing, teacher, mean_weight, seed };
         if let Some(restore) = &config.restore {
             restore.require_vocabulary(&tokenizer)?;
         }
@@ -167,6 +182,19 @@ impl Stage for Train {
             epochs: progress.curve.clone(),
         })
     }
+}
+
+/// Parameters of all encoders together, at most: with their moments 24 GiB.
+const MOST_PARAMETERS: usize = 1 << 31;
+
+/// Ids mean nothing under another vocabulary than the one they were made with.
+pub fn require_same_vocabulary(tokens: &Artifact<Tokens>, vocabulary: &str) -> Result<()> {
+    let made_with = tokens.manifest().inputs.get("vocabulary").map(|input| input.digest.to_string());
+    ensure!(
+        made_with.as_deref() == Some(vocabulary),
+        "the tokens were made with another vocabulary than the one that is recorded now: run `make tokenize` (and then `make train`) again"
+    );
+    Ok(())
 }
 
 /// Checks that there is something to learn from and something to choose the best epoch by.
@@ -261,7 +289,13 @@ fn begin(prepared: &Prepared<'_>, vocabulary: usize, spec: &EncoderSpec) -> Resu
     let config = prepared.config;
     let specs = prepared.model.specs();
     if let Some(restore) = &config.restore {
-        let parameters = Parameters::load(&restore.weights(), &specs)?;
+        let mut parameters = Parameters::load(&restore.weights(), &specs)?;
+        if let (scale, false) = config.loss.scale()
+            && let Some(log_scale) = parameters.0.get_mut(LOG_SCALE)
+        {
+            // The record's may have been learnt by another loss.
+            log_scale.values[0] = scale.ln() as f32;
+        }
         let optimizer = if restore.optimizer {
             AdamW::load(&config.optimizer, &parameters, &restore.optimizer())?
         } else {

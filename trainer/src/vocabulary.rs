@@ -1,8 +1,12 @@
 //! The few facts of `tokenizer.json` that training needs: ids of special tokens, the size, and how sequences are framed.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail, ensure};
+use ledger::Digest;
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -28,6 +32,8 @@ pub struct Specials {
     ids: HashMap<String, u32>,
     /// Ids are below this.
     pub size: usize,
+    /// Of every token and its id.
+    pub tokens: Digest,
 }
 
 /// Largest `tokenizer.json` that is read; that of a vocabulary of 250,000 has 17 MB.
@@ -45,8 +51,10 @@ impl Specials {
         let last = tokenizer.model.vocab.values().chain(tokenizer.added_tokens.iter().map(|token| &token.id)).max();
         let size = *last.context("no tokens").with_context(context)? as usize + 1;
         ensure!(size <= MAX_SIZE, "{} has ids up to {size}, more than {MAX_SIZE}", path.display());
-        let ids = tokenizer.added_tokens.into_iter().map(|token| (token.content, token.id)).collect();
-        Ok(Self { ids, size })
+        let ids: HashMap<String, u32> = tokenizer.added_tokens.into_iter().map(|token| (token.content, token.id)).collect();
+        let all: BTreeMap<&String, &u32> = tokenizer.model.vocab.iter().chain(&ids).collect();
+        let tokens = Digest::of(&all)?;
+        Ok(Self { ids, size, tokens })
     }
 
     pub fn id(&self, token: &str) -> Result<u32> {

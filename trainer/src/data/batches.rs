@@ -38,7 +38,20 @@ pub struct Source<'a> {
     /// How many ids at the start and end of a query and of code no variant touches.
     pub framing: Framing,
     pub teacher: Option<&'a Teacher>,
+    /// Mean of [`Options::weight`] over all samples.
+    pub mean_weight: f64,
     pub seed: u64,
+}
+
+impl Options {
+    /// Weight of a pair of this language.
+    fn weight(&self, samples: &Samples, language: u8) -> f64 {
+        self.language_weights.get(&samples.languages[usize::from(language)]).copied().unwrap_or(1.0)
+    }
+
+    pub fn mean_weight(&self, samples: &Samples) -> f64 {
+        samples.language.iter().map(|&language| self.weight(samples, language)).sum::<f64>() / samples.len().max(1) as f64
+    }
 }
 
 /// Special tokens around a sequence.
@@ -62,10 +75,7 @@ impl Source<'_> {
             codes.push(code);
         }
         let languages: Vec<u8> = pairs.iter().map(|&pair| self.samples.language[pair as usize]).collect();
-        let weight = |language: &u8| {
-            let name = &self.samples.languages[usize::from(*language)];
-            self.options.language_weights.get(name).copied().unwrap_or(1.0)
-        };
+        let weight = |&language: &u8| self.options.weight(self.samples, language) / self.mean_weight;
         Ok(Batch {
             weights: languages.iter().map(weight).collect(),
             grades: self.teacher.map(|teacher| teacher.grades(pairs)),
@@ -166,7 +176,15 @@ mod tests {
     }
 
     fn batch(samples: &Samples, options: &Options, number: u64) -> Batch {
-        let source = Source { samples, options, common: &[33, 34], framing: FRAMING, teacher: None, seed: 3 };
+        let source = Source {
+            samples,
+            options,
+            common: &[33, 34],
+            framing: FRAMING,
+            teacher: None,
+            mean_weight: options.mean_weight(samples),
+            seed: 3,
+        };
         source.batch(0, number, &(0..200).collect::<Vec<_>>()).unwrap()
     }
 
@@ -202,14 +220,17 @@ mod tests {
     fn weights_follow_the_language() {
         let samples = world();
         let options = Options { language_weights: [("python".to_owned(), 2.5)].into(), ..options() };
-        assert_eq!(batch(&samples, &options, 0).weights[..4], [1.0, 2.5, 1.0, 2.5]);
+        let weights = batch(&samples, &options, 0).weights;
+        assert!((weights[1] / weights[0] - 2.5).abs() < 1e-12);
+        assert!((weights.iter().sum::<f64>() / 200.0 - 1.0).abs() < 1e-12, "one on the average, whatever shares a batch");
     }
 
     #[test]
     fn a_stream_gives_the_same_batches_from_any_start() {
         let samples = world();
         let options = options();
-        let source = Source { samples: &samples, options: &options, common: &[], framing: FRAMING, teacher: None, seed: 3 };
+        let source =
+            Source { samples: &samples, options: &options, common: &[], framing: FRAMING, teacher: None, mean_weight: 1.0, seed: 3 };
         let plan: Vec<Vec<u32>> = (0..20).map(|batch| (batch * 10..batch * 10 + 10).collect()).collect();
         let from = |first: usize| {
             let mut batches = Vec::new();

@@ -10,7 +10,10 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::{Extent, bert::Bert};
-use crate::parameters::{Parameters, floats, read_safetensors};
+use crate::{
+    parameters::{Parameters, floats, read_safetensors},
+    vocabulary::Specials,
+};
 
 /// Where the files are, and how they are trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,7 +49,7 @@ impl HubConfig {
         let config: Self = serde_json::from_slice(&bytes).with_context(|| format!("{} is no BERT's configuration", path.display()))?;
         let name = path.display();
         ensure!(
-            ["bert", "roberta", "camembert", "xlm-roberta"].contains(&config.model_type.as_str()),
+            ["bert", "roberta"].contains(&config.model_type.as_str()),
             "{name}: model_type {} is neither BERT's nor RoBERTa's",
             config.model_type
         );
@@ -82,7 +85,18 @@ impl Pretrained {
             let path = self.path.join(file);
             Ok((format!("{name}:{file}"), Digest::of_file(&path).with_context(|| format!("reading {}", path.display()))?))
         };
-        ["config.json", "model.safetensors"].into_iter().map(digest).collect()
+        ["config.json", "model.safetensors", "tokenizer.json"].into_iter().map(digest).collect()
+    }
+
+    /// Weights mean nothing under another vocabulary.
+    pub fn require_vocabulary(&self, vocabulary: &Specials) -> Result<()> {
+        let path = self.path.join("tokenizer.json");
+        ensure!(
+            Specials::read(&path)?.tokens == vocabulary.tokens,
+            "the vocabulary is not that of the pretrained weights: set vocab.from = \"{}\"",
+            path.display()
+        );
+        Ok(())
     }
 
     /// Puts the file's weights into the parameters below `scope`.
@@ -106,7 +120,7 @@ impl Pretrained {
             Ok(())
         };
         let width = config.hidden_size;
-        let words = hub.matrix("embeddings.word_embeddings.weight", width)?;
+        let words = hub.rows("embeddings.word_embeddings.weight", width)?;
         ensure!(
             words.len() / width >= extent.vocabulary,
             "{} knows {} tokens, the vocabulary has {}: set vocab.from to the tokenizer.json beside it",
@@ -115,7 +129,7 @@ impl Pretrained {
             extent.vocabulary
         );
         set("tokens", words[..extent.vocabulary * width].to_vec())?;
-        let (positions, first) = (hub.matrix("embeddings.position_embeddings.weight", width)?, config.first_position());
+        let (positions, first) = (hub.rows("embeddings.position_embeddings.weight", width)?, config.first_position());
         let room = config.max_position_embeddings.min(positions.len() / width).saturating_sub(first);
         ensure!(
             room >= extent.length,
@@ -124,30 +138,31 @@ impl Pretrained {
             extent.length
         );
         let segment = match hub.optional("embeddings.token_type_embeddings.weight")? {
-            Some(segments) if segments.len() >= width => segments[..width].to_vec(),
-            _ => vec![0.0; width],
+            Some((shape, segments)) if shape.len() == 2 && shape[1] == width && shape[0] > 0 => segments[..width].to_vec(),
+            Some((shape, _)) => bail!("{}: embeddings.token_type_embeddings.weight has shape {shape:?}", path.display()),
+            None => vec![0.0; width],
         };
         let places = positions[first * width..(first + extent.length) * width].iter().enumerate();
         set("positions", places.map(|(place, value)| value + segment[place % width]).collect())?;
-        hub.norm("embeddings.LayerNorm", "norm", &mut set)?;
+        hub.norm("embeddings.LayerNorm", width, "norm", &mut set)?;
         for layer in 0..config.num_hidden_layers {
             let (from, to) = (format!("encoder.layer.{layer}"), format!("layer.{layer}"));
             let parts = ["query", "key", "value"].map(|part| format!("{from}.attention.self.{part}"));
-            let weights = parts.iter().map(|part| hub.turned(&format!("{part}.weight"), width)).collect::<Result<Vec<_>>>()?;
+            let weights = parts.iter().map(|part| hub.turned(&format!("{part}.weight"), width, width)).collect::<Result<Vec<_>>>()?;
             let side_by_side = (0..width).flat_map(|row| weights.iter().flat_map(move |part| &part[row * width..(row + 1) * width]));
             set(&format!("{to}.qkv.weight"), side_by_side.copied().collect())?;
-            let biases = parts.iter().map(|part| hub.matrix(&format!("{part}.bias"), width)).collect::<Result<Vec<_>>>()?;
+            let biases = parts.iter().map(|part| hub.tensor(&format!("{part}.bias"), &[width])).collect::<Result<Vec<_>>>()?;
             set(&format!("{to}.qkv.bias"), biases.concat())?;
-            for (from_part, to_part, inputs) in [
-                ("attention.output.dense", "output", width),
-                ("intermediate.dense", "expand", width),
-                ("output.dense", "contract", config.intermediate_size),
+            for (from_part, to_part, inputs, outputs) in [
+                ("attention.output.dense", "output", width, width),
+                ("intermediate.dense", "expand", width, config.intermediate_size),
+                ("output.dense", "contract", config.intermediate_size, width),
             ] {
-                set(&format!("{to}.{to_part}.weight"), hub.turned(&format!("{from}.{from_part}.weight"), inputs)?)?;
-                set(&format!("{to}.{to_part}.bias"), hub.matrix(&format!("{from}.{from_part}.bias"), 1)?)?;
+                set(&format!("{to}.{to_part}.weight"), hub.turned(&format!("{from}.{from_part}.weight"), inputs, outputs)?)?;
+                set(&format!("{to}.{to_part}.bias"), hub.tensor(&format!("{from}.{from_part}.bias"), &[outputs])?)?;
             }
-            hub.norm(&format!("{from}.attention.output.LayerNorm"), &format!("{to}.attention_norm"), &mut set)?;
-            hub.norm(&format!("{from}.output.LayerNorm"), &format!("{to}.norm"), &mut set)?;
+            hub.norm(&format!("{from}.attention.output.LayerNorm"), width, &format!("{to}.attention_norm"), &mut set)?;
+            hub.norm(&format!("{from}.output.LayerNorm"), width, &format!("{to}.norm"), &mut set)?;
         }
         Ok(())
     }
@@ -160,36 +175,45 @@ struct Hub<'a> {
 }
 
 impl Hub<'_> {
-    fn optional(&self, name: &str) -> Result<Option<Vec<f32>>> {
+    /// Shape and numbers, if it is there.
+    fn optional(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
         for prefix in ["", "bert.", "roberta."] {
             if let Ok(tensor) = self.file.tensor(&format!("{prefix}{name}")) {
-                return floats(name, &tensor).with_context(|| format!("reading {}", self.path.display())).map(Some);
+                let values = floats(name, &tensor).with_context(|| format!("reading {}", self.path.display()))?;
+                ensure!(values.iter().all(|value| value.is_finite()), "{}: {name} holds a number that is not finite", self.path.display());
+                return Ok(Some((tensor.shape().to_vec(), values)));
             }
         }
         Ok(None)
     }
 
-    /// Numbers in rows of this width.
-    fn matrix(&self, name: &str, width: usize) -> Result<Vec<f32>> {
-        let values = self.optional(name)?.with_context(|| format!("{} has no tensor {name}", self.path.display()))?;
-        ensure!(values.len().is_multiple_of(width.max(1)), "{}: {name} has no rows of {width}", self.path.display());
+    fn found(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        self.optional(name)?.with_context(|| format!("{} has no tensor {name}", self.path.display()))
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (found, values) = self.found(name)?;
+        ensure!(found == shape, "{}: {name} has shape {found:?}, its config.json says {shape:?}", self.path.display());
+        Ok(values)
+    }
+
+    /// Any number of rows of this width.
+    fn rows(&self, name: &str, width: usize) -> Result<Vec<f32>> {
+        let (found, values) = self.found(name)?;
+        ensure!(found.len() == 2 && found[1] == width, "{}: {name} has shape {found:?}, not rows of {width}", self.path.display());
         Ok(values)
     }
 
     /// `[out, in]` as `[in, out]`.
-    fn turned(&self, name: &str, inputs: usize) -> Result<Vec<f32>> {
-        let values = self.matrix(name, inputs)?;
-        let outputs = values.len() / inputs;
+    fn turned(&self, name: &str, inputs: usize, outputs: usize) -> Result<Vec<f32>> {
+        let values = self.tensor(name, &[outputs, inputs])?;
         Ok((0..values.len()).map(|place| values[place % outputs * inputs + place / outputs]).collect())
     }
 
-    fn norm(&self, from: &str, to: &str, set: &mut impl FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
+    fn norm(&self, from: &str, width: usize, to: &str, set: &mut impl FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
         for (names, part) in [(["weight", "gamma"], "gamma"), (["bias", "beta"], "beta")] {
-            let mut found = None;
-            for name in names {
-                found = found.or(self.optional(&format!("{from}.{name}"))?);
-            }
-            set(&format!("{to}.{part}"), found.with_context(|| format!("{} has no {from}.{}", self.path.display(), names[0]))?)?;
+            let name = names.into_iter().find(|name| matches!(self.optional(&format!("{from}.{name}")), Ok(Some(_)))).unwrap_or(names[0]);
+            set(&format!("{to}.{part}"), self.tensor(&format!("{from}.{name}"), &[width])?)?;
         }
         Ok(())
     }

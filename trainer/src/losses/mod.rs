@@ -38,7 +38,7 @@ pub enum LossConfig {
 /// What a batch is judged by.
 #[derive(Debug, Clone, Copy)]
 pub struct Judgement<'a> {
-    /// Weight of each query.
+    /// Weight of each query, 1 on the average over the corpus.
     pub weights: &'a [f64],
     /// Graded relevance `[B, B]` between 0 and 1, 1 on the diagonal; none: the own code is relevant, no other.
     pub grades: Option<&'a [f32]>,
@@ -47,7 +47,7 @@ pub struct Judgement<'a> {
 /// Value and gradients of a loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// Weighted mean over the queries.
+    /// Mean over the queries of weight times loss.
     pub loss: f64,
     /// By the cosines, `[B, B]`.
     pub gradient: Vec<f32>,
@@ -84,6 +84,11 @@ impl LossConfig {
             Self::MarginSoftmax { scale, .. } | Self::Lambda { scale, .. } | Self::ApproxNdcg { scale, .. } => (scale, false),
             Self::CosineMargin { .. } | Self::Triplet { .. } => (1.0, false),
         }
+    }
+
+    /// Whether a teacher's grades change it.
+    pub fn reads_grades(&self) -> bool {
+        !matches!(self, Self::MarginSoftmax { .. } | Self::CosineMargin { .. } | Self::Triplet { .. })
     }
 
     pub fn check(&self) -> Result<()> {
@@ -123,7 +128,6 @@ impl LossConfig {
     /// Over all queries, against all codes.
     fn one_way(&self, scores: &[f64], judgement: Judgement<'_>) -> (f64, Vec<f64>) {
         let n = judgement.weights.len();
-        let total: f64 = judgement.weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         let mut gradient = vec![0.0; n * n];
         let losses: Vec<f64> = gradient
             .par_chunks_mut(n)
@@ -132,7 +136,7 @@ impl LossConfig {
                 let grades: Option<Vec<f64>> =
                     judgement.grades.map(|grades| grades[own * n..(own + 1) * n].iter().map(|&grade| f64::from(grade)).collect());
                 let row = Row { scores: &scores[own * n..(own + 1) * n], own, grades: grades.as_deref() };
-                let share = judgement.weights[own] / total;
+                let share = judgement.weights[own] / n as f64;
                 let loss = self.row(&row, gradient);
                 gradient.iter_mut().for_each(|slope| *slope *= share);
                 loss * share

@@ -37,8 +37,12 @@ pub fn margin(row: &Row<'_>, margin: f64, gradient: &mut [f64]) -> f64 {
 }
 
 /// Cross-entropy mixed with that to a teacher's distribution over the batch (Hinton et al. 2015, on similarities):
-/// `(1−w)·CE + w·(−Σ_j t_j log p_j)`, `t = softmax(teacher cosine / temperature)`. The grades are the teacher's cosines.
+/// `(1−w)·CE + w·(−Σ_j t_j log p_j)`, `t = softmax(teacher cosine / temperature)`. The grades are the teacher's cosines;
+/// without any (on the validation split) it is plain cross-entropy.
 pub fn distillation(row: &Row<'_>, weight: f64, temperature: f64, gradient: &mut [f64]) -> f64 {
+    if row.grades.is_none() {
+        return cross_entropy(row, gradient);
+    }
     let teacher: Vec<f64> = (0..row.scores.len()).map(|j| row.grade(j) / temperature).collect();
     let teacher = log_softmax(&teacher);
     against(row.scores, |j| (1.0 - weight) * f64::from(u8::from(j == row.own)) + weight * teacher[j].exp(), gradient)

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     math::Math,
-    ops::TINY,
+    ops::{SHORTEST, TINY},
     parameters::{Parameter, Parameters},
 };
 
@@ -25,6 +25,10 @@ fn floats_of(values: impl Iterator<Item = f32>) -> Vec<u8> {
     values.flat_map(f32::to_le_bytes).collect()
 }
 
+/// Integers of a weight lie within ± this: products of two of them with unsigned inputs stay within the 16 bits that
+/// processors without VNNI add them up in (onnxruntime's `reduce_range`).
+const MOST: f32 = 63.0;
+
 /// Rows or columns in 8 bits: `value = scale · integer`, by the largest of each.
 fn quantise(values: &[f32], columns: usize, by_row: bool) -> (Vec<u8>, Vec<f32>) {
     let rows = values.len() / columns.max(1);
@@ -33,7 +37,7 @@ fn quantise(values: &[f32], columns: usize, by_row: bool) -> (Vec<u8>, Vec<f32>)
     for (place, value) in values.iter().enumerate() {
         most[group(place)] = most[group(place)].max(value.abs());
     }
-    let scales: Vec<f32> = most.iter().map(|most| if *most == 0.0 { 1.0 } else { most / 127.0 }).collect();
+    let scales: Vec<f32> = most.iter().map(|most| if *most == 0.0 { 1.0 } else { most / MOST }).collect();
     let bytes = values.iter().enumerate().map(|(place, value)| (value / scales[group(place)]).round() as i8 as u8).collect();
     (bytes, scales)
 }
@@ -380,7 +384,7 @@ impl Math for Writer<'_> {
     }
 
     fn normalise(&mut self, rows: &String) -> String {
-        let (axes, tiny) = (self.axes(1), self.constant("tiny", TINY));
+        let (axes, tiny) = (self.axes(1), self.constant("shortest", SHORTEST));
         let square = self.builder.op("ReduceSumSquare", &[rows, &axes], &[("keepdims", Value::Integer(1))]);
         let square = self.builder.op("Add", &[&square, &tiny], &[]);
         let length = self.builder.op("Sqrt", &[&square], &[]);

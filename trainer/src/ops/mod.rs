@@ -71,8 +71,10 @@ pub trait Ops<B: Backend>: Sync + Send {
     fn dropout(&self, x: Tensor<B, 2>, dropout: Dropout) -> Tensor<B, 2>;
 }
 
-/// Keeps divisions by a sum of weights, and by a length, defined.
+/// Keeps divisions by a sum of weights defined.
 pub const TINY: f32 = 1e-12;
+/// Keeps divisions by a length defined, as its square: a row of zeros stays one, any other gets length 1.
+pub const SHORTEST: f32 = 1e-30;
 
 impl Layout {
     /// From the number of tokens of each sequence.
