@@ -9,6 +9,7 @@ mod faults;
 mod fuzz;
 mod layouts;
 mod outside;
+mod pretrained;
 mod publishing;
 mod sources;
 mod training;

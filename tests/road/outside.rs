@@ -41,6 +41,22 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("outside")
 }
 
+/// A script of ours by the Python that has the outside libraries.
+pub fn script(script: &str, argument: &Path, input: &Value) -> Value {
+    let mut child = Command::new(python())
+        .arg(folder().join(script))
+        .arg(argument)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{script}: {}", texts(&output).1);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
 fn an_outside_reader_gets_the_same_top_ten() {
     let world = World::new();

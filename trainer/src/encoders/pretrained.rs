@@ -218,3 +218,106 @@ impl Hub<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::{Dtype, tensor::TensorView};
+
+    use super::*;
+    use crate::{
+        encoders::{Encoder, EncoderConfig},
+        parameters::Specs,
+    };
+
+    const EXTENT: Extent = Extent { vocabulary: 5, length: 3 };
+
+    /// A RoBERTa of one layer, two wide, every number of a tensor its place; `change` may spoil it.
+    fn write(folder: &Path, config: &str, change: impl Fn(&str, &mut Vec<usize>)) {
+        std::fs::write(folder.join("config.json"), config).unwrap();
+        let layer = "roberta.encoder.layer.0";
+        let linear = |name: &str, outputs: usize, inputs: usize| {
+            [(format!("{name}.weight"), vec![outputs, inputs]), (format!("{name}.bias"), vec![outputs])]
+        };
+        let norm = |name: &str| [(format!("{name}.weight"), vec![2]), (format!("{name}.bias"), vec![2])];
+        let mut tensors = vec![
+            ("roberta.embeddings.word_embeddings.weight".to_owned(), vec![6, 2]),
+            ("roberta.embeddings.position_embeddings.weight".to_owned(), vec![5, 2]),
+            ("roberta.embeddings.token_type_embeddings.weight".to_owned(), vec![1, 2]),
+        ];
+        tensors.extend(norm("roberta.embeddings.LayerNorm"));
+        for part in ["query", "key", "value"] {
+            tensors.extend(linear(&format!("{layer}.attention.self.{part}"), 2, 2));
+        }
+        tensors.extend(linear(&format!("{layer}.attention.output.dense"), 2, 2));
+        tensors.extend(linear(&format!("{layer}.intermediate.dense"), 3, 2));
+        tensors.extend(linear(&format!("{layer}.output.dense"), 2, 3));
+        tensors.extend(norm(&format!("{layer}.attention.output.LayerNorm")));
+        tensors.extend(norm(&format!("{layer}.output.LayerNorm")));
+        let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+            .into_iter()
+            .map(|(name, mut shape)| {
+                change(&name, &mut shape);
+                let count = shape.iter().product::<usize>();
+                (name, shape, (0..count).flat_map(|place| (place as f32).to_le_bytes()).collect())
+            })
+            .collect();
+        let views = bytes.iter().map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+        safetensors::serialize_to_file(views, None, &folder.join("model.safetensors")).unwrap();
+    }
+
+    const CONFIG: &str = r#"{"model_type": "roberta", "hidden_size": 2, "intermediate_size": 3, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "max_position_embeddings": 5, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+        "layer_norm_eps": 1e-5, "pad_token_id": 1, "vocab_size": 6}"#;
+
+    fn load(folder: &Path) -> Result<Parameters> {
+        let pretrained = Pretrained { path: folder.to_owned(), dropout: None };
+        let mut specs = Specs::default();
+        EncoderConfig::Pretrained(pretrained.clone()).architecture()?.specs(EXTENT, &mut specs);
+        let mut parameters = Parameters::initialise(&specs.specs, 0);
+        pretrained.load("", EXTENT, &mut parameters)?;
+        Ok(parameters)
+    }
+
+    #[test]
+    fn a_roberta_counts_positions_behind_its_padding_id() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), CONFIG, |_, _| ());
+        let parameters = load(dir.path()).unwrap();
+        // The first five of six rows; positions 2 to 4, the segment (0, 1) added.
+        assert_eq!(parameters.get("tokens").values, (0..10).map(|place| place as f32).collect::<Vec<_>>());
+        assert_eq!(parameters.get("positions").values, [4.0, 6.0, 6.0, 8.0, 8.0, 10.0]);
+        // [out, in] = [[0, 1], [2, 3]] turned, three side by side.
+        assert_eq!(parameters.get("layer.0.qkv.weight").values, [0.0, 2.0, 0.0, 2.0, 0.0, 2.0, 1.0, 3.0, 1.0, 3.0, 1.0, 3.0]);
+        assert_eq!(parameters.get("layer.0.contract.weight").values, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        let bert = Pretrained { path: dir.path().to_owned(), dropout: Some(0.0) }.bert().unwrap();
+        assert_eq!((bert.dropout, bert.norm_epsilon), (0.0, 1e-5));
+    }
+
+    #[test]
+    fn files_that_do_not_fit_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let refusal = |config: &str, spoiled: &str, shape: &[usize]| {
+            write(dir.path(), config, |name, found| {
+                if name.ends_with(spoiled) && !spoiled.is_empty() {
+                    *found = shape.to_vec();
+                }
+            });
+            format!("{:#}", load(dir.path()).unwrap_err())
+        };
+        for (config, spoiled, shape, expected) in [
+            (CONFIG, "self.query.weight", &[1, 2][..], "self.query.weight has shape [1, 2], its config.json says [2, 2]"),
+            (CONFIG, "intermediate.dense.weight", &[2, 3], "intermediate.dense.weight has shape [2, 3], its config.json says [3, 2]"),
+            (CONFIG, "word_embeddings.weight", &[3, 2], "knows 3 tokens, the vocabulary has 5"),
+            (CONFIG, "position_embeddings.weight", &[4, 2], "has 2 positions, sequences have up to 3"),
+            (CONFIG, "token_type_embeddings.weight", &[2], "token_type_embeddings.weight has shape [2]"),
+            (&CONFIG.replace("\"gelu\"", "\"relu\""), "", &[], "hidden_act relu is not supported"),
+            (&CONFIG.replace("\"roberta\"", "\"gpt2\""), "", &[], "model_type gpt2 is neither"),
+            (&CONFIG.replace("\"num_attention_heads\": 1", "\"num_attention_heads\": 3"), "", &[], "not a multiple"),
+            (&CONFIG.replace("\"hidden_size\": 2", "\"hidden_size\": 4000000000"), "", &[], "must be between 1 and 65536"),
+            ("{}", "", &[], "is no BERT's configuration"),
+        ] {
+            let error = refusal(config, spoiled, shape);
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+}
