@@ -338,6 +338,9 @@ fn tensorboard_reads_what_is_left_for_it() {
     world.run("pipeline", &["run"]);
     world.run("trainer", &["train"]);
     let run = fs::read_dir(world.path("data/runs")).unwrap().flatten().next().unwrap().path();
+    let page = fs::read_to_string(world.artifact("checkpoint").join("report.html")).unwrap();
+    assert_eq!(page.matches("<polyline").count(), 5);
+    assert!(!page.contains("<script") && !page.contains("http"), "nothing is loaded");
     let seen = script("read_events.py", &run.join("tensorboard"), &Value::Null);
     let report = world.manifest("checkpoint")["report"].clone();
     let steps = report["steps"].as_u64().unwrap() as usize;

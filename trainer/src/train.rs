@@ -23,7 +23,7 @@ use crate::{
     optimizer::AdamW,
     parameters::Parameters,
     teacher::Teacher,
-    tracking::{Tracker, write_projector},
+    tracking::{Tracker, write_curve, write_projector},
     validation,
     vocabulary::{Frame, Specials},
 };
@@ -163,6 +163,8 @@ impl Stage for Train {
             epochs: progress.curve.clone(),
         };
         fs::write(run.out.join("context.json"), serde_json::to_vec_pretty(&context)?)?;
+        let title = format!("{} training pairs, {} validation pairs", train.len(), valid.len());
+        write_curve(&run.out.join("report.html"), &title, &progress.curve, best_epoch)?;
         checkpoints.remove()?;
         let best = progress.curve.iter().find(|epoch| epoch.epoch == best_epoch).map_or(0.0, |epoch| epoch.valid.mrr);
         let drawn = crate::config::BatchConfig { bucket: 1, ..config.batch.clone() };

@@ -1,6 +1,7 @@
-//! What a person watches, beside the run and never part of its artifact (it holds clock times): TensorBoard's files
-//! always, an MLflow server where the environment names one.
+//! What a person watches: TensorBoard's files always and an MLflow server where the environment names one, both beside the
+//! run and never part of its artifact (they hold clock times); and the checkpoint's page.
 
+mod curve;
 mod events;
 mod mlflow;
 mod projector;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result};
 use ledger::Progress;
 use serde_json::Value;
 
+pub use curve::write_curve;
 use events::EventFile;
 use mlflow::Mlflow;
 pub use projector::write_projector;
