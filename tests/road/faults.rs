@@ -40,8 +40,9 @@ fn the_corpus_stages_killed_twenty_times_end_with_the_same_bytes() {
     let digests = || kinds.map(|kind| world.manifest(kind)["outputs"].clone());
     let undisturbed = digests();
     let mut state = u64::from(std::process::id());
-    let mut killed = 0;
-    for round in 0..20 {
+    let (mut killed, mut round) = (0, 0);
+    // A machine that got faster since the undisturbed run is given more rounds.
+    while round < 20 || (killed < 5 && round < 100) {
         // What is sealed stays, so a new start now and then lets every stage be met.
         if round % 4 == 0 {
             fs::remove_dir_all(world.path("data")).unwrap();
@@ -52,8 +53,9 @@ fn the_corpus_stages_killed_twenty_times_end_with_the_same_bytes() {
         thread::sleep(delay);
         child.kill().unwrap();
         killed += u32::from(child.wait().unwrap().signal() == Some(9));
+        round += 1;
     }
-    assert!(killed >= 5, "{killed} of 20 runs were killed before their end");
+    assert!(killed >= 5, "{killed} of {round} runs were killed before their end");
     world.run("pipeline", &["run"]);
     assert_eq!(digests(), undisturbed);
 }

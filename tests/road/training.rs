@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -381,6 +381,8 @@ fn mlflow_follows_a_training() {
         .env("PATH", format!("{}:{}", venv.join("bin").display(), std::env::var("PATH").unwrap_or_default()))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // With its workers, which outlive it otherwise.
+        .process_group(0)
         .spawn()
         .unwrap();
     let address = format!("http://127.0.0.1:{port}");
@@ -394,7 +396,7 @@ fn mlflow_follows_a_training() {
         assert!(script.status.success(), "{}", texts(&script).1);
         serde_json::from_slice::<Value>(&script.stdout).unwrap()
     });
-    server.kill().unwrap();
+    Command::new("kill").args(["-9", "--", &format!("-{}", server.id())]).status().unwrap();
     server.wait().unwrap();
     assert!(output.status.success(), "{}", texts(&output).1);
     let (seen, report) = (seen.expect("the server came up"), world.manifest("checkpoint")["report"].clone());
