@@ -5,7 +5,6 @@ use std::{path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use burn::tensor::backend::AutodiffBackend;
-use ledger::{CodeText, EncoderSpec};
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::json;
@@ -15,6 +14,7 @@ use crate::{
     config::{Config, Device, Kernels},
     cuda,
     data::{batches::Batch, plan::generator},
+    encoders::Extent,
     fit::Stepper,
     model::{Model, ModelShape, Rows},
     ops::{
@@ -74,22 +74,7 @@ fn timed<B: AutodiffBackend>(config: &Config, lengths: &Lengths, steps: usize, o
         languages: vec!["python".to_owned()],
         scale: config.loss.scale().0,
     };
-    let spec = EncoderSpec {
-        dimension: 1,
-        pooling: String::new(),
-        normalised: true,
-        pad_token: String::new(),
-        query_prefix: Vec::new(),
-        query_suffix: Vec::new(),
-        code_prefix: Vec::new(),
-        code_suffix: Vec::new(),
-        query_tokens: longest,
-        code_tokens: longest,
-        code_text: CodeText::Words,
-        query_graph: String::new(),
-        code_graph: String::new(),
-    };
-    let model = Model::new(&shape, lengths.vocabulary, &spec);
+    let model = Model::new(&shape, Extent { vocabulary: lengths.vocabulary, length: longest });
     let parameters = Parameters::initialise(&model.specs(), config.seed);
     let optimizer = AdamW::new(&config.optimizer, &parameters);
     let mut state = State { parameters, optimizer, progress: Progress::default() };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config,
     data::samples::Samples,
+    encoders::Extent,
     model::{Model, Side},
     onnx::{self, Precision},
     ops::fused::{Cpu, Fused},
@@ -77,7 +78,7 @@ impl Stage for Export {
         let context: Context =
             serde_json::from_slice(&bytes).with_context(|| format!("{} is no training context", checkpoint.context.display()))?;
         context.shape.check().with_context(|| format!("{}", checkpoint.context.display()))?;
-        let model = Model::new(&context.shape, specials.size, &checkpoint.spec);
+        let model = Model::new(&context.shape, Extent::of(specials.size, &checkpoint.spec));
         ensure!(model.width() == checkpoint.spec.dimension, "encoder.json and the training context differ in dimension");
         let parameters = Parameters::load(&checkpoint.weights, &model.specs())?;
         let mut graphs = BTreeMap::new();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
-use ledger::{EncoderSpec, Language};
+use ledger::Language;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,7 +39,7 @@ pub struct Model {
     context: Context,
     pub towers: Vec<Tower>,
     pub pooler: Pooler,
-    extent: Extent,
+    pub extent: Extent,
     scale: f64,
 }
 
@@ -81,7 +81,7 @@ impl ModelShape {
 }
 
 impl Model {
-    pub fn new(shape: &ModelShape, vocabulary: usize, spec: &EncoderSpec) -> Self {
+    pub fn new(shape: &ModelShape, extent: Extent) -> Self {
         let tower = |scope: String, encoder: &Architecture| Tower { scope, encoder: encoder.clone() };
         let query = || tower("query.".to_owned(), shape.query_encoder.as_ref().unwrap_or(&shape.encoder));
         let towers = match shape.context {
@@ -92,7 +92,6 @@ impl Model {
                 std::iter::once(query()).chain(codes).collect()
             }
         };
-        let extent = Extent { vocabulary, length: spec.query_tokens.max(spec.code_tokens) };
         Self { context: shape.context, towers, pooler: shape.pooler, extent, scale: shape.scale }
     }
 

@@ -124,7 +124,7 @@ impl Stage for Train {
             scale: config.loss.scale().0,
         };
         let spec = spec(&shape, tokens.manifest(), &frame)?;
-        let model = Model::new(&shape, specials.size, &spec);
+        let model = Model::new(&shape, Extent::of(specials.size, &spec));
         let raw = matches!(config.loss, LossConfig::Distillation { .. });
         let teacher = match &config.teacher {
             Some(teacher) => Some(Teacher::make(teacher, &train, &tokenizer, raw, run)?),
@@ -147,7 +147,7 @@ impl Stage for Train {
         }
         let prepared = Prepared { config, model: &model, source, valid: &valid };
         let clock = Instant::now();
-        let (state, timing, checkpoints) = fit_on_device(&prepared, specials.size, &spec, run)?;
+        let (state, timing, checkpoints) = fit_on_device(&prepared, run)?;
         let progress = &state.progress;
         leave(config, &state, &checkpoints, run)?;
         fs::copy(&tokenizer, run.out.join("tokenizer.json"))?;
@@ -240,11 +240,11 @@ fn spec(shape: &ModelShape, tokens: &Manifest, frame: &Frame) -> Result<EncoderS
     })
 }
 
-fn fit_on_device(prepared: &Prepared<'_>, vocabulary: usize, spec: &EncoderSpec, run: &Run<'_>) -> Result<(State, Timing, Checkpoints)> {
+fn fit_on_device(prepared: &Prepared<'_>, run: &Run<'_>) -> Result<(State, Timing, Checkpoints)> {
     match (prepared.config.device, prepared.config.kernels) {
-        (Device::Cpu, Kernels::Fused) => fit(prepared, &Fused, Default::default(), vocabulary, spec, run),
-        (Device::Cpu, Kernels::Stock) => fit::<crate::ops::fused::Cpu>(prepared, &Stock, Default::default(), vocabulary, spec, run),
-        (Device::Cuda, _) => crate::cuda::with_device(|device| fit::<crate::cuda::Cuda>(prepared, &Stock, device, vocabulary, spec, run)),
+        (Device::Cpu, Kernels::Fused) => fit(prepared, &Fused, Default::default(), run),
+        (Device::Cpu, Kernels::Stock) => fit::<crate::ops::fused::Cpu>(prepared, &Stock, Default::default(), run),
+        (Device::Cuda, _) => crate::cuda::with_device(|device| fit::<crate::cuda::Cuda>(prepared, &Stock, device, run)),
     }
 }
 
@@ -253,8 +253,6 @@ fn fit<B: AutodiffBackend>(
     prepared: &Prepared<'_>,
     ops: &dyn Ops<B>,
     device: B::Device,
-    vocabulary: usize,
-    spec: &EncoderSpec,
     run: &Run<'_>,
 ) -> Result<(State, Timing, Checkpoints)> {
     let config = prepared.config;
@@ -275,7 +273,7 @@ fn fit<B: AutodiffBackend>(
             ));
             state
         }
-        None => begin(prepared, vocabulary, spec)?,
+        None => begin(prepared)?,
     };
     let mut tracker = Tracker::start(&run.beside, &serde_json::to_value(config)?, state.progress.step == 0, run.progress)?;
     let stepper = Stepper { config, model: prepared.model, ops, device };
@@ -287,7 +285,7 @@ fn fit<B: AutodiffBackend>(
 }
 
 /// Fresh weights, the user's pretrained ones, or those of a checkpoint.
-fn begin(prepared: &Prepared<'_>, vocabulary: usize, spec: &EncoderSpec) -> Result<State> {
+fn begin(prepared: &Prepared<'_>) -> Result<State> {
     let config = prepared.config;
     let specs = prepared.model.specs();
     if let Some(restore) = &config.restore {
@@ -306,12 +304,11 @@ fn begin(prepared: &Prepared<'_>, vocabulary: usize, spec: &EncoderSpec) -> Resu
         return Ok(State { parameters, optimizer, progress: Progress::default() });
     }
     let mut parameters = Parameters::initialise(&specs, config.seed);
-    let extent = Extent { vocabulary, length: spec.query_tokens.max(spec.code_tokens) };
     for (index, tower) in prepared.model.towers.iter().enumerate() {
         let is_query = index == 0 && prepared.model.towers.len() > 1;
         let encoder = if is_query { config.query_encoder.as_ref().unwrap_or(&config.encoder) } else { &config.encoder };
         if let EncoderConfig::Pretrained(pretrained) = encoder {
-            pretrained.load(&tower.scope, extent, &mut parameters)?;
+            pretrained.load(&tower.scope, prepared.model.extent, &mut parameters)?;
         }
     }
     let optimizer = AdamW::new(&config.optimizer, &parameters);

@@ -62,22 +62,11 @@ pub fn vectors<B: Backend>(
         let of = |sample: Sample| if side == Side::Query { sample.query } else { sample.code };
         let ids = part.clone().map(|row| samples.read_one(row).map(of)).collect::<Result<Vec<_>>>()?;
         let languages = samples.language[part].to_vec();
-        all.extend(encode(model, parameters, ops, device, side, &Rows { packed: Packed::of_rows(ids), languages })?);
+        let rows = Rows { packed: Packed::of_rows(ids), languages };
+        let bound = Bound::<B>::new(parameters, model.table_rows(&[(side, &rows)]), false, DType::F32, device);
+        all.extend(floats(model.encode(&bound, ops, side, &rows, None))?);
     }
     Ok(all)
-}
-
-/// Unit vectors of packed rows, outside the tape.
-pub fn encode<B: Backend>(
-    model: &Model,
-    parameters: &Parameters,
-    ops: &dyn Ops<B>,
-    device: &B::Device,
-    side: Side,
-    rows: &Rows,
-) -> Result<Vec<f32>> {
-    let bound = Bound::<B>::new(parameters, model.table_rows(&[(side, rows)]), false, DType::F32, device);
-    floats(model.encode(&bound, ops, side, rows, None))
 }
 
 /// The numbers of a tensor.

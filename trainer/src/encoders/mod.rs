@@ -9,6 +9,7 @@ pub mod nbow;
 pub mod pretrained;
 
 use anyhow::{Result, ensure};
+use ledger::EncoderSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::{math::Math, parameters::Specs};
@@ -46,6 +47,13 @@ pub enum Architecture {
 pub struct Extent {
     pub vocabulary: usize,
     pub length: usize,
+}
+
+impl Extent {
+    /// What an encoder of this specification reads.
+    pub fn of(vocabulary: usize, spec: &EncoderSpec) -> Self {
+        Self { vocabulary, length: spec.query_tokens.max(spec.code_tokens) }
+    }
 }
 
 /// An encoder. Formula and source stand in its file.
