@@ -60,12 +60,14 @@ train export: build setup
 train: ## tokens -> checkpoint
 export: ## checkpoint -> encoder: ONNX, checked
 
-embed index evaluate publish: build setup
+embed index publish: build setup
 	@$(INDEXER) $@ $(OPTIONS)
 embed: ## syntax + encoder -> embeddings
 index: ## everything -> bundle
-evaluate: ## bundle -> scores and report.html
 publish: ## Serve the bundle at DATA/serve/current, if it passes the gates
+
+evaluate: build setup ## bundle -> scores and report.html; or NDCG of PREDICTIONS=p.csv by ANNOTATIONS=annotationStore.csv
+	@$(INDEXER) evaluate $(OPTIONS) $(if $(PREDICTIONS),--predictions "$(PREDICTIONS)" --annotations "$(ANNOTATIONS)")
 
 rollback: build ## Serve the bundle published before
 	@$(INDEXER) rollback $(OPTIONS)

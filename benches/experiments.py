@@ -41,15 +41,17 @@ LOSSES = {
     "approx-ndcg": "kind = approx-ndcg, alpha = 1.0, scale = 14.0",
 }
 NBOW = "kind = nbow, dimension = 256"
-SLOW = "optimizer { learning-rate = 0.0005, weight-decay = 0.01, max-gradient-norm = 1.0 }, batch.size = 128, options.token-dropout = 0.1"
+SLOW = "optimizer { weight-decay = 0.01, max-gradient-norm = 1.0 }, batch.size = 128, options.token-dropout = 0.1"
+# Kind, pooler, learning rate.
 ENCODERS = {
-    "conv1d 3x128, kernel 16": ("kind = conv1d, dimension = 128, layers = 3, kernel = 16, dropout = 0.1", "weighted-mean"),
-    "birnn 2x64": ("kind = birnn, dimension = 128, hidden = 64, layers = 2, dropout = 0.1", "weighted-mean"),
-    "bert 128/512/3/8": ("kind = bert, dimension = 128, intermediate = 512, layers = 3, heads = 8, dropout = 0.1", "mean"),
-    "albert 64/128/512/3/8": ("kind = albert, embedding = 64, dimension = 128, intermediate = 512, layers = 3, heads = 8, dropout = 0.1", "mean"),
+    "conv1d 3x128, kernel 16": ("kind = conv1d, dimension = 128, layers = 3, kernel = 16, dropout = 0.1", "weighted-mean", 0.002),
+    "birnn 2x64": ("kind = birnn, dimension = 128, hidden = 64, layers = 2, dropout = 0.1", "weighted-mean", 0.0005),
+    "bert 128/512/3/8": ("kind = bert, dimension = 128, intermediate = 512, layers = 3, heads = 8, dropout = 0.1", "mean", 0.0005),
+    "albert 64/128/512/3/8": ("kind = albert, embedding = 64, dimension = 128, intermediate = 512, layers = 3, heads = 8, dropout = 0.1", "mean", 0.0005),
     "conv-attention 128": (
         "kind = conv-attention, dimension = 128, convolutions = 1, kernel = 8, intermediate = 512, layers = 2, heads = 8, dropout = 0.1",
         "weighted-mean",
+        0.0005,
     ),
 }
 
@@ -61,9 +63,10 @@ def experiments(epochs, slow_epochs):
         yield "nbow 256", pooler, "softmax-cross-entropy, symmetric", epochs, (
             f"train.encoder {{ {NBOW} }}\ntrain.loss {{ {CE} }}\ntrain.pooler = {pooler}\ntrain.epochs = {epochs}"
         )
-    for name, (encoder, pooler) in ENCODERS.items() if slow_epochs else ():
+    for name, (encoder, pooler, rate) in ENCODERS.items() if slow_epochs else ():
         yield name, pooler, "softmax-cross-entropy, symmetric", slow_epochs, (
-            f"train.encoder {{ {encoder} }}\ntrain.loss {{ {CE} }}\ntrain {{ pooler = {pooler}, epochs = {slow_epochs}, {SLOW} }}"
+            f"train.encoder {{ {encoder} }}\ntrain.loss {{ {CE} }}\ntrain {{ pooler = {pooler}, epochs = {slow_epochs}, {SLOW} }}\n"
+            f"train.optimizer.learning-rate = {rate}"
         )
 
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use ledger::table;
+use ledger::{Language, table, words};
 use serde::Serialize;
 
 use crate::{
@@ -52,7 +52,7 @@ impl FromStr for Mode {
 #[derive(Debug, Clone)]
 pub struct Query {
     pub text: String,
-    pub language: Option<ledger::Language>,
+    pub language: Option<Language>,
     pub mode: Mode,
     pub limit: usize,
 }
@@ -130,6 +130,30 @@ impl OpenBundle {
         &self.vectors
     }
 
+    pub(crate) fn encoder(&self) -> &TextEncoder {
+        &self.encoder
+    }
+
+    /// The rankings of [`Mode::ALL`] out of those of both sides, best first.
+    pub(crate) fn systems(&self, lexical: &[Scored], vectors: &[Scored]) -> [Vec<(u32, f64)>; 3] {
+        let plain = |list: &[Scored]| list.iter().map(|&(row, score)| (row, f64::from(score))).collect();
+        let best = |list: &[Scored]| list[..list.len().min(self.manifest.candidates)].to_vec();
+        [plain(lexical), plain(vectors), self.manifest.fusion.fuse(&best(lexical), &best(vectors))]
+    }
+
+    /// The words of a query. Where one language is searched, its name says nothing: it is left out, unless it is all there is.
+    pub(crate) fn asked(&self, text: &str, language: Option<Language>) -> String {
+        let only = match (language, &self.languages[..]) {
+            (Some(language), _) => Some(language.name()),
+            (None, [only]) => Some(only.as_str()),
+            (None, _) => None,
+        };
+        let mut words = Vec::new();
+        words::subtokens(text, &mut words);
+        let telling: Vec<&str> = words.iter().map(String::as_str).filter(|word| Some(*word) != only).collect();
+        if telling.is_empty() { words.join(" ") } else { telling.join(" ") }
+    }
+
     /// Unit vectors of queries, `[queries, dimension]` flat.
     pub fn encode_queries(&self, texts: &[&str]) -> Result<Vec<f32>> {
         let ids = texts.iter().map(|text| self.encoder.query_ids(text)).collect::<Result<Vec<_>>>()?;
@@ -139,12 +163,13 @@ impl OpenBundle {
     /// Rows and scores, best first.
     pub fn rank(&self, query: &Query) -> Result<Vec<(u32, f64)>> {
         let candidates = self.manifest.candidates.max(query.limit);
+        let text = self.asked(&query.text, query.language);
         let lexical = || -> Result<Vec<Scored>> {
             let filter = Filter { language: query.language.map(|language| language.to_string()), split: None };
-            Ok(self.lexical.search(&query.text, &filter, None, candidates)?.into_iter().map(|(scored, _)| scored).collect())
+            Ok(self.lexical.search(&text, &filter, None, candidates)?.into_iter().map(|(scored, _)| scored).collect())
         };
         let vector = || -> Result<Vec<Scored>> {
-            let encoded = self.encode_queries(&[&query.text])?;
+            let encoded = self.encode_queries(&[&text])?;
             let wanted = query.language.map(|language| self.languages.iter().position(|known| known == language.name()));
             let keep = |row: u32| match wanted {
                 None => true,

@@ -1,6 +1,9 @@
 //! The `indexer` tool's command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -40,8 +43,9 @@ enum Command {
     Embed,
     /// Build the bundle: tantivy, vectors, encoder, manifest
     Index,
-    /// BM25, vector and hybrid on the held-out split; writes report.html
-    Evaluate,
+    /// BM25, vector and hybrid on the held-out split; writes report.html. With --predictions and --annotations: the
+    /// CodeSearchNet challenge's NDCG of a predictions file, by whomever it was made
+    Evaluate(Judged),
     /// Serve the bundle if it passes the gates (atomic)
     Publish,
     /// Serve the bundle that was published before the current one
@@ -88,6 +92,17 @@ enum Command {
     Status(StatusArgs),
 }
 
+/// A file of predictions, and the judgments it is scored by.
+#[derive(Debug, clap::Args)]
+struct Judged {
+    /// Csv with columns query, language, url, best first
+    #[arg(long, requires = "annotations")]
+    predictions: Option<PathBuf>,
+    /// Csv with columns Query, Language, GitHubUrl, Relevance: CodeSearchNet's annotationStore.csv
+    #[arg(long, requires = "predictions")]
+    annotations: Option<PathBuf>,
+}
+
 fn published(common: &Common) -> Result<OpenBundle> {
     let dir = publish::served(&common.data);
     ensure!(dir.exists(), "nothing is published at {}: run `make demo` or `make run` first", dir.display());
@@ -106,6 +121,9 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             let rows = predictions::write(&published(&common)?, &queries, &out, &languages, mode, store.progress())?;
             println!("{rows} predictions in {}", out.display());
             return Ok(());
+        }
+        Command::Evaluate(Judged { predictions: Some(predictions), annotations: Some(annotations) }) => {
+            return challenge(&common, &predictions, &annotations);
         }
         Command::Tour => return tour::print(&common.store_with(common.threads), &published(&common)?),
         Command::Bench { queries } => return measure(&common, queries),
@@ -133,7 +151,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         }
         Command::Embed => load().and_then(|()| make::<Embed>(&store, &conf)),
         Command::Index => make::<Index>(&store, &conf),
-        Command::Evaluate => {
+        Command::Evaluate(_) => {
             load()?;
             evaluate_and_report(&store, &conf)?;
             let (_, manifest) = store.current_manifest(Scores::KIND).context("the scores were just recorded")?;
@@ -168,6 +186,25 @@ fn evaluate_and_report(store: &Store, conf: &Conf) -> Result<()> {
     let scores = store.make::<Evaluate>(&conf.section(Evaluate::NAME)?)?.open()?;
     let flat = scores.flat.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
     write_report(store.root(), "evaluate", &flat)
+}
+
+/// The CodeSearchNet challenge's scores of a predictions file, also to `reports/challenge.json`.
+fn challenge(common: &Common, predictions: &Path, annotations: &Path) -> Result<()> {
+    let standings = evaluate::challenge::score(predictions, annotations)?;
+    let flat = standings
+        .iter()
+        .flat_map(|of| {
+            [("ndcg_within", of.ndcg_within), ("ndcg_all", of.ndcg_all)].map(|(name, score)| (format!("{name}_{}", of.language), score))
+        })
+        .map(|(name, score)| (name, Value::from(score)))
+        .collect();
+    write_report(&common.data, "challenge", &flat)?;
+    if common.json {
+        println!("{}", serde_json::to_string(&standings)?)
+    } else {
+        print!("{}", evaluate::challenge::render(&standings))
+    }
+    Ok(())
 }
 
 /// `publish` leaves no artifact: its row says whether the ledger's bundle is the one served.

@@ -26,6 +26,8 @@ pub struct Config {
     pub provider: Provider,
     /// Padded ids in one call of the encoder.
     pub batch_tokens: usize,
+    /// Does the encoder read the documentation, between name and code?
+    pub documentation: bool,
 }
 
 /// Rows and the provider that was really used.
@@ -34,6 +36,8 @@ pub struct EmbedReport {
     pub rows: u64,
     pub dimension: u64,
     pub provider: String,
+    #[serde(default)]
+    pub documentation: bool,
 }
 
 impl Report for EmbedReport {
@@ -54,34 +58,48 @@ impl Stage for Embed {
         let encoder = TextEncoder::open(encoder.dir(), config.provider, run.threads)?;
         let dimension = encoder.spec().dimension;
         let schema = table::schema(vec![text_field("id", false), vector_field("embedding", dimension)]);
-        let code_text = encoder.spec().code_text;
-        let listed = code_text.token_column();
-        let columns = ["id", "language", "name_words", "code_words", listed];
+        let columns = columns(&encoder);
         let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, target, bar| {
             let mut writer = TableWriter::create(target, schema.clone())?;
             let mut rows = 0u64;
             for batch in table::read(&shard.path, &columns)? {
                 let batch = batch?;
-                let text = |name: &str| table::texts(&batch, name);
-                let (languages, names, codes) = (text("language")?, text("name_words")?, text("code_words")?);
-                let tokens = table::text_lists(&batch, listed)?;
-                let ids = (0..batch.num_rows())
-                    .map(|row| {
-                        let text = code_text.of_row(names.value(row), codes.value(row), tokens.row(row));
-                        encoder.code_ids(languages.value(row), &text)
-                    })
-                    .collect::<Result<Vec<_>>>()?;
-                let of_rows: Vec<&str> = (0..batch.num_rows()).map(|row| languages.value(row)).collect();
-                let vectors = encoder.encode_codes(&of_rows, &ids, config.batch_tokens)?;
+                let vectors = vectors_of(&encoder, &batch, config.documentation, config.batch_tokens)?;
                 let item = Arc::new(Field::new_list_field(DataType::Float32, false));
                 let vectors = FixedSizeListArray::try_new(item, i32::try_from(dimension)?, Arc::new(Float32Array::from(vectors)), None)?;
-                writer.write(&RecordBatch::try_new(schema.clone(), vec![Arc::new(text("id")?), Arc::new(vectors)])?)?;
+                writer.write(&RecordBatch::try_new(schema.clone(), vec![Arc::new(table::texts(&batch, "id")?), Arc::new(vectors)])?)?;
                 rows += batch.num_rows() as u64;
                 bar.add(batch.num_rows() as u64);
             }
             writer.finish()?;
             Ok(rows)
         })?;
-        Ok(EmbedReport { rows: rows.iter().sum(), dimension: dimension as u64, provider: config.provider.name().to_owned() })
+        Ok(EmbedReport {
+            rows: rows.iter().sum(),
+            dimension: dimension as u64,
+            provider: config.provider.name().to_owned(),
+            documentation: config.documentation,
+        })
     }
+}
+
+/// What [`vectors_of`] reads of `syntax`, and the id.
+pub fn columns(encoder: &TextEncoder) -> [&'static str; 6] {
+    ["id", "language", "name_words", "doc_words", "code_words", encoder.spec().code_text.token_column()]
+}
+
+/// Vectors of the functions of a batch, `[rows, dimension]` flat, of their documentation too or without it.
+pub fn vectors_of(encoder: &TextEncoder, batch: &RecordBatch, documentation: bool, batch_tokens: usize) -> Result<Vec<f32>> {
+    let code_text = encoder.spec().code_text;
+    let text = |name: &str| table::texts(batch, name);
+    let (languages, names, docs, codes) = (text("language")?, text("name_words")?, text("doc_words")?, text("code_words")?);
+    let tokens = table::text_lists(batch, code_text.token_column())?;
+    let ids = (0..batch.num_rows())
+        .map(|row| {
+            let docs = if documentation { docs.value(row) } else { "" };
+            encoder.code_ids(languages.value(row), &code_text.of_row(names.value(row), docs, codes.value(row), tokens.row(row)))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let of_rows: Vec<&str> = (0..batch.num_rows()).map(|row| languages.value(row)).collect();
+    encoder.encode_codes(&of_rows, &ids, batch_tokens)
 }

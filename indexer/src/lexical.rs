@@ -1,7 +1,7 @@
 //! The lexical side: a tantivy index whose text fields hold words joined by spaces.
 //!
-//! Words are cut at build time (`ledger::words`), so the fields use tantivy's built-in `whitespace`
-//! tokenizer and `tantivy-py` queries them without any of our code.
+//! Words are cut at build time (`ledger::words`), so the fields use a built-in tokenizer of tantivy's (`whitespace`, or
+//! `en_stem`, which makes `parsing` and `parsed` one word) and `tantivy-py` queries them without any of our code.
 //!
 //! Bytes: tantivy names segments at random and orders documents by thread. Here every segment is
 //! written by its own single-threaded writer over a fixed range of rows, then renamed after its
@@ -22,6 +22,7 @@ use tantivy::{
     indexer::SingleSegmentIndexWriter,
     query::{BooleanQuery, BoostQuery, ConstScoreQuery, Occur, Query, TermQuery},
     schema::{FAST, Field, INDEXED, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions, Value},
+    tokenizer::TextAnalyzer,
 };
 
 use crate::fusion::Scored;
@@ -65,7 +66,12 @@ pub struct Filter {
     pub split: Option<String>,
 }
 
-fn schema() -> Schema {
+/// The built-in tokenizer of the text fields.
+pub fn tokenizer(stemming: bool) -> &'static str {
+    if stemming { "en_stem" } else { "whitespace" }
+}
+
+fn schema(tokenizer: &str) -> Schema {
     let mut builder = Schema::builder();
     builder.add_u64_field("row", FAST | INDEXED | STORED);
     builder.add_text_field("language", STRING | STORED);
@@ -77,7 +83,7 @@ fn schema() -> Schema {
             builder.add_text_field(name, STORED);
         }
     }
-    let indexing = TextFieldIndexing::default().set_tokenizer("whitespace").set_index_option(IndexRecordOption::WithFreqs);
+    let indexing = TextFieldIndexing::default().set_tokenizer(tokenizer).set_index_option(IndexRecordOption::WithFreqs);
     for name in TEXT_FIELDS {
         builder.add_text_field(name, TextOptions::default().set_indexing_options(indexing.clone()));
     }
@@ -92,9 +98,9 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    pub fn create(dir: &Path, memory: usize) -> Result<Self> {
+    pub fn create(dir: &Path, tokenizer: &str, memory: usize) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        let schema = schema();
+        let schema = schema(tokenizer);
         let builder = Index::builder().schema(schema.clone());
         let writer = builder.single_segment_index_writer(MmapDirectory::open(dir)?, memory)?;
         Ok(Self { writer, schema, hasher: Vec::new() })
@@ -162,6 +168,7 @@ pub struct Lexical {
     schema: Schema,
     text_fields: [Field; 3],
     boosts: Boosts,
+    analyzer: TextAnalyzer,
 }
 
 impl Lexical {
@@ -172,22 +179,30 @@ impl Lexical {
         for name in TEXT_FIELDS {
             text_fields.push(schema.get_field(name)?);
         }
-        let Ok(text_fields) = text_fields.try_into() else { bail!("{} lacks text fields", dir.display()) };
+        let Ok(text_fields) = <[Field; 3]>::try_from(text_fields) else { bail!("{} lacks text fields", dir.display()) };
+        let analyzer = index.tokenizer_for_field(text_fields[0])?;
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { reader, schema, text_fields, boosts })
+        Ok(Self { reader, schema, text_fields, boosts, analyzer })
     }
 
     pub fn rows(&self) -> u64 {
         self.reader.searcher().num_docs()
     }
 
+    /// The distinct terms of a text, as the fields hold them.
+    fn terms(&self, text: &str) -> Vec<String> {
+        let mut analyzer = self.analyzer.clone();
+        let mut terms = Vec::new();
+        analyzer.token_stream(&words::joined(text)).process(&mut |token| terms.push(token.text.clone()));
+        terms.sort();
+        terms.dedup();
+        terms
+    }
+
     /// BM25 (k1 1.2, b 0.75) summed over the distinct words of the query and the fields, each field
     /// by its boost; a boost of 0 leaves a field out. Best first, equal scores by row.
     pub fn search(&self, text: &str, filter: &Filter, boosts: Option<Boosts>, limit: usize) -> Result<Vec<(Scored, DocAddress)>> {
-        let mut words = Vec::new();
-        words::subtokens(text, &mut words);
-        words.sort();
-        words.dedup();
+        let words = self.terms(text);
         if words.is_empty() || limit == 0 {
             return Ok(Vec::new());
         }

@@ -6,7 +6,7 @@ use crate::{
     Harvest, Ingest, Parse, Tokenize, Vocab, explore, fidelity,
     ingest::{self, Recall},
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use ledger::{
     StageStatus,
@@ -86,6 +86,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         Command::Duplicates { csn, rows } => {
             let store = common.store_with(common.threads);
             let thresholds = common.load()?.section::<ingest::Config>("ingest")?.duplicates;
+            let thresholds = thresholds.context("ingest.duplicates is null: there are no thresholds to compare with")?;
             let scratch = tempfile::tempdir()?;
             let recall = Recall::measure(csn, *rows, &thresholds, scratch.path(), store.progress())?;
             write_report(store.root(), "duplicates", &recall.flat())?;
@@ -113,6 +114,9 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             make::<Harvest>(&store, &conf)?;
             make::<Ingest>(&store, &conf)?;
             make::<Parse>(&store, &conf)?;
+            if conf.adopts()? {
+                return Ok(());
+            }
             make::<Vocab>(&store, &conf)?;
             make::<Tokenize>(&store, &conf)
         }
@@ -125,6 +129,9 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             stages.push(StageStatus::of::<Harvest>(&store, &conf.section("harvest")?, stages)?);
             stages.push(StageStatus::of::<Ingest>(&store, &conf.section("ingest")?, stages)?);
             stages.push(StageStatus::of::<Parse>(&store, &conf.section("parse")?, stages)?);
+            if conf.adopts()? {
+                return Ok(());
+            }
             stages.push(StageStatus::of::<Vocab>(&store, &conf.section("vocab")?, stages)?);
             stages.push(StageStatus::of::<Tokenize>(&store, &conf.section("tokenize")?, stages)?);
             Ok(())

@@ -124,7 +124,7 @@ impl Stage for Vocab {
                     (table::texts(&batch, "name_words")?, table::texts(&batch, "code_words")?, table::texts(&batch, "query_words")?);
                 let tokens = table::text_lists(&batch, listed)?;
                 for row in 0..batch.num_rows() {
-                    let code = config.learn_from.of_row(names.value(row), codes.value(row), tokens.row(row));
+                    let code = config.learn_from.of_row(names.value(row), "", codes.value(row), tokens.row(row));
                     bytes += code.len() + queries.value(row).len();
                     texts.push(code);
                     texts.push(queries.value(row).to_owned());

@@ -19,12 +19,30 @@ def words(text):
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", text)]
 
 
+def asked(manifest, query):
+    """Words of a query, without the name of the only language that is searched."""
+    all_words = words(query)
+    languages = list(manifest["languages"])
+    telling = [word for word in all_words if len(languages) > 1 or word != languages[0]]
+    return telling or all_words
+
+
+def terms(manifest, query):
+    """What the fields' tokenizer makes of the words."""
+    if manifest["lexical"]["tokenizer"] == "whitespace":
+        return sorted(set(query))
+    assert manifest["lexical"]["tokenizer"] == "en_stem"
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(tantivy.Filter.remove_long(40))
+    analyzer = builder.filter(tantivy.Filter.lowercase()).filter(tantivy.Filter.stemmer("english")).build()
+    return sorted(set(analyzer.analyze(" ".join(query))))
+
+
 def lexical(bundle, manifest, query):
     index = tantivy.Index.open(str(bundle / "tantivy"))
     fields = ["name", "code", "documentation"]
     clauses = []
     for field in fields:
-        for word in sorted(set(words(query))):
+        for word in terms(manifest, query):
             term = tantivy.Query.term_query(index.schema, field, word, index_option="freq")
             boosted = tantivy.Query.boost_query(term, manifest["lexical"]["boosts"][field])
             clauses.append((tantivy.Occur.Should, boosted))
@@ -39,7 +57,7 @@ def vector(bundle, manifest, query):
     tokenizer = tokenizers.Tokenizer.from_file(str(bundle / "encoder/tokenizer.json"))
     before, after = ([tokenizer.token_to_id(token) for token in encoder[key]] for key in ("query_prefix", "query_suffix"))
     room = encoder["query_tokens"] - len(before) - len(after)
-    ids = before + tokenizer.encode(" ".join(words(query)), add_special_tokens=False).ids[:room] + after
+    ids = before + tokenizer.encode(" ".join(query), add_special_tokens=False).ids[:room] + after
     session = onnxruntime.InferenceSession(str(bundle / "encoder" / encoder["query_graph"]), providers=["CPUExecutionProvider"])
     (embedding,) = session.run(
         ["embedding"],
@@ -70,7 +88,8 @@ def fuse(manifest, lists):
 def main(folder, mode, query):
     bundle = pathlib.Path(folder)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["bundle_format"] == 2, "this reader knows format 2"
+    assert manifest["bundle_format"] == 3, "this reader knows format 3"
+    query = asked(manifest, query)
     if mode == "bm25":
         ranked = lexical(bundle, manifest, query)
     elif mode == "vector":

@@ -7,6 +7,7 @@ mod corpus;
 mod downloads;
 mod faults;
 mod fuzz;
+mod judging;
 mod layouts;
 mod outside;
 mod pretrained;

@@ -14,7 +14,7 @@ use ledger::{
     onnxruntime_library,
 };
 
-use crate::{Export, Train, bench::bench, config::Config, restore::Restore, runtime, train::Context};
+use crate::{Adopt, Export, Train, bench::bench, config::Config, restore::Restore, runtime, train::Context};
 
 /// Token ids to an encoder: train, export.
 ///
@@ -39,6 +39,8 @@ enum Command {
     Train(Start),
     /// Write the encoder as ONNX and check it
     Export,
+    /// Take the encoder that adopt.from names, instead of training one
+    Adopt,
     /// Time training steps of the configured encoder on random ids; `make bench-train` runs PyTorch beside it
     Bench(BenchArgs),
     /// The ledger as a tree: key, age, rows, and why a stage is stale
@@ -94,7 +96,7 @@ fn config(conf: Option<&Conf>, start: &Start) -> Result<Config> {
 }
 
 fn train(store: &Store, config: &Config) -> Result<()> {
-    if config.teacher.is_some() {
+    if config.teacher.is_some() || config.token_start.is_some() {
         load_onnxruntime(store)?;
     }
     store.make::<Train>(config)?;
@@ -119,6 +121,9 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
     match command {
         Command::Run => {
             load_onnxruntime(&store)?;
+            if conf.adopts()? {
+                return make::<Adopt>(&store, &conf);
+            }
             train(&store, &conf.section("train")?)?;
             make::<Export>(&store, &conf)
         }
@@ -127,8 +132,16 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             load_onnxruntime(&store)?;
             make::<Export>(&store, &conf)
         }
+        Command::Adopt => {
+            load_onnxruntime(&store)?;
+            make::<Adopt>(&store, &conf)
+        }
         Command::Bench(args) => bench(&conf.section("train")?, &args.lengths, args.steps),
         Command::Status(args) => common.print_status(&args, &store, |stages| {
+            if conf.adopts()? {
+                stages.push(StageStatus::of::<Adopt>(&store, &conf.section("adopt")?, stages)?);
+                return Ok(());
+            }
             stages.push(StageStatus::of::<Train>(&store, &conf.section("train")?, stages)?);
             stages.push(StageStatus::of::<Export>(&store, &conf.section("export")?, stages)?);
             Ok(())

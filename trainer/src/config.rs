@@ -14,6 +14,7 @@ use crate::{
     restore::Restore,
     schedule::Schedule,
     teacher::TeacherConfig,
+    token_start::TokenStart,
 };
 
 /// Which encoders read what.
@@ -42,6 +43,8 @@ pub struct Config {
     pub loss: LossConfig,
     pub teacher: Option<TeacherConfig>,
     pub restore: Option<Restore>,
+    /// Where the table of token vectors starts; none: at random.
+    pub token_start: Option<TokenStart>,
     /// 0: the start itself is the result (pretrained weights as they are).
     pub epochs: u64,
     pub batch: BatchConfig,
@@ -145,6 +148,12 @@ impl Config {
             );
             teacher.check().context("train.teacher")?;
         }
+        if self.token_start.is_some() {
+            ensure!(
+                self.restore.is_none() && matches!(self.encoder, EncoderConfig::Nbow(_)),
+                "train.token-start is for an encoder of kind nbow that starts fresh: set train.restore = null, or train.token-start = null"
+            );
+        }
         self.optimizer.check().context("train.optimizer")?;
         let batch = &self.batch;
         ensure!(batch.size > 1, "train.batch.size must be at least 2: the other rows of a batch are what a query is told apart from");
@@ -206,6 +215,9 @@ impl Config {
         }
         if let Some(restore) = &self.restore {
             files.extend(restore.files()?);
+        }
+        if let Some(start) = &self.token_start {
+            files.extend(start.files()?);
         }
         Ok(files)
     }

@@ -5,6 +5,7 @@
 //! change `parameters`; `fit` is the loop, `checkpoints` and `tracking` what it leaves on its way; `train` and `export`
 //! are the stages.
 
+mod adopt;
 mod bench;
 mod checkpoints;
 pub mod cli;
@@ -20,6 +21,7 @@ mod model;
 mod onnx;
 mod ops;
 mod optimizer;
+pub mod pages;
 mod parameters;
 mod poolers;
 mod restore;
@@ -27,10 +29,12 @@ mod runtime;
 mod schedule;
 mod tape;
 mod teacher;
+mod token_start;
 mod tracking;
 mod train;
 mod validation;
 mod vocabulary;
 
+pub use adopt::Adopt;
 pub use export::Export;
 pub use train::Train;

@@ -7,5 +7,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    trainer::pages::keep();
     ledger::cli::main(|| trainer::cli::run(std::env::args_os()))
 }

@@ -51,11 +51,7 @@ impl TeacherConfig {
 
     /// Digests of what is read.
     pub fn files(&self) -> Result<Vec<(String, Digest)>> {
-        let digest = |file: &str| {
-            let path = self.encoder.join(file);
-            Ok((format!("teacher:{file}"), Digest::of_file(&path).with_context(|| format!("reading {}", path.display()))?))
-        };
-        ["encoder.onnx", "tokenizer.json", "encoder.json"].into_iter().map(digest).collect()
+        Network::files(&self.encoder, "teacher")
     }
 }
 
@@ -74,8 +70,8 @@ impl Teacher {
     /// Makes the vectors, or takes them from a run that was stopped. `raw`: cosines as they are.
     pub fn make(config: &TeacherConfig, samples: &Samples, tokenizer: &Path, raw: bool, run: &Run<'_>) -> Result<Self> {
         let ours = Tokenizer::from_file(tokenizer).map_err(|error| anyhow!("{}: {error}", tokenizer.display()))?;
-        let mut encoder = Encoder::open(config)?;
-        let width = encoder.spec.dimension;
+        let mut encoder = Network::open(&config.encoder, config.tokens)?;
+        let width = encoder.dimension();
         fs::create_dir_all(&run.beside).with_context(|| format!("creating {}", run.beside.display()))?;
         let mut side = |name: &str, ids: &dyn Fn(usize) -> Result<Vec<u32>>| -> Result<Vec<f32>> {
             let is_code = name == "code";
@@ -147,8 +143,8 @@ fn write(path: &Path, vectors: &[f32]) -> Result<()> {
     fs::rename(&part, path).with_context(|| format!("writing {}", path.display()))
 }
 
-/// The teacher's network.
-struct Encoder {
+/// A sentence encoder that others learn from.
+pub struct Network {
     session: Session,
     tokenizer: Tokenizer,
     spec: EncoderSpec,
@@ -156,19 +152,29 @@ struct Encoder {
     tokens: usize,
 }
 
-impl Encoder {
-    fn open(config: &TeacherConfig) -> Result<Self> {
-        let spec = EncoderSpec::read(&config.encoder.join("encoder.json"))?;
-        let path = config.encoder.join("tokenizer.json");
+impl Network {
+    /// Digests of what is read, their names beginning with that of the reader.
+    pub fn files(folder: &Path, reader: &str) -> Result<Vec<(String, Digest)>> {
+        let digest = |file: &str| {
+            let path = folder.join(file);
+            Ok((format!("{reader}:{file}"), Digest::of_file(&path).with_context(|| format!("reading {}", path.display()))?))
+        };
+        ["encoder.onnx", "tokenizer.json", "encoder.json"].into_iter().map(digest).collect()
+    }
+
+    pub fn dimension(&self) -> usize {
+        self.spec.dimension
+    }
+
+    /// Opens a folder as `export` leaves it; of a text, so many tokens count.
+    pub fn open(folder: &Path, tokens: usize) -> Result<Self> {
+        let spec = EncoderSpec::read(&folder.join("encoder.json"))?;
+        let path = folder.join("tokenizer.json");
         let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
-        ensure!(spec.normalised, "{} gives vectors of any length: a teacher's must be normalised", config.encoder.display());
-        ensure!(
-            spec.query_graph == spec.code_graph,
-            "{} has an encoder for each side: a teacher has one for both",
-            config.encoder.display()
-        );
+        ensure!(spec.normalised, "{} gives vectors of any length: a teacher's must be normalised", folder.display());
+        ensure!(spec.query_graph == spec.code_graph, "{} has an encoder for each side: a teacher has one for both", folder.display());
         let pad = tokenizer.token_to_id(&spec.pad_token).with_context(|| format!("{} has no token {}", path.display(), spec.pad_token))?;
-        let graph = config.encoder.join(&spec.query_graph);
+        let graph = folder.join(&spec.query_graph);
         let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
         let session = Session::builder(runtime::environment()?)
             .map_err(error)?
@@ -178,7 +184,7 @@ impl Encoder {
         Ok(Self {
             pad,
             // The graph has no positions beyond these.
-            tokens: config.tokens.min(spec.query_tokens.max(spec.code_tokens)),
+            tokens: tokens.min(spec.query_tokens.max(spec.code_tokens)),
             session,
             tokenizer,
             spec,
@@ -195,7 +201,7 @@ impl Encoder {
     }
 
     /// Vectors of length 1, behind each other; with languages, the texts are code.
-    fn encode(&mut self, texts: &[String], languages: Option<&[&str]>) -> Result<Vec<f32>> {
+    pub fn encode(&mut self, texts: &[String], languages: Option<&[&str]>) -> Result<Vec<f32>> {
         let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
         let rows = texts
             .iter()

@@ -1,6 +1,6 @@
 //! `train`: token columns to a checkpoint, a training context saved whole.
 
-use std::{fs, time::Instant};
+use std::{fs, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use burn::tensor::backend::AutodiffBackend;
@@ -77,11 +77,12 @@ struct Prepared<'a> {
     model: &'a Model,
     source: Source<'a>,
     valid: &'a Samples,
+    tokenizer: &'a Path,
 }
 
 impl Stage for Train {
     const NAME: &'static str = "train";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     type Config = Config;
     type Inputs = (Artifact<Tokens>, Artifact<Vocabulary>);
     type Output = Checkpoint;
@@ -145,7 +146,7 @@ impl Stage for Train {
         if let Some(restore) = &config.restore {
             restore.require_vocabulary(&tokenizer)?;
         }
-        let prepared = Prepared { config, model: &model, source, valid: &valid };
+        let prepared = Prepared { config, model: &model, source, valid: &valid, tokenizer: &tokenizer };
         let clock = Instant::now();
         let (state, timing, checkpoints) = fit_on_device(&prepared, run)?;
         let progress = &state.progress;
@@ -273,7 +274,7 @@ fn fit<B: AutodiffBackend>(
             ));
             state
         }
-        None => begin(prepared)?,
+        None => begin(prepared, run.progress)?,
     };
     let mut tracker = Tracker::start(&run.beside, &serde_json::to_value(config)?, state.progress.step == 0, run.progress)?;
     let stepper = Stepper { config, model: prepared.model, ops, device };
@@ -285,7 +286,7 @@ fn fit<B: AutodiffBackend>(
 }
 
 /// Fresh weights, the user's pretrained ones, or those of a checkpoint.
-fn begin(prepared: &Prepared<'_>) -> Result<State> {
+fn begin(prepared: &Prepared<'_>, bars: &ledger::Progress) -> Result<State> {
     let config = prepared.config;
     let specs = prepared.model.specs();
     if let Some(restore) = &config.restore {
@@ -309,6 +310,11 @@ fn begin(prepared: &Prepared<'_>) -> Result<State> {
         let encoder = if is_query { config.query_encoder.as_ref().unwrap_or(&config.encoder) } else { &config.encoder };
         if let EncoderConfig::Pretrained(pretrained) = encoder {
             pretrained.load(&tower.scope, prepared.model.extent, &mut parameters)?;
+        }
+        if let Some(start) = &config.token_start {
+            let name = format!("{}tokens", tower.scope);
+            let table = parameters.0.get_mut(&name).with_context(|| format!("the encoder has no parameter {name}"))?;
+            start.fill(table, prepared.model.width(), prepared.tokenizer, bars)?;
         }
     }
     let optimizer = AdamW::new(&config.optimizer, &parameters);

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Example, Row};
+use super::{Config, EvaluateReport, Example};
+use crate::bundle::OpenBundle;
 
 /// Text made safe for HTML.
 fn escape(text: &str) -> String {
@@ -18,7 +19,7 @@ fn bar(score: f64) -> String {
 }
 
 /// Facts are `(name, value)` lines above the tables.
-pub fn render(facts: &[(String, String)], rows: &[Row], examples: &[Example]) -> String {
+pub fn render(facts: &[(String, String)], report: &EvaluateReport, examples: &[Example]) -> String {
     let mut page = String::from(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>codenets scores</title><style>\
          body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
@@ -30,17 +31,34 @@ pub fn render(facts: &[(String, String)], rows: &[Row], examples: &[Example]) ->
         let _ = write!(page, "<tr><th>{}<td>{}", escape(name), escape(value));
     }
     page += "</table><h2>By protocol, language and system</h2><p>Documentation is the query and is not indexed for it; ties count against the system.</p>\
-             <table><tr><th>protocol<th>language<th>system<th>queries<th>score<th>";
-    for row in rows {
+             <table><tr><th>protocol<th>language<th>system<th>queries<th>score<th>95 %<th>";
+    for row in &report.rows {
         let _ = write!(
             page,
-            "<tr><td>{}<td>{}<td>{}<td class=n>{}<td class=n>{:.4}<td>{}",
+            "<tr><td>{}<td>{}<td>{}<td class=n>{}<td class=n>{:.4}<td class=n>{:.4} – {:.4}<td>{}",
             escape(&row.protocol),
             escape(&row.language),
             row.system,
             row.queries,
             row.score,
+            row.interval.low,
+            row.interval.high,
             bar(row.score)
+        );
+    }
+    page += "</table><h2>Hybrid against either side</h2><p>Means over the same queries; p by randomization of paired differences.</p>\
+             <table><tr><th>protocol<th>language<th>against<th>difference<th>p<th>queries better<th>worse";
+    for of in &report.comparisons {
+        let _ = write!(
+            page,
+            "<tr><td>{}<td>{}<td>{}<td class=n>{:+.4}<td class=n>{:.4}<td class=n>{}<td class=n>{}",
+            escape(&of.protocol),
+            escape(&of.language),
+            of.second,
+            of.difference.mean,
+            of.difference.p,
+            of.difference.wins,
+            of.difference.losses
         );
     }
     page += "</table><h2>Queries whose function ranks worst</h2>";
@@ -59,4 +77,35 @@ pub fn render(facts: &[(String, String)], rows: &[Row], examples: &[Example]) ->
         page += "</ol>";
     }
     page + "</html>\n"
+}
+
+/// What stands above the tables.
+pub fn facts(config: &Config, bundle: &OpenBundle, report: &EvaluateReport) -> Vec<(String, String)> {
+    let manifest = bundle.manifest();
+    [
+        ("split", config.split.to_string()),
+        ("candidates", format!("{} functions of the split, of {} in the bundle", report.candidates, manifest.rows)),
+        ("queries", report.queries.to_string()),
+        (
+            "encoder",
+            format!(
+                "{} dimensions, {} pooling, {}, documentation {}",
+                manifest.vectors.dimension,
+                manifest.encoder.pooling,
+                manifest.vectors.execution_provider,
+                if manifest.vectors.documentation { "read, but not that of the split" } else { "not read" }
+            ),
+        ),
+        (
+            "lexical",
+            format!(
+                "BM25 k1 {} b {}, boosts name {} code {}, documentation left out",
+                manifest.lexical.k1, manifest.lexical.b, manifest.lexical.boosts.name, manifest.lexical.boosts.code
+            ),
+        ),
+        ("fusion", format!("{} over the best {} of each side", manifest.fusion, manifest.candidates)),
+        ("recall@10 of the i8 scan against exact search", format!("{:.4}", report.recall_at_10)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }

@@ -14,9 +14,14 @@ pub fn rank(scores: &Scores, own: u32, candidates: &[u32]) -> Option<usize> {
     Some(candidates.iter().filter(|row| scores.get(row).is_some_and(|score| score >= reference)).count().max(1))
 }
 
-/// Mean of `1/rank`, 0 where there is no rank.
+/// `1/rank`, 0 where there is no rank.
+pub fn reciprocal(rank: Option<usize>) -> f64 {
+    rank.map_or(0.0, |rank| 1.0 / rank as f64)
+}
+
+/// Mean of the reciprocal ranks.
 pub fn mean_reciprocal(ranks: &[Option<usize>]) -> Mrr {
-    let sum: f64 = ranks.iter().map(|rank| rank.map_or(0.0, |rank| 1.0 / rank as f64)).sum();
+    let sum: f64 = ranks.iter().copied().map(reciprocal).sum();
     Mrr::try_from(sum / ranks.len().max(1) as f64).expect("a mean of reciprocals lies in 0..=1")
 }
 

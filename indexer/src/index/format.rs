@@ -14,8 +14,8 @@ use serde_json::Value;
 use crate::{fusion::Fusion, lexical::Boosts};
 
 /// Version of the layout, and the oldest that is read: N and N − 1.
-pub const BUNDLE_FORMAT: u32 = 2;
-pub const OLDEST_READABLE: u32 = 1;
+pub const BUNDLE_FORMAT: u32 = 3;
+pub const OLDEST_READABLE: u32 = 2;
 
 pub const MANIFEST: &str = "manifest.json";
 pub const CHECKSUMS: &str = "CHECKSUMS";
@@ -58,6 +58,9 @@ pub struct VectorFacts {
     pub metric: String,
     pub dimension: usize,
     pub dtype: String,
+    /// Did the encoder read the documentation of the functions?
+    #[serde(default)]
+    pub documentation: bool,
     pub execution_provider: String,
 }
 
@@ -150,10 +153,11 @@ the document of `tantivy/` whose fast field `row` is r.
 
 ## Words
 A query is cut as the fields were: at everything that is neither letter nor digit, at camelCase and HTTPServer humps,
-between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+`.
+between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+`. Where one language is searched, its
+name is left out of the query, unless nothing else is asked.
 
 ## Search
-1. Lexical: each distinct word in each field as a term; the score is the sum of BM25 by field times its boost
+1. Lexical: what the tokenizer `{tokenizer}` makes of the words, each distinct term in each field; the score is the sum of BM25 by field times its boost
    (name {name}, code {code}, documentation {documentation}). The best {candidates}.
 2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
    at most {query_tokens}; the inner product of the graph's output with every row. The best {candidates}.

@@ -36,6 +36,8 @@ pub struct Config {
     pub segment_rows: u64,
     pub writer_megabytes: usize,
     pub boosts: Boosts,
+    /// Do words of one stem match each other?
+    pub stemming: bool,
     pub fusion: Fusion,
     pub candidates: usize,
 }
@@ -57,7 +59,7 @@ impl Report for IndexReport {
 
 impl Stage for Index {
     const NAME: &'static str = "index";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
@@ -96,7 +98,7 @@ impl Stage for Index {
             languages: languages.clone(),
             lexical: LexicalFacts {
                 engine: format!("tantivy {}", tantivy::version_string()),
-                tokenizer: "whitespace".to_owned(),
+                tokenizer: lexical::tokenizer(config.stemming).to_owned(),
                 k1: 1.2,
                 b: 0.75,
                 boosts: config.boosts,
@@ -107,6 +109,7 @@ impl Stage for Index {
                 metric: "inner product of unit vectors".to_owned(),
                 dimension: spec.dimension,
                 dtype: "f32".to_owned(),
+                documentation: embedded.documentation,
                 execution_provider: embedded.provider,
             },
             encoder: spec.clone(),
@@ -132,7 +135,7 @@ fn write_lexical(config: &Config, shards: &[&Shard], starts: &[u64], rows: u64, 
         .map(|segment| {
             let range = segment * config.segment_rows..((segment + 1) * config.segment_rows).min(rows);
             let dir = parts.join(segment.to_string());
-            let mut writer = SegmentWriter::create(&dir, config.writer_megabytes * 1_000_000)?;
+            let mut writer = SegmentWriter::create(&dir, lexical::tokenizer(config.stemming), config.writer_megabytes * 1_000_000)?;
             for (shard, window) in shards.iter().zip(starts.windows(2)) {
                 if window[0] < range.end && window[1] > range.start {
                     write_segment_rows(shard, window[0], &range, &mut writer, bar)?;

@@ -6,12 +6,20 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Sections of a configuration: one a stage, `run` for what may not change a byte, and `vars` for
 /// the user's own substitutions.
-pub const SECTIONS: [&str; 13] =
-    ["run", "vars", "harvest", "ingest", "parse", "vocab", "tokenize", "train", "export", "embed", "index", "evaluate", "publish"];
+pub const SECTIONS: [&str; 14] =
+    ["run", "vars", "harvest", "ingest", "parse", "vocab", "tokenize", "train", "export", "adopt", "embed", "index", "evaluate", "publish"];
+
+/// Section `adopt`, which says to every tool whether an encoder is made here or comes from elsewhere.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Adopted {
+    /// A folder with `encoder.json`, the graphs it names and `tokenizer.json`: then nothing is learnt here.
+    pub from: Option<PathBuf>,
+}
 
 /// A loaded, resolved configuration.
 #[derive(Debug)]
@@ -39,6 +47,11 @@ impl Conf {
             );
         }
         Ok(Self { root, path: path.to_owned() })
+    }
+
+    /// Does the encoder come from elsewhere?
+    pub fn adopts(&self) -> Result<bool> {
+        Ok(self.section::<Adopted>("adopt")?.from.is_some())
     }
 
     /// The section of a stage.

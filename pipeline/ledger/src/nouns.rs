@@ -157,12 +157,21 @@ impl CodeText {
         }
     }
 
-    /// The text of one row. Vocabulary, training and index must agree on it to the letter.
-    pub fn of_row<'a>(self, name_words: &str, code_words: &str, tokens: impl Iterator<Item = &'a str>) -> String {
-        match self {
-            Self::Words => format!("{name_words} {code_words}"),
-            Self::Tokens | Self::Subtokens | Self::Ast | Self::Structure => tokens.collect::<Vec<_>>().join(" "),
+    /// The text of one row. Vocabulary, training and index must agree on it to the letter. The documentation, where it is
+    /// not left out (empty), stands before the code, which is long: it is not what is cut.
+    pub fn of_row<'a>(self, name_words: &'a str, doc_words: &'a str, code_words: &'a str, tokens: impl Iterator<Item = &'a str>) -> String {
+        let mut parts = Vec::new();
+        if self == Self::Words {
+            parts.push(name_words);
         }
+        if !doc_words.is_empty() {
+            parts.push(doc_words);
+        }
+        match self {
+            Self::Words => parts.push(code_words),
+            Self::Tokens | Self::Subtokens | Self::Ast | Self::Structure => parts.extend(tokens),
+        }
+        parts.join(" ")
     }
 }
 
@@ -199,12 +208,6 @@ impl Tokens {
     /// What training may see: the training shards and the validation shards.
     pub fn for_training(&self) -> (Vec<&crate::Shard>, Vec<&crate::Shard>) {
         (self.shards.of(Split::Train), self.shards.of(Split::Valid))
-    }
-
-    /// What evaluation ranks: the shards of a split that training did not learn from.
-    pub fn held_out(&self, split: Split) -> Result<Vec<&crate::Shard>> {
-        ensure!(split != Split::Train, "the training split is not held out: set evaluate.split to valid or test");
-        Ok(self.shards.of(split))
     }
 }
 

@@ -8,6 +8,7 @@ mod fetch;
 mod functions;
 mod layout;
 mod perturbed;
+mod snippets;
 mod source;
 mod tokens;
 
@@ -182,6 +183,17 @@ impl Stage for Harvest {
                 }
                 Source::Perturbed { path, rows, seed } => {
                     report.csn_files += perturbed::write(path, *rows, *seed, config.records_per_file, run)?;
+                    continue;
+                }
+                Source::Snippets { path, name, language, split } => {
+                    let (functions, nameless) = snippets::write(path, name, *language, *split, config.dialect, &mut writer)?;
+                    report.functions_seen += functions;
+                    report.functions += functions;
+                    *report.by_language.entry(language.to_string()).or_default() += functions;
+                    *report.by_split.entry(split.to_string()).or_default() += functions;
+                    if nameless > 0 {
+                        *report.skipped.entry("snippet without a function, kept".to_owned()).or_default() += nameless;
+                    }
                     continue;
                 }
                 Source::Packages { .. } | Source::Dir { .. } => {}

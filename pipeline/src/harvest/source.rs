@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ledger::{Digest, Language, Progress};
+use ledger::{Digest, Language, Progress, Split};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::{
@@ -53,6 +53,14 @@ pub enum Source {
         #[serde(default = "four")]
         parallel: usize,
     },
+    /// A JSON object `{code: number}` of functions, packed or not, all of one language and split: CoSQA's codebase.
+    Snippets {
+        path: PathBuf,
+        /// Name of the repository; a function's url is `name:number`.
+        name: String,
+        language: Language,
+        split: Split,
+    },
     /// Any number of realistic rows, to measure with: records of a CodeSearchNet folder with other names in them.
     Perturbed {
         path: PathBuf,
@@ -88,7 +96,7 @@ impl Source {
             Self::Packages { packages, .. } => packages.len() as u64,
             Self::Dir { path, each_subfolder: true, .. } => subfolders(path)?.len() as u64,
             Self::Dir { .. } => 1,
-            Self::Csn { .. } | Self::Urls { .. } | Self::Perturbed { .. } => 0,
+            Self::Csn { .. } | Self::Urls { .. } | Self::Snippets { .. } | Self::Perturbed { .. } => 0,
         })
     }
 }
@@ -222,7 +230,7 @@ impl Reader<'_> {
                 }
                 Ok(())
             }
-            Source::Csn { .. } | Source::Urls { .. } | Source::Perturbed { .. } => Ok(()),
+            Source::Csn { .. } | Source::Urls { .. } | Source::Snippets { .. } | Source::Perturbed { .. } => Ok(()),
         }
     }
 
@@ -289,6 +297,9 @@ pub fn outside(source: &Source) -> Result<Option<(String, Digest)>> {
             ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
             let paths = paths_below(path)?.into_iter().filter(|path| language_of(path).is_some());
             Some((format!("dir:{}", path.display()), digest_of_files(path, paths)?))
+        }
+        Source::Snippets { path, .. } => {
+            Some((format!("snippets:{}", path.display()), Digest::of_file(path).with_context(|| format!("reading {}", path.display()))?))
         }
         // Pinned by sha256.
         Source::Urls { .. } => None,

@@ -46,7 +46,8 @@ pub struct Config {
     /// A run that rejects more than this share of its lines fails, with the reasons.
     pub max_reject_fraction: f64,
     pub split_leaks: SplitLeaks,
-    pub duplicates: Thresholds,
+    /// None keeps them all: a benchmark's candidates are as many as it says.
+    pub duplicates: Option<Thresholds>,
 }
 
 /// What to do when a repository is in two splits: its code would leak into evaluation.

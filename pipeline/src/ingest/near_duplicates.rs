@@ -39,7 +39,8 @@ pub struct Duplicate {
 
 /// The rows kept so far.
 pub struct Kept {
-    thresholds: Thresholds,
+    /// None: every row is kept.
+    thresholds: Option<Thresholds>,
     /// Values a band: fewer find more distant pairs, and more candidates.
     rows: usize,
     bands: Vec<Band>,
@@ -79,11 +80,11 @@ impl Thresholds {
 
 impl Kept {
     /// `scratch` is the folder of the temporary file.
-    pub fn new(thresholds: Thresholds, scratch: &Path) -> Result<Self> {
-        let rows = thresholds.rows_a_band();
+    pub fn new(thresholds: Option<Thresholds>, scratch: &Path) -> Result<Self> {
+        let rows = thresholds.as_ref().map_or(MINS, Thresholds::rows_a_band);
         Ok(Self {
             rows,
-            least_agreeing: thresholds.least_agreeing(),
+            least_agreeing: thresholds.as_ref().map_or(0, Thresholds::least_agreeing),
             thresholds,
             bands: (0..MINS / rows).map(|_| Band::default()).collect(),
             sequences: HashMap::new(),
@@ -99,15 +100,19 @@ impl Kept {
 
     /// Keeps the row and gives it the next number, or says what it duplicates.
     pub fn offer(&mut self, bag: &Bag, sketch: &Sketch, split: Split) -> Result<std::result::Result<u32, Duplicate>> {
-        let number = u32::try_from(self.bits.len()).context("more than 4 billion rows")?;
+        let number = u32::try_from(self.splits.len()).context("more than 4 billion rows")?;
+        let Some(thresholds) = &self.thresholds else {
+            self.splits.push(split);
+            return Ok(Ok(number));
+        };
         let is_code = bag.total() > 0;
         if let Some(&of) = self.sequences.get(&sketch.sequence).filter(|_| is_code) {
             return Ok(Err(Duplicate { of, exact: true }));
         }
         let bits = sketch.low_bits();
-        if bag.total() >= self.thresholds.min_tokens {
+        if bag.total() >= thresholds.min_tokens {
             let keys: Vec<u32> = sketch.bands(self.rows).collect();
-            if let Some(of) = self.near(bag, &keys, &bits)? {
+            if let Some(of) = self.near(thresholds, bag, &keys, &bits)? {
                 return Ok(Err(Duplicate { of, exact: false }));
             }
             for (band, key) in self.bands.iter_mut().zip(keys) {
@@ -124,7 +129,7 @@ impl Kept {
     }
 
     /// The first kept row of which this one is a near copy.
-    fn near(&self, bag: &Bag, keys: &[u32], bits: &LowBits) -> Result<Option<u32>> {
+    fn near(&self, thresholds: &Thresholds, bag: &Bag, keys: &[u32], bits: &LowBits) -> Result<Option<u32>> {
         // All first slots are asked for before any is looked at: the memory answers them together.
         let first: Vec<u32> = self.bands.iter().zip(keys).map(|(band, &key)| band.first(key)).collect();
         let mut candidates: Vec<u32> = Vec::new();
@@ -138,7 +143,7 @@ impl Kept {
         candidates.retain(|&candidate| self.bits[candidate as usize].agreeing(bits) >= self.least_agreeing);
         for candidate in candidates {
             let (few, many) = order(bag.distinct(), self.bags.distinct(candidate));
-            if few as f64 >= self.thresholds.set * many as f64 && self.thresholds.are_duplicates(&self.bags.get(candidate)?, bag) {
+            if few as f64 >= thresholds.set * many as f64 && thresholds.are_duplicates(&self.bags.get(candidate)?, bag) {
                 return Ok(Some(candidate));
             }
         }
@@ -273,7 +278,7 @@ mod tests {
     #[test]
     fn a_renamed_copy_goes_and_a_short_one_stays_unless_it_is_the_same() {
         let dir = tempfile::tempdir().unwrap();
-        let mut kept = Kept::new(THRESHOLDS, dir.path()).unwrap();
+        let mut kept = Kept::new(Some(THRESHOLDS), dir.path()).unwrap();
         let body = "def f ( a , b ) : for x in range ( a ) : b . append ( x * 2 + 1 ) return sorted ( b )";
         assert_eq!(offer(&mut kept, body), Ok(0));
         assert_eq!(offer(&mut kept, body), Err(Duplicate { of: 0, exact: true }));
@@ -325,7 +330,7 @@ mod tests {
             texts.push(text);
         }
         let dir = tempfile::tempdir().unwrap();
-        let mut kept = Kept::new(THRESHOLDS, dir.path()).unwrap();
+        let mut kept = Kept::new(Some(THRESHOLDS), dir.path()).unwrap();
         let mut numbers: Vec<&(Bag, Sketch)> = Vec::new();
         let (mut by_force, mut found) = (0, 0);
         for entry in &bags {

@@ -30,7 +30,7 @@ impl Recall {
             Ok(())
         })?;
         ensure!(!rows.is_empty(), "no records below {}", folder.display());
-        let mut kept = Kept::new(thresholds.clone(), scratch)?;
+        let mut kept = Kept::new(Some(thresholds.clone()), scratch)?;
         let mut brute: Vec<&(Bag, Sketch, ledger::Split)> = Vec::new();
         let mut recall = Self { rows: rows.len(), by_force: 0, by_search: 0, by_both: 0 };
         let bar = progress.bar("recall", rows.len() as u64, "rows");

@@ -136,7 +136,7 @@ pub fn tokenize_batch(batch: &RecordBatch, encoder: &mut Words<'_>, config: &Con
     let mut columns = [(); 4].map(|()| ListBuilder::new(UInt32Builder::new()).with_field(item()));
     for row in 0..batch.num_rows() {
         let query = encoder.encode(queries.value(row), config.query_tokens)?.ids;
-        let full = config.code_text.of_row(names.value(row), codes.value(row), tokens.row(row));
+        let full = config.code_text.of_row(names.value(row), "", codes.value(row), tokens.row(row));
         let code = encoder.encode(&full, config.code_tokens)?;
         let is_named = func_names.value(row).chars().count() >= config.min_name_chars;
         let (name, unnamed) = if is_named {

@@ -4,10 +4,11 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
-    BLOCK, Dropout, Layout, Matrix,
+    BLOCK, Dropout, Layout, Matrix, made,
     product::{Target, View, product},
     sequences, tensor,
     vector::{add, normal, sum, wide},
+    zeros,
 };
 
 /// Blocks that a weight's gradient is summed from, at most.
@@ -15,12 +16,12 @@ const PARTS: usize = 8;
 
 pub fn linear(x: &Matrix, w: &Matrix, b: &Matrix) -> FlexTensor {
     let (n, inputs, outputs) = (x.rows, x.columns, w.columns);
-    let mut y = vec![0.0; n * outputs];
-    y.par_chunks_mut(BLOCK * outputs).zip(x.values().par_chunks(BLOCK * inputs)).for_each(|(y, x)| {
+    let y = made(n * outputs, BLOCK * outputs, |block, y| {
+        let rows = y.len() / outputs;
         for row in y.chunks_exact_mut(outputs) {
             row.copy_from_slice(b.values());
         }
-        let rows = x.len() / inputs;
+        let x = &x.values()[block * BLOCK * inputs..][..rows * inputs];
         product(Target::new(y, outputs), true, View::new(x, rows, inputs, inputs), View::new(w.values(), inputs, outputs, outputs), 1.0);
     });
     tensor(y, [n, outputs])
@@ -28,9 +29,9 @@ pub fn linear(x: &Matrix, w: &Matrix, b: &Matrix) -> FlexTensor {
 
 pub fn linear_gradient(x: &Matrix, w: &Matrix, dy: &Matrix) -> [FlexTensor; 3] {
     let (n, inputs, outputs) = (x.rows, x.columns, w.columns);
-    let mut dx = vec![0.0; n * inputs];
-    dx.par_chunks_mut(BLOCK * inputs).zip(dy.values().par_chunks(BLOCK * outputs)).for_each(|(dx, dy)| {
-        let rows = dy.len() / outputs;
+    let dx = made(n * inputs, BLOCK * inputs, |block, dx| {
+        let rows = dx.len() / inputs;
+        let dy = &dy.values()[block * BLOCK * outputs..][..rows * outputs];
         let w = View::new(w.values(), inputs, outputs, outputs).transposed();
         product(Target::new(dx, inputs), false, View::new(dy, rows, outputs, outputs), w, 1.0);
     });
@@ -65,10 +66,10 @@ pub fn weight_gradient(x: &[f32], inputs: usize, dy: &[f32], outputs: usize) -> 
 }
 
 pub fn gelu(x: &Matrix) -> FlexTensor {
-    let mut y = vec![0.0; x.values().len()];
-    y.par_chunks_mut(BLOCK * x.columns).zip(x.values().par_chunks(BLOCK * x.columns)).for_each(|(y, x)| {
+    let length = BLOCK * x.columns;
+    let y = made(x.values().len(), length, |block, y| {
         wide(|| {
-            for (y, &x) in y.iter_mut().zip(x) {
+            for (y, &x) in y.iter_mut().zip(&x.values()[block * length..]) {
                 *y = x * normal(x).0;
             }
         });
@@ -78,9 +79,9 @@ pub fn gelu(x: &Matrix) -> FlexTensor {
 
 pub fn gelu_gradient(x: &Matrix, dy: &Matrix) -> FlexTensor {
     const INVERSE_ROOT_OF_TWO_PI: f32 = 0.398_942_3;
-    let mut dx = vec![0.0; x.values().len()];
-    let block = BLOCK * x.columns;
-    dx.par_chunks_mut(block).zip(x.values().par_chunks(block)).zip(dy.values().par_chunks(block)).for_each(|((dx, x), dy)| {
+    let length = BLOCK * x.columns;
+    let dx = made(x.values().len(), length, |block, dx| {
+        let (x, dy) = (&x.values()[block * length..], &dy.values()[block * length..]);
         wide(|| {
             for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
                 let (below, density) = normal(x);
@@ -99,7 +100,7 @@ pub struct Norm {
 
 pub fn add_norm(x: &Matrix, residual: Option<&Matrix>, gamma: &Matrix, beta: &Matrix, epsilon: f32) -> (FlexTensor, Norm) {
     let (n, width) = (x.rows, x.columns);
-    let (mut y, mut normalised, mut inverse_deviation) = (vec![0.0; n * width], vec![0.0; n * width], vec![0.0; n]);
+    let (mut y, mut normalised, mut inverse_deviation) = (zeros(n * width), zeros(n * width), zeros(n));
     let (gamma, beta) = (gamma.values(), beta.values());
     let blocks = y.par_chunks_mut(BLOCK * width).zip(normalised.par_chunks_mut(BLOCK * width)).zip(inverse_deviation.par_chunks_mut(BLOCK));
     blocks.zip(x.values().par_chunks(BLOCK * width)).enumerate().for_each(|(block, (((y, normalised), inverse_deviation), x))| {
@@ -127,7 +128,7 @@ pub fn add_norm(x: &Matrix, residual: Option<&Matrix>, gamma: &Matrix, beta: &Ma
 
 pub fn add_norm_gradient(norm: &Norm, gamma: &Matrix, dy: &Matrix) -> [FlexTensor; 3] {
     let (n, width, gamma) = (dy.rows, dy.columns, gamma.values());
-    let mut dx = vec![0.0; n * width];
+    let mut dx = zeros(n * width);
     let blocks = dx.par_chunks_mut(BLOCK * width).zip(norm.normalised.par_chunks(BLOCK * width));
     let parts: Vec<(Vec<f32>, Vec<f32>)> = blocks
         .zip(norm.inverse_deviation.par_chunks(BLOCK))
@@ -161,12 +162,11 @@ pub fn add_norm_gradient(norm: &Norm, gamma: &Matrix, dy: &Matrix) -> [FlexTenso
 /// Forward and backward are the same product.
 pub fn dropout(x: &Matrix, dropout: Dropout) -> FlexTensor {
     let (threshold, scale, key) = (dropout.threshold(), dropout.scale(), dropout.key());
-    let block = BLOCK * x.columns;
-    let mut y = vec![0.0; x.values().len()];
-    y.par_chunks_mut(block).zip(x.values().par_chunks(block)).enumerate().for_each(|(index, (y, x))| {
-        let first = (index * block) as u32;
+    let length = BLOCK * x.columns;
+    let y = made(x.values().len(), length, |block, y| {
+        let first = (block * length) as u32;
         wide(|| {
-            for (place, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+            for (place, (y, &x)) in y.iter_mut().zip(&x.values()[block * length..]).enumerate() {
                 *y = x * Dropout::factor(threshold, scale, key, first.wrapping_add(place as u32));
             }
         });
@@ -186,7 +186,7 @@ fn bordered(x: &[f32], width: usize, kernel: usize) -> Vec<f32> {
 pub fn convolution(x: &Matrix, w: &Matrix, b: &Matrix, layout: &Layout) -> FlexTensor {
     let (width, outputs) = (x.columns, w.columns);
     let kernel = w.rows / width;
-    let mut y = vec![0.0; x.rows * outputs];
+    let mut y = zeros(x.rows * outputs);
     sequences(&mut y, outputs, layout).into_par_iter().enumerate().for_each(|(sequence, y)| {
         let range = layout.range(sequence);
         let window = bordered(&x.values()[range.start * width..range.end * width], width, kernel);
@@ -203,7 +203,7 @@ pub fn convolution_gradient(x: &Matrix, w: &Matrix, dy: &Matrix, layout: &Layout
     let (width, outputs) = (x.columns, w.columns);
     let kernel = w.rows / width;
     let before = (kernel - 1) / 2 * width;
-    let mut dx = vec![0.0; x.rows * width];
+    let mut dx = zeros(x.rows * width);
     let mut parts: Vec<&mut [f32]> = sequences(&mut dx, width, layout);
     let block = layout.sequences().div_ceil(PARTS).max(1);
     let sums: Vec<(Vec<f32>, Vec<f32>)> = parts

@@ -12,7 +12,7 @@ mod product;
 mod recurrent;
 mod vector;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, mem::MaybeUninit, sync::Arc};
 
 use burn::{
     backend::{
@@ -26,6 +26,7 @@ use burn::{
     tensor::{Tensor, TensorData, TensorPrimitive, ops::FloatTensor},
 };
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
 
 use super::{Bags, Dropout, Layout, Ops};
 
@@ -68,6 +69,28 @@ impl Matrix {
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
+
+/// A vector made in blocks, in parallel: `work` gets each block's number and its zeros, which the same thread has just
+/// written, so that they lie in its cache and no thread clears the whole vector while the others wait.
+fn made(length: usize, block: usize, work: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut values = Vec::with_capacity(length);
+    values.spare_capacity_mut()[..length].par_chunks_mut(block.max(1)).enumerate().for_each(|(index, part)| {
+        part.fill(MaybeUninit::new(0.0));
+        // SAFETY: every element of the part was written on the line above.
+        work(index, unsafe { part.assume_init_mut() });
+    });
+    // SAFETY: the parts cover the first `length` elements, and each was written.
+    unsafe { values.set_len(length) };
+    values
+}
+
+/// A vector of zeros, written by all threads.
+fn zeros(length: usize) -> Vec<f32> {
+    made(length, ZEROS, |_, _| {})
+}
+
+/// Zeros that a thread writes at a time.
+const ZEROS: usize = 1 << 16;
 
 /// Cuts packed rows of `width` numbers into their sequences.
 fn sequences<'a>(mut rest: &'a mut [f32], width: usize, layout: &Layout) -> Vec<&'a mut [f32]> {
@@ -241,5 +264,22 @@ impl Ops<Cpu> for Fused {
         let (node, x) = open(x);
         let y = dense::dropout(&x, dropout);
         close(record([node], y, move |dy| [Some(dense::dropout(dy, dropout))]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_block_is_made_whatever_their_size() {
+        for (length, block) in [(0, 4), (1, 4), (4, 4), (1000, 7), (3 * ZEROS + 5, ZEROS)] {
+            let values = made(length, block, |index, part| {
+                assert!(part.iter().all(|value| *value == 0.0));
+                part.iter_mut().enumerate().for_each(|(place, value)| *value = (index * block + place) as f32);
+            });
+            assert!(values.len() == length && values.iter().enumerate().all(|(place, value)| *value == place as f32));
+            assert!(zeros(length).iter().all(|value| *value == 0.0));
+        }
     }
 }

@@ -75,6 +75,28 @@ pub fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
     total
 }
 
+/// Makes each number of a row e^(x − most), and gives their sum, in lanes.
+#[inline(always)]
+pub fn exp_sum(row: &mut [f32], most: f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = row.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *value = exp(*value - most);
+            *lane += *value;
+        }
+    }
+    let mut total = 0.0;
+    for lane in lanes {
+        total += lane;
+    }
+    for value in rest {
+        *value = exp(*value - most);
+        total += *value;
+    }
+    total
+}
+
 /// The largest of a row.
 #[inline(always)]
 pub fn largest(row: &[f32]) -> f32 {
@@ -143,6 +165,10 @@ mod tests {
             let row: Vec<f32> = (0..n).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
             assert_eq!(sum(n, |i| row[i]), row.iter().sum::<f32>());
             assert_eq!(largest(&row), row.iter().copied().fold(f32::MIN, f32::max));
+            let (mut raised, truth) = (row.clone(), row.iter().map(|x| f64::from(x - 3.0).exp()));
+            let total = exp_sum(&mut raised, 3.0);
+            assert!((f64::from(total) - truth.clone().sum::<f64>()).abs() <= 1e-6 * truth.clone().sum::<f64>());
+            assert!(raised.iter().zip(truth).all(|(x, truth)| (f64::from(*x) - truth).abs() <= 1e-6 * truth));
         }
     }
 }

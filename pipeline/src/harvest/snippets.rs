@@ -1,0 +1,115 @@
+//! Functions that lie one by one in a JSON object `{code: number}`, as CoSQA's codebase does: each becomes a record whose
+//! path is its number, so that judgments can name it by url (`name:number`).
+
+use std::{collections::BTreeMap, fs, io::Read, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use ledger::{Language, Split};
+use rayon::prelude::*;
+
+use super::{
+    documentation,
+    functions::{Function, extract_in},
+    layout::{Record, Writer},
+    tokens::Dialect,
+};
+use crate::grammar::Scope;
+
+/// Bytes of an unpacked file, at most: it is held in memory.
+const MOST_BYTES: u64 = 1 << 30;
+
+fn read(path: &Path) -> Result<Vec<(u64, String)>> {
+    let packed = fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let reader: Box<dyn Read> =
+        if path.extension().is_some_and(|end| end == "gz") { Box::new(GzDecoder::new(packed)) } else { Box::new(packed) };
+    let mut bytes = Vec::new();
+    reader.take(MOST_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
+    ensure!(bytes.len() as u64 <= MOST_BYTES, "{} is larger than {MOST_BYTES} bytes unpacked: cut it into several sources", path.display());
+    let snippets: BTreeMap<String, u64> =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a JSON object {{code: number}}", path.display()))?;
+    let mut numbered: Vec<(u64, String)> = snippets.into_iter().map(|(code, number)| (number, code)).collect();
+    numbered.sort();
+    for pair in numbered.windows(2) {
+        ensure!(pair[0].0 != pair[1].0, "{} has two functions of number {}", path.display(), pair[0].0);
+    }
+    Ok(numbered)
+}
+
+/// The first function of a snippet; a text without one is code all the same, without a name.
+fn function(language: Language, code: &str, dialect: Dialect) -> Function {
+    let found = extract_in(language, Scope::Function, code.as_bytes(), dialect).unwrap_or_default();
+    match found.into_iter().next() {
+        Some(function) => Function { code: code.to_owned(), ..function },
+        None => Function {
+            name: String::new(),
+            code: code.to_owned(),
+            code_tokens: code.split_whitespace().map(str::to_owned).collect(),
+            docstring: String::new(),
+            lines: (1, 1),
+        },
+    }
+}
+
+/// Writes all as records of one split; returns how many, and how many hold no function.
+pub fn write(path: &Path, name: &str, language: Language, split: Split, dialect: Dialect, writer: &mut Writer) -> Result<(u64, u64)> {
+    let snippets = read(path)?;
+    let functions: Vec<Function> = snippets.par_iter().map(|(_, code)| function(language, code, dialect)).collect();
+    let mut nameless = 0;
+    for ((number, _), function) in snippets.iter().zip(&functions) {
+        nameless += u64::from(function.name.is_empty());
+        let record = Record {
+            repo: name,
+            path: &number.to_string(),
+            func_name: &function.name,
+            original_string: &function.code,
+            language,
+            code: &function.code,
+            code_tokens: &function.code_tokens,
+            docstring: &function.docstring,
+            docstring_tokens: &documentation::tokens(documentation::summary(&function.docstring)),
+            sha: "",
+            url: &format!("{name}:{number}"),
+            partition: split,
+        };
+        writer.write(language, split, &record)?;
+    }
+    Ok((functions.len() as u64, nameless))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_keep_their_numbers_and_a_text_without_one_is_kept_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("codes.json");
+        fs::write(&path, r#"{"def read_file(path):\n    \"Reads all.\"\n    return open(path).read()": 7, "print 'hello'": 2}"#).unwrap();
+        let mut writer = Writer::new(dir.path(), 100);
+        let counts = write(&path, "cosqa", Language::Python, Split::Test, Dialect::Plain, &mut writer).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(counts, (2, 1));
+        let mut text = String::new();
+        let packed = fs::File::open(dir.path().join("python/final/jsonl/test/python_test_0.jsonl.gz")).unwrap();
+        GzDecoder::new(packed).read_to_string(&mut text).unwrap();
+        let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&rows[0]["url"], &rows[0]["func_name"]), (&"cosqa:2".into(), &"".into()));
+        assert_eq!(
+            (&rows[1]["url"], &rows[1]["func_name"], &rows[1]["docstring"]),
+            (&"cosqa:7".into(), &"read_file".into(), &"Reads all.".into())
+        );
+    }
+
+    #[test]
+    fn what_is_no_numbered_set_of_functions_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("codes.json");
+        for (text, reason) in
+            [("[1]", "not a JSON object"), (r#"{"a": 1, "b": 1}"#, "two functions of number 1"), (r#"{"a": "x"}"#, "not a JSON object")]
+        {
+            fs::write(&path, text).unwrap();
+            assert!(format!("{:#}", read(&path).unwrap_err()).contains(reason), "{text}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! An encoder from elsewhere, judged queries, and the challenge's measure of a file.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::world::{World, ran};
+
+fn scores(world: &World) -> Value {
+    serde_json::from_slice(&fs::read(world.artifact("scores").join("scores.json")).unwrap()).unwrap()
+}
+
+/// The encoder of one ledger serves another, where nothing is learnt; judged queries are ranked there; and documentation
+/// that the encoder reads helps no query that is that documentation.
+#[test]
+fn an_adopted_encoder_is_indexed_and_judged() {
+    let home = World::new();
+    home.road(&[]);
+    let adopt = format!("adopt.from = \"{}\"", home.artifact("encoder").display());
+
+    let world = World::new();
+    world.configure(&adopt);
+    assert_eq!(ran(&world.road(&[])), ["harvest", "ingest", "parse", "adopt", "embed", "index", "evaluate"]);
+    // The same functions and the same encoder: the same scores as at home.
+    assert_eq!(scores(&world), scores(&home));
+    let (status, _) = world.run("trainer", &["status"]);
+    assert!(status.contains("adopt -> encoder") && !status.contains("train ->"), "{status}");
+
+    // Two queries with an answer in the bundle, one of these by url, and one answer of another build.
+    let docs = fs::read_to_string(world.path("corpus/text/distance.py")).unwrap();
+    assert!(docs.contains("def levenshtein"), "the fixture changed");
+    let found: Value = serde_json::from_str(&world.run("indexer", &["search", "levenshtein", "--json", "--limit", "1"]).0).unwrap();
+    let judged = [
+        json!({"query": "levenshtein distance of two words", "relevant": [found[0]["url"]]}),
+        json!({"query": "levenshtein", "relevant": [found[0]["id"], "0123456789abcdef0123456789abcdef"]}),
+        json!({"query": "an answer that is nowhere", "relevant": ["https://example.org/other"]}),
+    ];
+    fs::write(world.path("judged.jsonl"), judged.map(|line| line.to_string()).join("\n")).unwrap();
+    let judgments = format!("evaluate.judgments = [{{ kind = jsonl, name = mine, path = \"{}\" }}]", world.path("judged.jsonl").display());
+    world.configure(&format!("{adopt}\n{judgments}\nembed.documentation = true"));
+    let said = world.road(&[]);
+    assert_eq!(ran(&said), ["embed", "index", "evaluate"], "{said}");
+    let with = scores(&world);
+    for system in ["bm25", "hybrid"] {
+        let score = with[format!("test_mrr@corpus_mine_{system}")].as_f64().unwrap();
+        assert!((score - 2.0 / 3.0).abs() < 1e-9, "{system}: {score}");
+    }
+    assert_eq!(with["test_mrr@corpus_all_vector"], scores(&home)["test_mrr@corpus_all_vector"]);
+    let report = &world.manifest("scores")["report"];
+    assert_eq!(report["unknown_answers"]["mine"], 2);
+    assert!(
+        report["comparisons"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|of| of["language"] == "mine" && of["difference"]["p"].as_f64().unwrap() > 0.2)
+    );
+    let page = fs::read_to_string(world.artifact("scores").join("report.html")).unwrap();
+    assert!(page.contains("Hybrid against either side") && page.contains("documentation read, but not that of the split"));
+
+    // Judgments that say nothing about this bundle, and an encoder that is none.
+    fs::write(world.path("judged.jsonl"), r#"{"query": "a", "relevant": ["nowhere"]}"#).unwrap();
+    assert!(world.fail("indexer", &["evaluate"]).contains("no answer of"));
+    fs::write(world.path("judged.jsonl"), "{\"query\": \"a\"}").unwrap();
+    assert!(world.fail("indexer", &["evaluate"]).contains("judged.jsonl:1: expected"));
+    world.configure(&format!("adopt.from = \"{}\"", world.path("corpus").display()));
+    assert!(world.fail("trainer", &["run"]).contains("is no encoder"));
+}
+
+/// `relevanceeval.py` gave the numbers that the unit tests hold; here, that the tool takes what `predictions` writes.
+#[test]
+fn the_tools_own_predictions_are_scored_by_annotations() {
+    let world = World::new();
+    world.road(&[]);
+    let found: Value = serde_json::from_str(&world.run("indexer", &["search", "levenshtein", "--json", "--limit", "1"]).0).unwrap();
+    fs::write(world.path("queries.csv"), "query\nlevenshtein\n").unwrap();
+    fs::write(
+        world.path("annotations.csv"),
+        format!("Language,Query,GitHubUrl,Relevance,Notes\nPython,Levenshtein,\"{}\",3,\n", found[0]["url"].as_str().unwrap()),
+    )
+    .unwrap();
+    let (queries, out, annotations) = (world.path("queries.csv"), world.path("predictions.csv"), world.path("annotations.csv"));
+    let [queries, out, annotations] = [&queries, &out, &annotations].map(|path| path.to_str().unwrap());
+    world.run("indexer", &["predictions", "--queries", queries, "--out", out, "--languages", "python"]);
+    let (table, _) = world.run("indexer", &["evaluate", "--predictions", out, "--annotations", annotations]);
+    assert!(table.lines().any(|line| line.split_whitespace().collect::<Vec<_>>()[..4] == ["python", "1", "1.0000", "1.0000"]), "{table}");
+    let report: Value = serde_json::from_slice(&fs::read(world.path("data/reports/challenge.json")).unwrap()).unwrap();
+    assert_eq!(report["ndcg_all_mean"], 1.0);
+    assert!(world.fail("indexer", &["evaluate", "--predictions", queries, "--annotations", annotations]).contains("no column `language`"));
+}

@@ -1,0 +1,92 @@
+//! `adopt`: an encoder that was made elsewhere (another ledger's, or a user's own) in place of one trained here, so that the
+//! same road indexes and evaluates with it.
+
+use std::fs;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use ledger::{Digest, Encoder, Language, Recordable, Report, Rows, Run, Stage, conf::Adopted};
+use ort::{session::Session, value::Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::runtime;
+
+/// The stage.
+#[derive(Debug)]
+pub struct Adopt;
+
+/// What was taken.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AdoptReport {
+    pub graphs: u64,
+    pub dimension: u64,
+    pub bytes: u64,
+}
+
+impl Report for AdoptReport {
+    fn rows(&self) -> Rows {
+        Rows { read: self.graphs, written: self.graphs, rejected: 0 }
+    }
+}
+
+const FILES: [&str; 2] = ["encoder.json", "tokenizer.json"];
+
+/// Ids that every graph is asked with, and the vector it must give.
+const PROBE: [i64; 3] = [1, 2, 3];
+
+impl Stage for Adopt {
+    const NAME: &'static str = "adopt";
+    const REVISION: u32 = 1;
+    type Config = Adopted;
+    type Inputs = ();
+    type Output = Encoder;
+    type Report = AdoptReport;
+
+    fn outside(config: &Adopted) -> Result<Vec<(String, Digest)>> {
+        let Some(from) = &config.from else { return Ok(Vec::new()) };
+        let encoder = Encoder::open(from).with_context(|| format!("adopt.from = {} is no encoder", from.display()))?;
+        let files = encoder.graphs.iter().map(String::as_str).chain(FILES);
+        files.map(|file| Ok((format!("adopt:{file}"), Digest::of_file(&from.join(file))?))).collect()
+    }
+
+    fn run(config: &Adopted, (): &(), run: &Run<'_>) -> Result<AdoptReport> {
+        let from = config.from.as_ref().context("adopt.from is null: say which folder holds the encoder")?;
+        let encoder = Encoder::open(from)?;
+        let mut bytes = 0;
+        for file in encoder.graphs.iter().map(String::as_str).chain(FILES) {
+            bytes += fs::copy(from.join(file), run.out.join(file)).with_context(|| format!("copying {file} of {}", from.display()))?;
+        }
+        for graph in &encoder.graphs {
+            let given = probe(&run.out.join(graph)).with_context(|| format!("asking {graph} of {}", from.display()))?;
+            ensure!(
+                given == encoder.spec.dimension,
+                "{graph} of {} gives {given} numbers a row, its encoder.json says {}",
+                from.display(),
+                encoder.spec.dimension
+            );
+        }
+        let of = |language: Language| language.name();
+        let lacks: Vec<&str> = Language::ALL
+            .into_iter()
+            .filter(|&language| !encoder.graphs.contains(&encoder.spec.code_graph.replace("{language}", of(language))))
+            .map(of)
+            .collect();
+        if !lacks.is_empty() {
+            run.progress.say(&format!("adopt     has no graph for {}", lacks.join(", ")));
+        }
+        Ok(AdoptReport { graphs: encoder.graphs.len() as u64, dimension: encoder.spec.dimension as u64, bytes })
+    }
+}
+
+/// The width of what a graph gives for one row.
+fn probe(graph: &std::path::Path) -> Result<usize> {
+    let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
+    let mut session = Session::builder(runtime::environment()?).map_err(error)?.commit_from_file(graph).map_err(error)?;
+    let shape = [1, PROBE.len()];
+    let ids = Tensor::from_array((shape, PROBE.to_vec())).map_err(error)?;
+    let mask = Tensor::from_array((shape, vec![1i64; PROBE.len()])).map_err(error)?;
+    let outputs = session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(error)?;
+    let output = outputs.get("embedding").context("it has no output `embedding`")?;
+    let (_, vector) = output.try_extract_tensor::<f32>().map_err(error)?;
+    ensure!(vector.iter().all(|value| value.is_finite()), "it gives numbers that are not finite");
+    Ok(vector.len())
+}
