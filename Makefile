@@ -83,9 +83,10 @@ ifeq ($(origin LANG),command line)
 SEARCH_LANGUAGE := --language $(LANG)
 endif
 export Q
-search: build setup ## Q="parse an iso date" [LANG=python] [K=10] [MODE=hybrid|bm25|vector]
+search: build setup ## Q="parse an iso date" [LANG=python] [K=10] [MODE=hybrid|bm25|vector] [REPO=name] [GLOB='src/**.py'] [EXPLAIN=1]
 	@test -n "$$Q" || { echo 'say what to look for: make search Q="parse an iso date"'; exit 1; }
-	@$(INDEXER) search --data $(DATA) $(if $(JSON),--json) --limit $(or $(K),10) --mode $(or $(MODE),hybrid) $(SEARCH_LANGUAGE) -- "$$Q"
+	@$(INDEXER) search --data $(DATA) $(if $(JSON),--json) --limit $(or $(K),10) --mode $(or $(MODE),hybrid) $(SEARCH_LANGUAGE) \
+		$(if $(REPO),--repo "$(REPO)") $(if $(GLOB),--path "$(GLOB)") $(if $(EXPLAIN),--explain) -- "$$Q"
 
 predictions: build setup ## QUERIES=queries.csv OUT=predictions.csv [LANGS=python,go] [MODE=hybrid]
 	@test -n "$(QUERIES)" -a -n "$(OUT)" || { echo 'say which: make predictions QUERIES=queries.csv OUT=predictions.csv'; exit 1; }

@@ -1,28 +1,33 @@
 //! An open bundle, and a search in it.
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use ledger::{Language, table, words};
+use anyhow::{Result, bail, ensure};
+use ledger::Language;
 use serde::Serialize;
 
 use crate::{
+    asked::Asked,
     encoder::{Provider, TextEncoder},
     fusion::Scored,
     index::format::BundleManifest,
     lexical::{Filter, Lexical},
+    snippet::{Line, snippet},
     vectors::Vectors,
 };
 
 /// Which side of the index answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     Bm25,
     Vector,
+    #[default]
     Hybrid,
 }
 
@@ -49,12 +54,19 @@ impl FromStr for Mode {
 }
 
 /// What is asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Query {
+    /// Words; `"an exact phrase"`; `pars*`.
     pub text: String,
     pub language: Option<Language>,
+    /// The repository's name.
+    pub repo: Option<String>,
+    /// A glob over the whole path: `*` and `?` stop at `/`, `**` does not.
+    pub path: Option<String>,
     pub mode: Mode,
     pub limit: usize,
+    /// Also say what each result's score is made of.
+    pub explain: bool,
 }
 
 /// One result.
@@ -72,6 +84,29 @@ pub struct Hit {
     pub lines: String,
     pub summary: String,
     pub code: String,
+    /// The lines of the code that the query is about.
+    pub snippet: Vec<Line>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
+}
+
+/// What a score is made of; a side that did not find the row is none.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    pub bm25: Option<Part>,
+    /// What each text field added to BM25, its boost included.
+    pub fields: BTreeMap<&'static str, f32>,
+    /// Inner product with the query's vector.
+    pub vector: Option<Part>,
+    /// How the sides were made one.
+    pub fusion: String,
+}
+
+/// Score and rank on one side.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Part {
+    pub rank: usize,
+    pub score: f32,
 }
 
 /// A bundle that is ready to search: everything large is mapped, not read.
@@ -81,8 +116,6 @@ pub struct OpenBundle {
     lexical: Lexical,
     vectors: Vectors,
     encoder: TextEncoder,
-    /// Language of each row, as an index into `languages`.
-    row_languages: Vec<u8>,
     languages: Vec<String>,
 }
 
@@ -103,15 +136,7 @@ impl OpenBundle {
             manifest.vectors.dimension
         );
         let languages: Vec<String> = manifest.languages.keys().cloned().collect();
-        let mut row_languages = Vec::with_capacity(rows);
-        for batch in table::read(&dir.join("docs.parquet"), &["language"])? {
-            for language in table::texts(&batch?, "language")?.iter() {
-                let place = languages.iter().position(|known| Some(known.as_str()) == language);
-                row_languages.push(u8::try_from(place.context("docs.parquet names a language that the manifest does not")?)?);
-            }
-        }
-        ensure!(row_languages.len() == rows, "{}: docs.parquet holds {} rows of {rows}", dir.display(), row_languages.len());
-        Ok(Self { dir: dir.to_owned(), manifest, lexical, vectors, encoder, row_languages, languages })
+        Ok(Self { dir: dir.to_owned(), manifest, lexical, vectors, encoder, languages })
     }
 
     pub fn manifest(&self) -> &BundleManifest {
@@ -141,78 +166,98 @@ impl OpenBundle {
         [plain(lexical), plain(vectors), self.manifest.fusion.fuse(&best(lexical), &best(vectors))]
     }
 
-    /// The words of a query. Where one language is searched, its name says nothing: it is left out, unless it is all there is.
-    pub(crate) fn asked(&self, text: &str, language: Option<Language>) -> String {
-        let only = match (language, &self.languages[..]) {
+    /// A query's words alone, as evaluation asks them of the whole bundle.
+    pub(crate) fn words_of(&self, text: &str) -> Asked {
+        Asked::words(text).without(self.only_language(None))
+    }
+
+    /// The language that a search can only find: its name in a query says nothing.
+    fn only_language(&self, asked: Option<Language>) -> Option<&str> {
+        match (asked, &self.languages[..]) {
             (Some(language), _) => Some(language.name()),
-            (None, [only]) => Some(only.as_str()),
+            (None, [only]) => Some(only),
             (None, _) => None,
-        };
-        let mut words = Vec::new();
-        words::subtokens(text, &mut words);
-        let telling: Vec<&str> = words.iter().map(String::as_str).filter(|word| Some(*word) != only).collect();
-        if telling.is_empty() { words.join(" ") } else { telling.join(" ") }
+        }
     }
 
     /// Unit vectors of queries, `[queries, dimension]` flat.
-    pub fn encode_queries(&self, texts: &[&str]) -> Result<Vec<f32>> {
-        let ids = texts.iter().map(|text| self.encoder.query_ids(text)).collect::<Result<Vec<_>>>()?;
+    pub(crate) fn encode_queries<'q>(&self, queries: impl IntoIterator<Item = &'q Asked>) -> Result<Vec<f32>> {
+        let ids = queries.into_iter().map(|asked| self.encoder.query_ids(&asked.text())).collect::<Result<Vec<_>>>()?;
         self.encoder.encode_queries(&ids, 8192)
-    }
-
-    /// Rows and scores, best first.
-    pub fn rank(&self, query: &Query) -> Result<Vec<(u32, f64)>> {
-        let candidates = self.manifest.candidates.max(query.limit);
-        let text = self.asked(&query.text, query.language);
-        let lexical = || -> Result<Vec<Scored>> {
-            let filter = Filter { language: query.language.map(|language| language.to_string()), split: None };
-            Ok(self.lexical.search(&text, &filter, None, candidates)?.into_iter().map(|(scored, _)| scored).collect())
-        };
-        let vector = || -> Result<Vec<Scored>> {
-            let encoded = self.encode_queries(&[&text])?;
-            let wanted = query.language.map(|language| self.languages.iter().position(|known| known == language.name()));
-            let keep = |row: u32| match wanted {
-                None => true,
-                Some(place) => place == Some(usize::from(self.row_languages[row as usize])),
-            };
-            Ok(self.vectors.search(&encoded, candidates, keep))
-        };
-        let plain = |list: Vec<Scored>| list.into_iter().map(|(row, score)| (row, f64::from(score))).collect();
-        let mut ranked: Vec<(u32, f64)> = match query.mode {
-            Mode::Bm25 => plain(lexical()?),
-            Mode::Vector => plain(vector()?),
-            Mode::Hybrid => self.manifest.fusion.fuse(&lexical()?, &vector()?),
-        };
-        ranked.truncate(query.limit);
-        Ok(ranked)
     }
 
     /// The best functions for a query.
     pub fn search(&self, query: &Query) -> Result<Vec<Hit>> {
-        self.rank(query)?
-            .into_iter()
-            .map(|(row, score)| {
-                let document = self.lexical.document(row)?;
-                let [id, repo, path, func_name, url, lines, summary, code] = document.stored;
-                Ok(Hit { row, score, id, language: document.language, repo, path, func_name, url, lines, summary, code })
+        let asked = Asked::parse(&query.text).without(self.only_language(query.language));
+        let language = query.language.map(|language| language.to_string());
+        let filter = Filter { language, split: None, repo: query.repo.clone(), path: query.path.clone() };
+        let candidates = self.manifest.candidates.max(query.limit);
+        let lexical = if query.mode == Mode::Vector { Vec::new() } else { self.lexical.search(&asked, &filter, None, candidates)? };
+        let vectors = if query.mode == Mode::Bm25 || asked.is_empty() {
+            Vec::new()
+        } else {
+            let vector = self.encode_queries([&asked])?;
+            match self.lexical.matching(&asked, &filter)? {
+                None => self.vectors.search(&vector, candidates, |_| true),
+                Some(rows) => self.vectors.search(&vector, candidates, |row| rows[row as usize]),
+            }
+        };
+        let [bm25, vector, hybrid] = self.systems(&lexical, &vectors);
+        let mut ranked = match query.mode {
+            Mode::Bm25 => bm25,
+            Mode::Vector => vector,
+            Mode::Hybrid => hybrid,
+        };
+        ranked.truncate(query.limit);
+        let terms = self.lexical.distinct_terms(&asked.words).into_iter().collect();
+        let stem = self.lexical.stemmer();
+        let part = |list: &[Scored], row: u32| {
+            list.iter().position(|(other, _)| *other == row).map(|place| Part { rank: place + 1, score: list[place].1 })
+        };
+        let explain = |row: u32| -> Result<Explanation> {
+            Ok(Explanation {
+                bm25: part(&lexical, row),
+                fields: self.lexical.field_scores(&asked, row)?,
+                vector: part(&vectors, row),
+                fusion: if query.mode == Mode::Hybrid { self.manifest.fusion.to_string() } else { "none".to_owned() },
             })
-            .collect()
+        };
+        let hit = |(row, score): (u32, f64)| {
+            let document = self.lexical.document(row)?;
+            let [id, repo, path, func_name, url, lines, summary, code] = document.stored;
+            let (snippet, explanation) = (snippet(&code, &terms, &stem), query.explain.then(|| explain(row)).transpose()?);
+            Ok(Hit { row, score, id, language: document.language, repo, path, func_name, url, lines, summary, code, snippet, explanation })
+        };
+        ranked.into_iter().map(hit).collect()
     }
 }
 
 impl Hit {
-    /// For people, without control characters that would move a terminal's cursor: place, name, the documentation's first words and the first lines of the code.
-    pub fn render(&self, number: usize) -> String {
+    /// For people, without control characters that would move a terminal's cursor: place, name, the documentation's first
+    /// words and the lines that the query is about, its words in bold where `bold`.
+    pub fn render(&self, number: usize, bold: bool) -> String {
         let line = self.lines.split('-').next().unwrap_or_default();
         let mut text = format!("{number:>2}. {} {}:{line}  {}  ({:.3})\n", self.repo, self.path, self.func_name, self.score);
+        if let Some(explanation) = &self.explanation {
+            text += &format!("    {explanation}\n");
+        }
         if !self.summary.is_empty() {
             let summary: String = self.summary.chars().take(100).collect();
             text += &format!("    {summary}\n");
         }
-        for line in self.code.lines().filter(|line| !line.trim().is_empty()).take(3) {
-            let line: String = line.chars().take(100).collect();
-            text += &format!("    | {line}\n");
+        let mut text: String = text.chars().filter(|&c| c == '\n' || !c.is_control()).collect();
+        let (before, after) = if bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        for line in &self.snippet {
+            text += &format!("    | {}\n", line.marked(before, after));
         }
-        text.chars().filter(|&c| c == '\n' || !c.is_control()).collect()
+        text
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |part: Option<Part>| part.map_or("not found".to_owned(), |part| format!("{:.3} (rank {})", part.score, part.rank));
+        let fields: Vec<String> = self.fields.iter().map(|(name, score)| format!("{name} {score:.3}")).collect();
+        write!(f, "bm25 {} = {}; vector {}; fusion {}", part(self.bm25), fields.join(" + "), part(self.vector), self.fusion)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    io::{IsTerminal, Read},
     path::{Path, PathBuf},
 };
 
@@ -52,9 +53,9 @@ enum Command {
     Rollback,
     /// Hash the served bundle again
     Verify,
-    /// Search the published bundle
+    /// Search the published bundle: words, "an exact phrase", beginnings of words (pars*)
     Search {
-        /// What to look for, in words
+        /// What to look for, in words; `-` reads it from standard input
         query: String,
         /// Only this language
         #[arg(long, short)]
@@ -65,6 +66,15 @@ enum Command {
         /// bm25, vector or hybrid
         #[arg(long, short, default_value = "hybrid")]
         mode: Mode,
+        /// Only this repository, by its whole name
+        #[arg(long)]
+        repo: Option<String>,
+        /// Only paths like this glob: `*` and `?` stop at `/`, `**` does not (`src/**/*.py`)
+        #[arg(long)]
+        path: Option<String>,
+        /// Also say what each score is made of
+        #[arg(long)]
+        explain: bool,
     },
     /// The CodeSearchNet challenge's csv: query,language,identifier,url, 300 a query and language
     Predictions {
@@ -103,8 +113,31 @@ struct Judged {
     annotations: Option<PathBuf>,
 }
 
+/// Bytes of a query from standard input, at most.
+const LONGEST_QUERY: u64 = 16 << 20;
+/// Bytes of a command line's arguments: onnxruntime 1.30 matches the whole line by a regular expression when it is loaded,
+/// one call of a function deeper for each character, and ends the process with a stack overflow at some 40,000.
+const LONGEST_ARGUMENTS: usize = 8192;
+
+fn from_standard_input() -> Result<String> {
+    let mut text = String::new();
+    std::io::stdin().take(LONGEST_QUERY + 1).read_to_string(&mut text).context("reading the query from standard input")?;
+    ensure!(text.len() as u64 <= LONGEST_QUERY, "the query has more than {LONGEST_QUERY} bytes");
+    Ok(text)
+}
+
+fn require_short_arguments() -> Result<()> {
+    let bytes: usize = std::env::args_os().map(|argument| argument.len() + 1).sum();
+    ensure!(
+        bytes <= LONGEST_ARGUMENTS,
+        "the command line has {bytes} bytes, more than the {LONGEST_ARGUMENTS} that onnxruntime bears: pass the query by standard input, `search - < file`"
+    );
+    Ok(())
+}
+
 fn published(common: &Common) -> Result<OpenBundle> {
     let dir = publish::served(&common.data);
+    require_short_arguments()?;
     ensure!(dir.exists(), "nothing is published at {}: run `make demo` or `make run` first", dir.display());
     runtime::load(&onnxruntime_library(&common.data)?)?;
     OpenBundle::open(&dir.canonicalize()?, Provider::Cpu, common.threads.unwrap_or(1))
@@ -114,7 +147,10 @@ fn published(common: &Common) -> Result<OpenBundle> {
 pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<()> {
     let Cli { command, common } = Cli::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
     match command {
-        Command::Search { query, language, limit, mode } => return search(&common, Query { text: query, language, mode, limit }),
+        Command::Search { query, language, limit, mode, repo, path, explain } => {
+            let text = if query == "-" { from_standard_input()? } else { query };
+            return search(&common, Query { text, language, repo, path, mode, limit, explain });
+        }
         Command::Predictions { queries, out, languages, mode } => {
             let store = common.store_with(common.threads);
             let languages = if languages.is_empty() { Language::ALL.to_vec() } else { languages };
@@ -237,7 +273,7 @@ fn search(common: &Common, query: Query) -> Result<()> {
     } else if hits.is_empty() {
         println!("nothing found");
     } else {
-        hits.iter().enumerate().for_each(|(number, hit)| print!("{}", hit.render(number + 1)));
+        hits.iter().enumerate().for_each(|(number, hit)| print!("{}", hit.render(number + 1, std::io::stdout().is_terminal())));
     }
     Ok(())
 }

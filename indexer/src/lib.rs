@@ -4,6 +4,7 @@
 //! `encoder` turns text into vectors; `lexical`, `vectors` and `fusion` are the three parts of a
 //! hybrid search; `bundle` opens what `index` wrote and is all that a reader in Rust needs.
 
+mod asked;
 mod bench;
 pub mod bundle;
 pub mod cli;
@@ -16,6 +17,7 @@ mod lexical;
 mod predictions;
 pub mod publish;
 mod runtime;
+mod snippet;
 mod tour;
 mod vectors;
 

@@ -35,7 +35,9 @@ pub fn write(bundle: &OpenBundle, queries: &Path, out: &Path, languages: &[Langu
     for group in asked.chunks(GROUP) {
         let answers = group
             .par_iter()
-            .map(|&(language, text)| bundle.search(&Query { text: text.clone(), language: Some(language), mode, limit: DEPTH }))
+            .map(|&(language, text)| {
+                bundle.search(&Query { text: text.clone(), language: Some(language), mode, limit: DEPTH, ..Query::default() })
+            })
             .collect::<Result<Vec<_>>>()?;
         bar.add(group.len() as u64);
         for ((language, text), hits) in group.iter().zip(&answers) {

@@ -191,7 +191,7 @@ fn smoke(dir: &Path) -> Result<()> {
     verify_checksums(dir)?;
     let bundle = OpenBundle::open(dir, Provider::Cpu, 1)?;
     for mode in Mode::ALL {
-        let query = Query { text: "read a file and return its lines".to_owned(), language: None, mode, limit: 3 };
+        let query = Query { text: "read a file and return its lines".to_owned(), mode, limit: 3, ..Query::default() };
         let hits = bundle.search(&query).with_context(|| format!("smoke query in mode {}", mode.name()))?;
         ensure!(mode == Mode::Bm25 || !hits.is_empty(), "the smoke query found nothing in mode {}", mode.name());
     }

@@ -1,10 +1,12 @@
 //! `tour`: what a newcomer sees at the end of `make demo`: stages, scores, three searches.
 
+use std::io::IsTerminal;
+
 use anyhow::Result;
 use ledger::{Recordable, Scores, Store, cli::write_report, journal};
 
 use crate::{
-    bundle::{Mode, OpenBundle, Query},
+    bundle::{OpenBundle, Query},
     evaluate::{self, EvaluateReport},
 };
 
@@ -24,10 +26,8 @@ pub fn print(store: &Store, bundle: &OpenBundle) -> Result<()> {
     }
     for text in EXAMPLES {
         println!("search: {text}");
-        for (number, hit) in
-            bundle.search(&Query { text: text.to_owned(), language: None, mode: Mode::Hybrid, limit: 3 })?.iter().enumerate()
-        {
-            print!("{}", hit.render(number + 1));
+        for (number, hit) in bundle.search(&Query { text: text.to_owned(), limit: 3, ..Query::default() })?.iter().enumerate() {
+            print!("{}", hit.render(number + 1, std::io::stdout().is_terminal()));
         }
         println!();
     }

@@ -144,7 +144,7 @@ fn bad_rows_are_counted_and_the_good_ones_go_all_the_way() {
     assert_eq!(indexed, count("written"));
     assert_eq!(learnt, report["documented"]["python_train"].as_u64().unwrap());
     assert_eq!(report["rows"]["python_train"].as_u64().unwrap(), learnt + 4);
-    let (found, _) = world.run("indexer", &["search", "parse graph 101", "--json", "--mode", "bm25", "--limit", "1"]);
+    let (found, _) = world.run("indexer", &["search", "parse graph 101", "--json", "--mode", "bm25", "--limit", "3"]);
     let wanted = record(101, "train")["func_name"].clone();
     assert!(found.contains(wanted.as_str().unwrap()), "{wanted}: {found}");
 }

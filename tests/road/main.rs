@@ -12,6 +12,7 @@ mod layouts;
 mod outside;
 mod pretrained;
 mod publishing;
+mod searching;
 mod sources;
 mod training;
 mod whole_road;

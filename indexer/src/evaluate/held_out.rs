@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::ranks::{batches, rank};
 use super::{Answer, Ranked};
 use crate::{
+    asked::Asked,
     bundle::OpenBundle,
     embed,
     fusion::Scored,
@@ -92,15 +93,15 @@ impl<'a> HeldOut<'a> {
     pub fn answer(&self, queries: &[&Candidate], size: usize, done: impl Fn() + Sync) -> Result<(Vec<Answer>, usize)> {
         let groups = batches(&queries.iter().map(|query| query.row).collect::<Vec<_>>(), size);
         let batch_of: HashMap<u32, &Vec<u32>> = groups.iter().flat_map(|group| group.iter().map(move |&row| (row, group))).collect();
-        let texts: Vec<String> = queries.iter().map(|query| self.bundle.asked(&query.summary, None)).collect();
-        let vectors = self.bundle.encode_queries(&texts.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let asked: Vec<Asked> = queries.iter().map(|query| self.bundle.words_of(&query.summary)).collect();
+        let vectors = self.bundle.encode_queries(&asked)?;
         let rows: Vec<u32> = self.rows.iter().copied().collect();
         let answers = queries
             .par_iter()
-            .zip(&texts)
+            .zip(&asked)
             .zip(vectors.par_chunks(self.bundle.manifest().vectors.dimension))
-            .map(|((query, text), vector)| {
-                let answer = self.ask(query, text, vector, &rows, batch_of.get(&query.row).copied())?;
+            .map(|((query, asked), vector)| {
+                let answer = self.ask(query, asked, vector, &rows, batch_of.get(&query.row).copied())?;
                 done();
                 Ok(answer)
             })
@@ -108,12 +109,11 @@ impl<'a> HeldOut<'a> {
         Ok((answers, groups.first().map_or(0, Vec::len)))
     }
 
-    fn ask(&self, query: &Candidate, text: &str, vector: &[f32], rows: &[u32], batch: Option<&Vec<u32>>) -> Result<Answer> {
+    fn ask(&self, query: &Candidate, asked: &Asked, vector: &[f32], rows: &[u32], batch: Option<&Vec<u32>>) -> Result<Answer> {
         let mut boosts: Boosts = self.bundle.manifest().lexical.boosts;
         boosts.documentation = 0.0;
-        let filter = Filter { language: None, split: Some(self.split.to_string()) };
-        let found = self.bundle.lexical().search(text, &filter, Some(boosts), rows.len())?;
-        let lexical: Vec<Scored> = found.into_iter().map(|(scored, _)| scored).collect();
+        let filter = Filter { split: Some(self.split.to_string()), ..Filter::default() };
+        let lexical = self.bundle.lexical().search(asked, &filter, Some(boosts), rows.len())?;
         let vectors = self.vector_scores(vector);
         let among = |rows: &[u32], lexical: &[Scored], vectors: &[Scored]| -> (Ranked, Vec<u32>) {
             let systems = self.bundle.systems(lexical, vectors);

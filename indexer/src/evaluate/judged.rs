@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Ranked, ranks::rank};
-use crate::{bundle::OpenBundle, lexical::Filter};
+use crate::{asked::Asked, bundle::OpenBundle, lexical::Filter};
 
 /// One file of judged queries; its name stands where a language stands in the table of scores.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ struct CosqaQuery {
 /// A query and the rows that answer it.
 #[derive(Debug)]
 struct Judged {
-    query: String,
+    asked: Asked,
     relevant: Vec<u32>,
 }
 
@@ -124,19 +124,17 @@ impl Judgments {
         let judged: Vec<Judged> = judged
             .into_iter()
             .map(|(query, relevant)| Judged {
-                query: bundle.asked(&query, None),
+                asked: bundle.words_of(&query),
                 relevant: relevant.iter().filter_map(|name| rows.get(name).copied()).collect(),
             })
             .collect();
-        let texts: Vec<&str> = judged.iter().map(|judged| judged.query.as_str()).collect();
-        let vectors = bundle.encode_queries(&texts)?;
+        let vectors = bundle.encode_queries(judged.iter().map(|judged| &judged.asked))?;
         let all: Vec<u32> = (0..count).collect();
         let ranks = judged
             .par_iter()
             .zip(vectors.par_chunks(bundle.manifest().vectors.dimension))
             .map(|(judged, vector)| {
-                let found = bundle.lexical().search(&judged.query, &Filter::default(), None, all.len())?;
-                let lexical: Vec<_> = found.into_iter().map(|(scored, _)| scored).collect();
+                let lexical = bundle.lexical().search(&judged.asked, &Filter::default(), None, all.len())?;
                 let systems = bundle.systems(&lexical, &bundle.vectors().search_exact(vector, all.len(), |_| true));
                 let ranked = systems.map(|list| {
                     let scores = list.into_iter().collect();

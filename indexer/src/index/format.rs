@@ -145,8 +145,8 @@ the document of `tantivy/` whose fast field `row` is r.
 
 - `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code.
 - `tombstones.parquet`: ids that a delta removed; leave them out of results.
-- `tantivy/`: {engine}, text fields `name`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
-  `language`, `split`, `id`. BM25 with k1 {k1}, b {b}.
+- `tantivy/`: {engine}, text fields `name`, `signature`, `file`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
+  `language`, `split`, `id`, `repo`, `path`. BM25 with k1 {k1}, b {b}.
 - `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale).
 - `encoder/`: {query_graph} for queries, {code_graph} for code (`input_ids`, `attention_mask` i64 [batch, length] ->
   `embedding` f32), `tokenizer.json`, `encoder.json`.
@@ -158,7 +158,7 @@ name is left out of the query, unless nothing else is asked.
 
 ## Search
 1. Lexical: what the tokenizer `{tokenizer}` makes of the words, each distinct term in each field; the score is the sum of BM25 by field times its boost
-   (name {name}, code {code}, documentation {documentation}). The best {candidates}.
+   (name {name}, signature {signature}, file {file}, code {code}, documentation {documentation}; 0 leaves a field out). The best {candidates}.
 2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
    at most {query_tokens}; the inner product of the graph's output with every row. The best {candidates}.
 3. Fusion: {fusion}. Equal scores by row.
@@ -171,6 +171,8 @@ name is left out of the query, unless nothing else is asked.
         b = manifest.lexical.b,
         dimension = manifest.vectors.dimension,
         name = boosts.name,
+        signature = boosts.signature,
+        file = boosts.file,
         code = boosts.code,
         documentation = boosts.documentation,
         candidates = manifest.candidates,

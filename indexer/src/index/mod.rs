@@ -12,6 +12,7 @@ use arrow::{
 use ledger::{
     Artifact, Bar, Bundle, Digest, Embeddings, Encoder, Report, Rows, Run, Shard, Stage, Syntax,
     table::{self, TableWriter, text_field, u32_field},
+    words,
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -150,7 +151,7 @@ fn write_lexical(config: &Config, shards: &[&Shard], starts: &[u64], rows: u64, 
     Ok(count)
 }
 
-const LEXICAL_COLUMNS: [&str; 13] = [
+const LEXICAL_COLUMNS: [&str; 14] = [
     "id",
     "language",
     "repo",
@@ -161,6 +162,7 @@ const LEXICAL_COLUMNS: [&str; 13] = [
     "line_end",
     "docstring_tokens",
     "code",
+    "signature",
     "name_words",
     "code_words",
     "doc_words",
@@ -175,7 +177,8 @@ fn write_segment_rows(shard: &Shard, start: u64, range: &std::ops::Range<u64>, w
         let (languages, codes) = (text("language")?, text("code")?);
         let (first, last) = (table::u32s(&batch, "line_start")?, table::u32s(&batch, "line_end")?);
         let summaries = summaries(&batch)?;
-        let words = [text("name_words")?, text("code_words")?, text("doc_words")?];
+        let (signatures, name_words, code_words, doc_words) =
+            (text("signature")?, text("name_words")?, text("code_words")?, text("doc_words")?);
         for row in 0..batch.num_rows() {
             if range.contains(&number) {
                 let [id, repo, path, name, url] = [0, 1, 2, 3, 4].map(|column| stored[column].value(row).to_owned());
@@ -184,8 +187,14 @@ fn write_segment_rows(shard: &Shard, start: u64, range: &std::ops::Range<u64>, w
                     row: number,
                     language: languages.value(row).to_owned(),
                     split: shard.split.to_string(),
+                    words: [
+                        name_words.value(row).to_owned(),
+                        words::joined(signatures.value(row)),
+                        words::joined(&path),
+                        code_words.value(row).to_owned(),
+                        doc_words.value(row).to_owned(),
+                    ],
                     stored: [id, repo, path, name, url, lines, summaries.value(row).to_owned(), codes.value(row).to_owned()],
-                    words: [0, 1, 2].map(|column| words[column].value(row).to_owned()),
                 })?;
                 bar.add(1);
             }

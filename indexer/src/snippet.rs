@@ -1,0 +1,101 @@
+//! The lines of a function that a query is about, with the words that match.
+
+use std::collections::BTreeSet;
+
+use ledger::words;
+use serde::Serialize;
+
+/// Lines of a snippet.
+const LINES: usize = 3;
+/// Characters of a line.
+const WIDTH: usize = 120;
+
+/// A line of code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Within the function, from 1.
+    pub number: usize,
+    pub text: String,
+    /// Bytes of the text, from and to, that hold a word of the query.
+    pub marks: Vec<(usize, usize)>,
+}
+
+impl Line {
+    /// The text with what is marked between `before` and `after`.
+    pub fn marked(&self, before: &str, after: &str) -> String {
+        let (mut text, mut at) = (String::new(), 0);
+        for &(from, to) in &self.marks {
+            text += &format!("{}{before}{}{after}", &self.text[at..from], &self.text[from..to]);
+            at = to;
+        }
+        text + &self.text[at..]
+    }
+}
+
+/// The consecutive lines (blank ones left out) that hold most of the terms; the first where none does. `stem` gives the
+/// term of a word, as the index has it.
+pub fn snippet(code: &str, terms: &BTreeSet<String>, stem: impl Fn(&str) -> Option<String>) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let mut found: Vec<BTreeSet<String>> = Vec::new();
+    for (number, text) in code.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
+        let text: String = text.chars().take(WIDTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let (mut marks, mut own) = (Vec::new(), BTreeSet::new());
+        for (from, run) in runs(&text) {
+            let mut parts = Vec::new();
+            words::subtokens(run, &mut parts);
+            let met: Vec<String> = parts.iter().filter_map(|part| stem(part)).filter(|term| terms.contains(term)).collect();
+            if !met.is_empty() {
+                marks.push((from, from + run.len()));
+                own.extend(met);
+            }
+        }
+        lines.push(Line { number: number + 1, text, marks });
+        found.push(own);
+    }
+    let starts = 0..=lines.len().saturating_sub(LINES);
+    let score = |start: usize| {
+        let window = &found[start..found.len().min(start + LINES)];
+        let distinct = window.iter().flatten().collect::<BTreeSet<_>>().len();
+        (distinct, window.iter().map(BTreeSet::len).sum::<usize>())
+    };
+    // Of equal windows the first: it is nearer to the signature.
+    let best = starts.rev().max_by_key(|&start| score(start)).unwrap_or_default();
+    lines.into_iter().skip(best).take(LINES).collect()
+}
+
+/// Runs of letters, digits and underscores, and where they begin.
+fn runs(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.split(move |c: char| !is_word(c))
+        .filter(|run| !run.is_empty())
+        .map(move |run| (run.as_ptr() as usize - text.as_ptr() as usize, run))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: &str =
+        "def load(path):\n    with open(path) as handle:\n\n        rows = parseCsvRows(handle)\n        return [row for row in rows]\n";
+
+    fn of(terms: &[&str]) -> Vec<Line> {
+        let terms = terms.iter().map(|term| (*term).to_owned()).collect();
+        snippet(CODE, &terms, |word| Some(word.trim_end_matches('s').to_owned()))
+    }
+
+    #[test]
+    fn the_lines_that_hold_most_words_are_shown_with_the_names_marked() {
+        let lines = of(&["csv", "handle", "row"]);
+        assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 4, 5]);
+        assert_eq!(lines[1].marked("[", "]"), "        [rows] = [parseCsvRows]([handle])");
+        assert_eq!(of(&["nowhere"])[0].number, 1);
+        assert!(snippet("", &BTreeSet::new(), |_| None).is_empty());
+    }
+
+    #[test]
+    fn marks_lie_on_characters_whatever_the_text() {
+        let code = "läse(größe) # ß\u{7}\u{1f600} größe";
+        let line = &snippet(code, &BTreeSet::from(["größe".to_owned()]), |word| Some(word.to_owned()))[0];
+        assert_eq!(line.marked("<", ">"), "läse(<größe>) # ß \u{1f600} <größe>");
+    }
+}
