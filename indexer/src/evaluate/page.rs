@@ -5,6 +5,20 @@ use std::fmt::Write;
 use super::{Config, EvaluateReport, Example};
 use crate::bundle::OpenBundle;
 
+/// Protocol, corpus, system, score, source.
+const PUBLISHED: [(&str, &str, &str, f64, &str); 10] = [
+    ("mrr@1000", "CodeSearchNet", "NBoW", 0.617, "Husain et al. 2019"),
+    ("mrr@1000", "CodeSearchNet", "SelfAtt", 0.701, "Husain et al. 2019"),
+    ("mrr@corpus", "CodeSearchNet, GraphCodeBERT's sets", "NBoW", 0.189, "Guo et al. 2021"),
+    ("mrr@corpus", "CodeSearchNet, GraphCodeBERT's sets", "CodeBERT", 0.693, "Guo et al. 2021"),
+    ("mrr@corpus", "CodeSearchNet, GraphCodeBERT's sets", "UniXcoder", 0.744, "Guo et al. 2022"),
+    ("mrr@corpus", "CodeSearchNet, GraphCodeBERT's sets", "CoCoSoDa", 0.788, "Shi et al. 2023"),
+    ("mrr@corpus", "CoSQA test", "CodeBERT", 0.657, "Huang et al. 2021"),
+    ("mrr@corpus", "CoSQA test", "UniXcoder", 0.701, "Guo et al. 2022"),
+    ("NDCG All", "CodeSearchNet challenge", "ElasticSearch", 0.205, "Husain et al. 2019"),
+    ("NDCG All", "CodeSearchNet challenge", "NBoW", 0.340, "Husain et al. 2019"),
+];
+
 /// Text made safe for HTML.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -60,6 +74,11 @@ pub fn render(facts: &[(String, String)], report: &EvaluateReport, examples: &[E
             of.difference.wins,
             of.difference.losses
         );
+    }
+    page += "</table><h2>Published figures</h2><p>Of others, on their own corpora: not comparable with the numbers above beyond their size.</p>\
+             <table><tr><th>protocol<th>corpus<th>system<th>published<th>source";
+    for (protocol, corpus, system, score, source) in PUBLISHED {
+        let _ = write!(page, "<tr><td>{protocol}<td>{corpus}<td>{system}<td class=n>{score:.3}<td>{source}");
     }
     page += "</table><h2>Queries whose function ranks worst</h2>";
     for example in examples {
