@@ -19,7 +19,7 @@ STATUS = $(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) st
 
 .PHONY: help demo run setup setup-gpu build test lint bench \
 	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback \
-	status plan search predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train experiments teacher fuzz
+	status plan search compare predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train experiments teacher fuzz
 
 help: ## This list
 	@echo "codenets: real code to a natural-language code search index"; echo
@@ -87,6 +87,10 @@ search: build setup ## Q="parse an iso date" [LANG=python] [K=10] [MODE=hybrid|b
 	@test -n "$$Q" || { echo 'say what to look for: make search Q="parse an iso date"'; exit 1; }
 	@$(INDEXER) search --data $(DATA) $(if $(JSON),--json) --limit $(or $(K),10) --mode $(or $(MODE),hybrid) $(SEARCH_LANGUAGE) \
 		$(if $(REPO),--repo "$(REPO)") $(if $(GLOB),--path "$(GLOB)") $(if $(EXPLAIN),--explain) -- "$$Q"
+
+compare: build ## Are the scores A=data/scores/KEY better than B=data/scores/KEY? Paired, with p
+	@test -n "$(A)" -a -n "$(B)" || { echo 'say which: make compare A=data/scores/KEY B=data/scores/KEY'; exit 1; }
+	@$(INDEXER) compare "$(A)" "$(B)"
 
 predictions: build setup ## QUERIES=queries.csv OUT=predictions.csv [LANGS=python,go] [MODE=hybrid]
 	@test -n "$(QUERIES)" -a -n "$(OUT)" || { echo 'say which: make predictions QUERIES=queries.csv OUT=predictions.csv'; exit 1; }

@@ -47,6 +47,13 @@ enum Command {
     /// BM25, vector and hybrid on the held-out split; writes report.html. With --predictions and --annotations: the
     /// CodeSearchNet challenge's NDCG of a predictions file, by whomever it was made
     Evaluate(Judged),
+    /// Two evaluations of the same queries: what differs, and whether by chance
+    Compare {
+        /// A folder of data/scores
+        first: PathBuf,
+        /// Another, of this ledger or of any
+        second: PathBuf,
+    },
     /// Serve the bundle if it passes the gates (atomic)
     Publish,
     /// Serve the bundle that was published before the current one
@@ -160,6 +167,15 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         }
         Command::Evaluate(Judged { predictions: Some(predictions), annotations: Some(annotations) }) => {
             return challenge(&common, &predictions, &annotations);
+        }
+        Command::Compare { first, second } => {
+            let lines = evaluate::compare::compare(&first, &second)?;
+            if common.json {
+                println!("{}", serde_json::to_string(&lines)?)
+            } else {
+                print!("{}", evaluate::compare::render(&lines))
+            }
+            return Ok(());
         }
         Command::Tour => return tour::print(&common.store_with(common.threads), &published(&common)?),
         Command::Bench { queries } => return measure(&common, queries),

@@ -57,6 +57,15 @@ fn an_adopted_encoder_is_indexed_and_judged() {
     let page = fs::read_to_string(world.artifact("scores").join("report.html")).unwrap();
     assert!(page.contains("Hybrid against either side") && page.contains("documentation read, but not that of the split"));
 
+    // The same queries before and after: BM25 has not changed, and p says that it has not.
+    let [before, after] = [home.artifact("scores"), world.artifact("scores")].map(|folder| folder.display().to_string());
+    let (lines, _) = world.run("indexer", &["compare", &after, &before, "--json"]);
+    let lines: Value = serde_json::from_str(&lines).unwrap();
+    assert!(lines.as_array().unwrap().iter().all(|line| line["set"] == "test"), "judged queries are in one of them only: {lines}");
+    assert_eq!((&lines[0]["system"], lines[0]["mean"].as_f64(), lines[0]["p"].as_f64()), (&"bm25".into(), Some(0.0), Some(1.0)));
+    assert!(world.run("indexer", &["compare", &after, &before]).0.contains("difference"));
+    assert!(world.fail("indexer", &["compare", &after, "nowhere"]).contains("holds no ranks"));
+
     // Judgments that say nothing about this bundle, and an encoder that is none.
     fs::write(world.path("judged.jsonl"), r#"{"query": "a", "relevant": ["nowhere"]}"#).unwrap();
     assert!(world.fail("indexer", &["evaluate"]).contains("no answer of"));

@@ -26,6 +26,7 @@ const BATCH_TOKENS: usize = 8192;
 #[derive(Debug)]
 pub struct Candidate {
     pub row: u32,
+    pub id: String,
     pub language: String,
     pub name: String,
     pub summary: String,
@@ -44,7 +45,7 @@ pub struct HeldOut<'a> {
 impl<'a> HeldOut<'a> {
     pub fn read(bundle: &'a OpenBundle, syntax: &Syntax, split: Split) -> Result<Self> {
         ensure!(split != Split::Train, "the training split is not held out: set evaluate.split to valid or test");
-        let (mut candidates, mut ids) = (Vec::new(), Vec::new());
+        let mut candidates = Vec::new();
         let mut row = 0u32;
         for batch in table::read(&bundle.dir().join("docs.parquet"), &["id", "split", "language", "func_name", "summary"])? {
             let batch = batch?;
@@ -53,9 +54,9 @@ impl<'a> HeldOut<'a> {
                 (text("id")?, text("split")?, text("language")?, text("func_name")?, text("summary")?);
             for place in 0..batch.num_rows() {
                 if splits.value(place) == split.name() {
-                    ids.push(id.value(place).to_owned());
                     candidates.push(Candidate {
                         row,
+                        id: id.value(place).to_owned(),
                         language: languages.value(place).to_owned(),
                         name: names.value(place).to_owned(),
                         summary: summaries.value(place).to_owned(),
@@ -65,7 +66,7 @@ impl<'a> HeldOut<'a> {
             }
         }
         ensure!(!candidates.is_empty(), "the {split} split is empty: set evaluate.split = valid, or harvest more repositories");
-        let anew = if bundle.manifest().vectors.documentation { Some(encode_anew(bundle, syntax, split, &ids)?) } else { None };
+        let anew = if bundle.manifest().vectors.documentation { Some(encode_anew(bundle, syntax, split, &candidates)?) } else { None };
         let rows = candidates.iter().map(|candidate| candidate.row).collect();
         Ok(Self { bundle, split, candidates, rows, anew })
     }
@@ -134,14 +135,14 @@ impl<'a> HeldOut<'a> {
 }
 
 /// The split's vectors without documentation, checked to be of the same functions.
-fn encode_anew(bundle: &OpenBundle, syntax: &Syntax, split: Split, ids: &[String]) -> Result<Vec<f32>> {
+fn encode_anew(bundle: &OpenBundle, syntax: &Syntax, split: Split, candidates: &[Candidate]) -> Result<Vec<f32>> {
     let encoder = bundle.encoder();
     let (mut vectors, mut place) = (Vec::new(), 0);
     for shard in syntax.shards.of(split) {
         let batches = table::read(&shard.path, &embed::columns(encoder))?.collect::<Result<Vec<_>>>()?;
         for batch in &batches {
             let own = table::texts(batch, "id")?;
-            let same = own.iter().flatten().eq(ids.iter().skip(place).take(batch.num_rows()).map(String::as_str));
+            let same = own.iter().flatten().eq(candidates.iter().skip(place).take(batch.num_rows()).map(|candidate| candidate.id.as_str()));
             ensure!(same, "the bundle was made of other functions than those recorded now: run `make index`");
             place += batch.num_rows();
         }
@@ -149,7 +150,7 @@ fn encode_anew(bundle: &OpenBundle, syntax: &Syntax, split: Split, ids: &[String
             batches.par_iter().map(|batch| embed::vectors_of(encoder, batch, false, BATCH_TOKENS)).collect::<Result<_>>()?;
         encoded.into_iter().for_each(|part| vectors.extend(part));
     }
-    ensure!(place == ids.len(), "the bundle was made of other functions than those recorded now: run `make index`");
+    ensure!(place == candidates.len(), "the bundle was made of other functions than those recorded now: run `make index`");
     Ok(vectors)
 }
 

@@ -47,6 +47,7 @@ struct Judged {
 /// The ranks of all queries, and how many answers are not in the bundle.
 #[derive(Debug)]
 pub struct JudgedRanks {
+    pub queries: Vec<String>,
     pub ranks: Vec<Ranked>,
     pub unknown: u64,
 }
@@ -121,6 +122,7 @@ impl Judgments {
         }
         let unknown = judged.iter().flat_map(|(_, relevant)| relevant).filter(|name| !rows.contains_key(*name)).count() as u64;
         ensure!(!rows.is_empty(), "no answer of {} is in the bundle: are its ids or urls those of another build?", self.path().display());
+        let queries = judged.iter().map(|(query, _)| query.clone()).collect();
         let judged: Vec<Judged> = judged
             .into_iter()
             .map(|(query, relevant)| Judged {
@@ -144,6 +146,6 @@ impl Judgments {
                 Ok(ranked)
             })
             .collect::<Result<_>>()?;
-        Ok(JudgedRanks { ranks, unknown })
+        Ok(JudgedRanks { queries, ranks, unknown })
     }
 }

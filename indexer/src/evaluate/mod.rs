@@ -2,6 +2,7 @@
 //! its protocol, nor without its interval.
 
 pub mod challenge;
+pub mod compare;
 mod held_out;
 mod judged;
 mod page;
@@ -16,6 +17,7 @@ use ledger::{Artifact, Bundle, Digest, Report, Rows, Run, Scores as ScoresRecord
 use serde::{Deserialize, Serialize};
 
 use crate::{bundle::OpenBundle, encoder::Provider};
+use compare::QueryRanks;
 use held_out::{Candidate, HeldOut};
 use judged::Judgments;
 use table::{Comparison, Row, Table};
@@ -86,7 +88,7 @@ pub struct Example {
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     type Config = Config;
     type Inputs = (Artifact<Bundle>, Artifact<Syntax>);
     type Output = ScoresRecord;
@@ -110,6 +112,11 @@ impl Stage for Evaluate {
         // CodeSearchNet's protocol needs whole batches; fewer queries are one batch under their own name.
         let in_batch = if batch_size == config.batch { format!("mrr@{}", config.batch) } else { format!("mrr@in-batch({batch_size})") };
         table.add(&in_batch, &languages, &answers.iter().map(|answer| answer.batch).collect::<Vec<_>>());
+        let mut ranks: Vec<QueryRanks> = queries
+            .iter()
+            .zip(&answers)
+            .map(|(query, answer)| QueryRanks { set: config.split.to_string(), query: query.id.clone(), ranks: answer.corpus })
+            .collect();
         let mut unknown_answers = BTreeMap::new();
         let mut asked = queries.len() as u64;
         for judgments in &config.judgments {
@@ -118,8 +125,14 @@ impl Stage for Evaluate {
             bar.finish();
             asked += judged.ranks.len() as u64;
             table.add_judged(judgments.name(), &judged.ranks);
+            ranks.extend(judged.queries.into_iter().zip(&judged.ranks).map(|(query, &ranks)| QueryRanks {
+                set: judgments.name().to_owned(),
+                query,
+                ranks,
+            }));
             unknown_answers.insert(judgments.name().to_owned(), judged.unknown);
         }
+        compare::write(run.out, &ranks)?;
         let (hits, all) = answers.iter().fold((0, 0), |(hits, all), one| (hits + one.recalled.0, all + one.recalled.1));
         let report = EvaluateReport {
             candidates: held_out.candidates.len() as u64,
