@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Mutex};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use ledger::{EncoderSpec, words};
 use ort::{ep, session::Session, value::Tensor};
 use serde::{Deserialize, Serialize};
@@ -159,21 +159,19 @@ impl TextEncoder {
         }
         let shape = [rows.len(), width];
         let ids = Tensor::from_array((shape, ids)).map_err(ort_error)?;
-        let mask = Tensor::from_array((shape, mask)).map_err(ort_error)?;
+        let mut inputs =
+            ort::inputs!["input_ids" => ids, "attention_mask" => Tensor::from_array((shape, mask.clone())).map_err(ort_error)?];
+        if self.spec.graph.token_types {
+            inputs.push(("token_type_ids".into(), Tensor::from_array((shape, vec![0i64; mask.len()])).map_err(ort_error)?.into()));
+        }
         let sessions =
             self.sessions.get(graph).with_context(|| format!("there is no graph {graph}: the encoder was not trained on this language"))?;
         let worker = rayon::current_thread_index().unwrap_or_default() % sessions.len();
         let mut session = sessions[worker].lock().map_err(|_| anyhow!("an encoder session failed before"))?;
-        let outputs = session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(ort_error)?;
-        let output = outputs.get("embedding").context("the graph has no output `embedding`")?;
+        let outputs = session.run(inputs).map_err(ort_error)?;
+        let name = self.spec.graph.output.as_str();
+        let output = outputs.get(name).with_context(|| format!("the graph has no output `{name}`"))?;
         let (_, vectors) = output.try_extract_tensor::<f32>().map_err(ort_error)?;
-        ensure!(
-            vectors.len() == rows.len() * self.spec.dimension,
-            "the graph gave {} numbers for {} rows, encoder.json says {} a row",
-            vectors.len(),
-            rows.len(),
-            self.spec.dimension
-        );
-        Ok(vectors.to_vec())
+        self.spec.graph.vectors(vectors, &mask, width, self.spec.dimension)
     }
 }

@@ -54,6 +54,7 @@ def lexical(bundle, manifest, query):
 
 def vector(bundle, manifest, query):
     encoder = manifest["encoder"]
+    assert "graph" not in encoder, "this reader knows graphs that pool by themselves"
     tokenizer = tokenizers.Tokenizer.from_file(str(bundle / "encoder/tokenizer.json"))
     before, after = ([tokenizer.token_to_id(token) for token in encoder[key]] for key in ("query_prefix", "query_suffix"))
     room = encoder["query_tokens"] - len(before) - len(after)

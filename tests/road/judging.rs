@@ -1,10 +1,13 @@
 //! An encoder from elsewhere, judged queries, and the challenge's measure of a file.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::world::{World, ran};
+use crate::{
+    outside::{folder, python},
+    world::{World, ran, texts},
+};
 
 fn scores(world: &World) -> Value {
     serde_json::from_slice(&fs::read(world.artifact("scores").join("scores.json")).unwrap()).unwrap()
@@ -95,4 +98,44 @@ fn the_tools_own_predictions_are_scored_by_annotations() {
     let report: Value = serde_json::from_slice(&fs::read(world.path("data/reports/challenge.json")).unwrap()).unwrap();
     assert_eq!(report["ndcg_all_mean"], 1.0);
     assert!(world.fail("indexer", &["evaluate", "--predictions", queries, "--annotations", annotations]).contains("no column `language`"));
+}
+
+/// A sentence encoder as others publish it, up to its token vectors: pooled by its reader it scores as the one it was made of.
+#[test]
+fn a_graph_that_leaves_pooling_to_its_reader_is_adopted() {
+    let home = World::new();
+    home.configure("train.pooler = mean");
+    home.road(&[]);
+    let foreign = home.path("foreign");
+    let output =
+        Command::new(python()).arg(folder().join("foreign_encoder.py")).arg(home.artifact("encoder")).arg(&foreign).output().unwrap();
+    assert!(output.status.success(), "{}", texts(&output).1);
+    let world = World::new();
+    world.configure(&format!("adopt.from = \"{}\"", foreign.display()));
+    world.road(&[]);
+    let (ours, theirs) = (scores(&home), scores(&world));
+    for (name, score) in ours.as_object().unwrap() {
+        assert!((score.as_f64().unwrap() - theirs[name].as_f64().unwrap()).abs() < 1e-3, "{name}: {score} and {}", theirs[name]);
+    }
+    assert_eq!(hits(&world), hits(&home));
+    // What encoder.json says must be so.
+    let path = foreign.join("encoder.json");
+    let spec = fs::read_to_string(&path).unwrap();
+    for (from, to, reason) in [
+        ("last_hidden_state", "pooler_output", "has no output `pooler_output`"),
+        ("\"pooling\": \"mean\"}", "\"pooling\": null}", "encoder.json says 32 a row"),
+        ("\"token_types\": true", "\"token_types\": false", "onnxruntime"),
+    ] {
+        let wrong = spec.replace(from, to);
+        assert_ne!(wrong, spec);
+        fs::write(&path, wrong).unwrap();
+        let error = world.fail("trainer", &["run"]);
+        assert!(error.contains(reason), "{reason}: {error}");
+    }
+}
+
+fn hits(world: &World) -> Vec<Value> {
+    let (text, _) = world.run("indexer", &["search", "parse a date", "--json", "--mode", "vector", "--limit", "5"]);
+    let hits: Vec<Value> = serde_json::from_str(&text).unwrap();
+    hits.into_iter().map(|hit| hit["id"].clone()).collect()
 }

@@ -1,10 +1,10 @@
 //! `adopt`: an encoder that was made elsewhere (another ledger's, or a user's own) in place of one trained here, so that the
 //! same road indexes and evaluates with it.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ledger::{Digest, Encoder, Language, Recordable, Report, Rows, Run, Stage, conf::Adopted};
+use ledger::{Digest, Encoder, EncoderSpec, Language, Recordable, Report, Rows, Run, Stage, conf::Adopted};
 use ort::{session::Session, value::Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,7 @@ impl Stage for Adopt {
             bytes += fs::copy(from.join(file), run.out.join(file)).with_context(|| format!("copying {file} of {}", from.display()))?;
         }
         for graph in &encoder.graphs {
-            let given = probe(&run.out.join(graph)).with_context(|| format!("asking {graph} of {}", from.display()))?;
+            let given = probe(&run.out.join(graph), &encoder.spec).with_context(|| format!("asking {graph} of {}", from.display()))?;
             ensure!(
                 given == encoder.spec.dimension,
                 "{graph} of {} gives {given} numbers a row, its encoder.json says {}",
@@ -78,15 +78,20 @@ impl Stage for Adopt {
 }
 
 /// The width of what a graph gives for one row.
-fn probe(graph: &std::path::Path) -> Result<usize> {
+fn probe(graph: &Path, spec: &EncoderSpec) -> Result<usize> {
     let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
     let mut session = Session::builder(runtime::environment()?).map_err(error)?.commit_from_file(graph).map_err(error)?;
-    let shape = [1, PROBE.len()];
-    let ids = Tensor::from_array((shape, PROBE.to_vec())).map_err(error)?;
-    let mask = Tensor::from_array((shape, vec![1i64; PROBE.len()])).map_err(error)?;
-    let outputs = session.run(ort::inputs!["input_ids" => ids, "attention_mask" => mask]).map_err(error)?;
-    let output = outputs.get("embedding").context("it has no output `embedding`")?;
-    let (_, vector) = output.try_extract_tensor::<f32>().map_err(error)?;
+    let mask = vec![1i64; PROBE.len()];
+    let input = |values: Vec<i64>| Tensor::from_array(([1, PROBE.len()], values)).map_err(error);
+    let mut inputs = ort::inputs!["input_ids" => input(PROBE.to_vec())?, "attention_mask" => input(mask.clone())?];
+    if spec.graph.token_types {
+        inputs.push(("token_type_ids".into(), input(vec![0; PROBE.len()])?.into()));
+    }
+    let outputs = session.run(inputs).map_err(error)?;
+    let name = spec.graph.output.as_str();
+    let output = outputs.get(name).with_context(|| format!("it has no output `{name}`: say in encoder.json which, as graph.output"))?;
+    let (_, given) = output.try_extract_tensor::<f32>().map_err(error)?;
+    let vector = spec.graph.vectors(given, &mask, PROBE.len(), spec.dimension)?;
     ensure!(vector.iter().all(|value| value.is_finite()), "it gives numbers that are not finite");
     Ok(vector.len())
 }

@@ -172,6 +172,7 @@ impl Network {
         let path = folder.join("tokenizer.json");
         let tokenizer = Tokenizer::from_file(&path).map_err(|error| anyhow!("{}: {error}", path.display()))?;
         ensure!(spec.normalised, "{} gives vectors of any length: a teacher's must be normalised", folder.display());
+        ensure!(spec.graph.is_ours(), "{} gives token vectors: a teacher's graph must pool them", folder.display());
         ensure!(spec.query_graph == spec.code_graph, "{} has an encoder for each side: a teacher has one for both", folder.display());
         let pad = tokenizer.token_to_id(&spec.pad_token).with_context(|| format!("{} has no token {}", path.display(), spec.pad_token))?;
         let graph = folder.join(&spec.query_graph);

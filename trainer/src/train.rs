@@ -238,6 +238,7 @@ fn spec(shape: &ModelShape, tokens: &Manifest, frame: &Frame) -> Result<EncoderS
         // Named by the export.
         query_graph: "encoder.onnx".to_owned(),
         code_graph: "encoder.onnx".to_owned(),
+        graph: Default::default(),
     })
 }
 

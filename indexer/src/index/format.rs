@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use ledger::{Digest, EncoderSpec};
+use ledger::{Digest, EncoderSpec, TokenPooling};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -137,6 +137,13 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
         ),
         Fusion::Rrf { k } => format!("a row's score is the sum over both lists of `1 / ({k} + rank)`, ranks from 1"),
     };
+    let form = &manifest.encoder.graph;
+    let types = if form.token_types { ", `token_type_ids` (zeros)" } else { "" };
+    let pooled = match form.pooling {
+        None => "f32, unit vectors",
+        Some(TokenPooling::Mean) => "f32 [batch, length, dimension]; take the mean over the mask, and make its length 1",
+        Some(TokenPooling::Cls) => "f32 [batch, length, dimension]; take the first token's, and make its length 1",
+    };
     format!(
         r#"# Bundle format {format}
 
@@ -148,8 +155,8 @@ the document of `tantivy/` whose fast field `row` is r.
 - `tantivy/`: {engine}, text fields `name`, `signature`, `file`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
   `language`, `split`, `id`, `repo`, `path`. BM25 with k1 {k1}, b {b}.
 - `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale).
-- `encoder/`: {query_graph} for queries, {code_graph} for code (`input_ids`, `attention_mask` i64 [batch, length] ->
-  `embedding` f32), `tokenizer.json`, `encoder.json`.
+- `encoder/`: {query_graph} for queries, {code_graph} for code (`input_ids`, `attention_mask`{types} i64 [batch, length] ->
+  `{output}` {pooled}), `tokenizer.json`, `encoder.json`.
 
 ## Words
 A query is cut as the fields were: at everything that is neither letter nor digit, at camelCase and HTTPServer humps,
@@ -176,6 +183,7 @@ name is left out of the query, unless nothing else is asked.
         code = boosts.code,
         documentation = boosts.documentation,
         candidates = manifest.candidates,
+        output = form.output,
         query_graph = manifest.encoder.query_graph,
         code_graph = manifest.encoder.code_graph,
         query_prefix = manifest.encoder.query_prefix,

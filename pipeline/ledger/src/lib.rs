@@ -32,7 +32,10 @@ pub use freshness::{Freshness, InputChange};
 pub use journal::{ROAD, journal};
 pub use language::{Language, Split, UnknownName};
 pub use manifest::{Commit, FileRecord, InputRecord, Manifest, Rows, ShardRecord};
-pub use nouns::{Bundle, Checkpoint, CodeText, Embeddings, Encoder, EncoderSpec, Functions, Raw, Scores, Syntax, Tokens, Vocabulary};
+pub use nouns::{
+    Bundle, Checkpoint, CodeText, Embeddings, Encoder, EncoderSpec, Functions, GraphForm, Raw, Scores, Syntax, TokenPooling, Tokens,
+    Vocabulary,
+};
 pub use progress::{Bar, Progress, peak_rss_mib, reset_peak_rss};
 pub use runtime::onnxruntime_library;
 pub use seal::{fsync_dir, fsync_tree, publish_link, write_atomically};

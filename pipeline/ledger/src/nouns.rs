@@ -103,6 +103,79 @@ pub struct EncoderSpec {
     /// File of the graph that reads code, `{language}` standing for the row's language.
     #[serde(default = "one_graph")]
     pub code_graph: String,
+    /// What its reader does around the graph: nothing, for one that this project made.
+    #[serde(default, skip_serializing_if = "GraphForm::is_ours")]
+    pub graph: GraphForm,
+}
+
+/// How a graph of others is asked: sentence encoders are mostly published as far as their token vectors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphForm {
+    /// Name of the output.
+    #[serde(default = "embedding")]
+    pub output: String,
+    /// Does it also ask for `token_type_ids` (zeros)?
+    #[serde(default)]
+    pub token_types: bool,
+    /// None: the output is `[batch, dimension]`, of length 1.
+    #[serde(default)]
+    pub pooling: Option<TokenPooling>,
+}
+
+/// Token vectors `[batch, length, dimension]` to one vector, which is then made one of length 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenPooling {
+    /// The mean over the mask.
+    Mean,
+    /// The first token's.
+    Cls,
+}
+
+fn embedding() -> String {
+    "embedding".to_owned()
+}
+
+impl Default for GraphForm {
+    fn default() -> Self {
+        Self { output: embedding(), token_types: false, pooling: None }
+    }
+}
+
+impl GraphForm {
+    pub fn is_ours(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The vectors of a batch out of what the graph gave for ids of `[rows, length]`.
+    pub fn vectors(&self, given: &[f32], mask: &[i64], length: usize, dimension: usize) -> Result<Vec<f32>> {
+        let rows = mask.len() / length.max(1);
+        let expected = if self.pooling.is_some() { mask.len() * dimension } else { rows * dimension };
+        ensure!(
+            given.len() == expected,
+            "the graph gave {} numbers for {rows} rows of {length} ids, encoder.json says {dimension} a {}",
+            given.len(),
+            if self.pooling.is_some() { "token" } else { "row" }
+        );
+        let Some(pooling) = self.pooling else { return Ok(given.to_vec()) };
+        let mut vectors = Vec::with_capacity(rows * dimension);
+        for (tokens, mask) in given.chunks_exact(length * dimension).zip(mask.chunks_exact(length)) {
+            let mut vector = vec![0f32; dimension];
+            match pooling {
+                TokenPooling::Cls => vector.copy_from_slice(&tokens[..dimension]),
+                TokenPooling::Mean => {
+                    for (token, _) in tokens.chunks_exact(dimension).zip(mask).filter(|(_, mask)| **mask == 1) {
+                        vector.iter_mut().zip(token).for_each(|(sum, value)| *sum += value);
+                    }
+                }
+            }
+            // The number of tokens falls out with the length.
+            let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
+            vectors.extend(vector.into_iter().map(|value| value / norm));
+        }
+        Ok(vectors)
+    }
 }
 
 fn one_graph() -> String {
