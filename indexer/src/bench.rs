@@ -22,7 +22,7 @@ pub fn latency(bundle: &OpenBundle, count: usize) -> Result<Map<String, Value>> 
         let mut times = Vec::with_capacity(texts.len());
         for text in &texts {
             let clock = Instant::now();
-            let hits = bundle.search(&Query { text: (*text).clone(), mode, limit: 10, ..Query::default() })?;
+            let hits = bundle.search(&Query { text: (*text).clone(), mode, limit: 10, snippet_lines: 3, ..Query::default() })?;
             times.push(clock.elapsed().as_secs_f64() * 1e3);
             ensure!(hits.len() <= 10, "more hits than asked for");
         }

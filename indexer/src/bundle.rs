@@ -65,6 +65,8 @@ pub struct Query {
     pub path: Option<String>,
     pub mode: Mode,
     pub limit: usize,
+    /// Lines of a result's code to show, those that hold most of the query's words; 0: none.
+    pub snippet_lines: usize,
     /// Also say what each result's score is made of.
     pub explain: bool,
 }
@@ -191,7 +193,8 @@ impl OpenBundle {
         let asked = Asked::parse(&query.text).without(self.only_language(query.language));
         let language = query.language.map(|language| language.to_string());
         let filter = Filter { language, split: None, repo: query.repo.clone(), path: query.path.clone() };
-        let candidates = self.manifest.candidates.max(query.limit);
+        let rows = usize::try_from(self.manifest.rows)?;
+        let candidates = self.manifest.candidates.max(query.limit).clamp(1, rows.max(1));
         let lexical = if query.mode == Mode::Vector { Vec::new() } else { self.lexical.search(&asked, &filter, None, candidates)? };
         let vectors = if query.mode == Mode::Bm25 || asked.is_empty() {
             Vec::new()
@@ -225,7 +228,8 @@ impl OpenBundle {
         let hit = |(row, score): (u32, f64)| {
             let document = self.lexical.document(row)?;
             let [id, repo, path, func_name, url, lines, summary, code] = document.stored;
-            let (snippet, explanation) = (snippet(&code, &terms, &stem), query.explain.then(|| explain(row)).transpose()?);
+            let (snippet, explanation) =
+                (snippet(&code, query.snippet_lines, &terms, &stem), query.explain.then(|| explain(row)).transpose()?);
             Ok(Hit { row, score, id, language: document.language, repo, path, func_name, url, lines, summary, code, snippet, explanation })
         };
         ranked.into_iter().map(hit).collect()

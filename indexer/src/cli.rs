@@ -156,7 +156,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
     match command {
         Command::Search { query, language, limit, mode, repo, path, explain } => {
             let text = if query == "-" { from_standard_input()? } else { query };
-            return search(&common, Query { text, language, repo, path, mode, limit, explain });
+            return search(&common, Query { text, language, repo, path, mode, limit, snippet_lines: 3, explain });
         }
         Command::Predictions { queries, out, languages, mode } => {
             let store = common.store_with(common.threads);

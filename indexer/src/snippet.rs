@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use ledger::words;
 use serde::Serialize;
 
-/// Lines of a snippet.
-const LINES: usize = 3;
 /// Characters of a line.
 const WIDTH: usize = 120;
 
@@ -32,10 +30,13 @@ impl Line {
     }
 }
 
-/// The consecutive lines (blank ones left out) that hold most of the terms; the first where none does. `stem` gives the
+/// So many consecutive lines (blank ones left out) that hold most of the terms; the first where none does. `stem` gives the
 /// term of a word, as the index has it.
-pub fn snippet(code: &str, terms: &BTreeSet<String>, stem: impl Fn(&str) -> Option<String>) -> Vec<Line> {
+pub fn snippet(code: &str, count: usize, terms: &BTreeSet<String>, stem: impl Fn(&str) -> Option<String>) -> Vec<Line> {
     let mut lines = Vec::new();
+    if count == 0 {
+        return lines;
+    }
     let mut found: Vec<BTreeSet<String>> = Vec::new();
     for (number, text) in code.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
         let text: String = text.chars().take(WIDTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -52,15 +53,15 @@ pub fn snippet(code: &str, terms: &BTreeSet<String>, stem: impl Fn(&str) -> Opti
         lines.push(Line { number: number + 1, text, marks });
         found.push(own);
     }
-    let starts = 0..=lines.len().saturating_sub(LINES);
+    let starts = 0..=lines.len().saturating_sub(count);
     let score = |start: usize| {
-        let window = &found[start..found.len().min(start + LINES)];
+        let window = &found[start..found.len().min(start + count)];
         let distinct = window.iter().flatten().collect::<BTreeSet<_>>().len();
         (distinct, window.iter().map(BTreeSet::len).sum::<usize>())
     };
     // Of equal windows the first: it is nearer to the signature.
     let best = starts.rev().max_by_key(|&start| score(start)).unwrap_or_default();
-    lines.into_iter().skip(best).take(LINES).collect()
+    lines.into_iter().skip(best).take(count).collect()
 }
 
 /// Runs of letters, digits and underscores, and where they begin.
@@ -80,7 +81,7 @@ mod tests {
 
     fn of(terms: &[&str]) -> Vec<Line> {
         let terms = terms.iter().map(|term| (*term).to_owned()).collect();
-        snippet(CODE, &terms, |word| Some(word.trim_end_matches('s').to_owned()))
+        snippet(CODE, 3, &terms, |word| Some(word.trim_end_matches('s').to_owned()))
     }
 
     #[test]
@@ -89,13 +90,13 @@ mod tests {
         assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 4, 5]);
         assert_eq!(lines[1].marked("[", "]"), "        [rows] = [parseCsvRows]([handle])");
         assert_eq!(of(&["nowhere"])[0].number, 1);
-        assert!(snippet("", &BTreeSet::new(), |_| None).is_empty());
+        assert!(snippet("", 3, &BTreeSet::new(), |_| None).is_empty() && snippet(CODE, 0, &BTreeSet::new(), |_| None).is_empty());
     }
 
     #[test]
     fn marks_lie_on_characters_whatever_the_text() {
         let code = "läse(größe) # ß\u{7}\u{1f600} größe";
-        let line = &snippet(code, &BTreeSet::from(["größe".to_owned()]), |word| Some(word.to_owned()))[0];
+        let line = &snippet(code, 3, &BTreeSet::from(["größe".to_owned()]), |word| Some(word.to_owned()))[0];
         assert_eq!(line.marked("<", ">"), "läse(<größe>) # ß \u{1f600} <größe>");
     }
 }

@@ -26,7 +26,9 @@ pub fn print(store: &Store, bundle: &OpenBundle) -> Result<()> {
     }
     for text in EXAMPLES {
         println!("search: {text}");
-        for (number, hit) in bundle.search(&Query { text: text.to_owned(), limit: 3, ..Query::default() })?.iter().enumerate() {
+        for (number, hit) in
+            bundle.search(&Query { text: text.to_owned(), limit: 3, snippet_lines: 3, ..Query::default() })?.iter().enumerate()
+        {
             print!("{}", hit.render(number + 1, std::io::stdout().is_terminal()));
         }
         println!();

@@ -164,7 +164,7 @@ impl Vectors {
         let (codes, _) = quantise(query);
         let codes: Vec<i16> = codes.into_iter().map(i16::from).collect();
         let arch = pulp::Arch::new();
-        let mut best = Best::new(k + MARGIN);
+        let mut best = Best::new((k + MARGIN).min(self.rows));
         let blocks = self.quantised.bytes().chunks(BLOCK * self.dimension).zip(self.scales.bytes().as_chunks::<4>().0.chunks(BLOCK));
         for (block, (bytes, scales)) in blocks.enumerate() {
             let mut products = [0i32; BLOCK];

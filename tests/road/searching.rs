@@ -64,6 +64,9 @@ fn any_query_is_answered() {
         }
     }
     assert!(hits(&world, &[""]).is_empty());
+    let all = hits(&world, &["sort the words", "--limit", "1000000000000", "--mode", "vector"]);
+    assert_eq!(all.len() as u64, world.manifest("bundle")["report"]["rows"].as_u64().unwrap());
+    assert!(hits(&world, &["sort the words", "--limit", "0"]).is_empty());
     // A long one comes by standard input; on the command line it would end onnxruntime.
     assert!(world.fail("indexer", &["search", &long]).contains("pass the query by standard input"));
     for (query, found) in [(long.clone(), 3), ("x ".repeat(500_000), 0)] {
