@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     asked::Asked,
-    encoder::{Provider, TextEncoder},
+    encoder::{BATCH_TOKENS, Provider, TextEncoder},
     fusion::Scored,
     index::format::BundleManifest,
     lexical::{Filter, Lexical},
@@ -185,7 +185,7 @@ impl OpenBundle {
     /// Unit vectors of queries, `[queries, dimension]` flat.
     pub(crate) fn encode_queries<'q>(&self, queries: impl IntoIterator<Item = &'q Asked>) -> Result<Vec<f32>> {
         let ids = queries.into_iter().map(|asked| self.encoder.query_ids(&asked.text())).collect::<Result<Vec<_>>>()?;
-        self.encoder.encode_queries(&ids, 8192)
+        self.encoder.encode_queries(&ids, BATCH_TOKENS)
     }
 
     /// The best functions for a query.

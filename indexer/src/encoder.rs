@@ -10,6 +10,9 @@ use tokenizers::Tokenizer;
 
 use crate::runtime;
 
+/// Padded ids in one call, where no configuration says how many.
+pub const BATCH_TOKENS: usize = 8192;
+
 /// Where the graph runs. There is no silent fallback: a provider that is missing is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -149,8 +149,12 @@ impl Config {
             teacher.check().context("train.teacher")?;
         }
         if self.token_start.is_some() {
+            let all_nbow = [Some(&self.encoder), self.query_encoder.as_ref()]
+                .into_iter()
+                .flatten()
+                .all(|encoder| matches!(encoder, EncoderConfig::Nbow(_)));
             ensure!(
-                self.restore.is_none() && matches!(self.encoder, EncoderConfig::Nbow(_)),
+                self.restore.is_none() && all_nbow,
                 "train.token-start is for an encoder of kind nbow that starts fresh: set train.restore = null, or train.token-start = null"
             );
         }

@@ -14,13 +14,11 @@ use crate::{
     asked::Asked,
     bundle::OpenBundle,
     embed,
+    encoder::BATCH_TOKENS,
     fusion::Scored,
     lexical::{Boosts, Filter},
     vectors::best_first,
 };
-
-/// Padded ids in one call of the encoder.
-const BATCH_TOKENS: usize = 8192;
 
 /// A function of the split.
 #[derive(Debug)]
