@@ -1,22 +1,23 @@
 //! An open bundle, and a search in it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use anyhow::{Result, bail, ensure};
-use ledger::Language;
+use ledger::{Language, table};
 use serde::Serialize;
 
 use crate::{
     asked::Asked,
     encoder::{BATCH_TOKENS, Provider, TextEncoder},
-    fusion::Scored,
+    fusion::Sides,
     index::format::BundleManifest,
-    lexical::{Filter, Lexical},
+    lexical::{Boosts, Evidence, Filter, Lexical, Weights},
+    ranking::Scored,
     snippet::{Line, snippet},
     vectors::Vectors,
 };
@@ -102,6 +103,9 @@ pub struct Explanation {
     pub vector: Option<Part>,
     /// How the sides were made one.
     pub fusion: String,
+    /// What each feature added, where the fusion was learnt.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub features: BTreeMap<&'static str, f64>,
 }
 
 /// Score and rank on one side.
@@ -109,6 +113,24 @@ pub struct Explanation {
 pub struct Part {
     pub rank: usize,
     pub score: f32,
+}
+
+/// What both sides say of a query, best first.
+pub(crate) struct Answers {
+    pub lexical: Vec<Scored>,
+    pub vector: Vec<Scored>,
+    pub weights: Weights,
+    /// Of every row that has a term of the query, if it is in either list; what is missing has none.
+    pub evidence: HashMap<u32, Evidence>,
+}
+
+impl Answers {
+    /// The same, of these rows alone.
+    pub fn only(&self, keep: impl Fn(u32) -> bool) -> Self {
+        let of = |list: &[Scored]| list.iter().filter(|(row, _)| keep(*row)).copied().collect();
+        let evidence = self.evidence.iter().filter(|(row, _)| keep(**row)).map(|(row, evidence)| (*row, *evidence)).collect();
+        Self { lexical: of(&self.lexical), vector: of(&self.vector), weights: self.weights, evidence }
+    }
 }
 
 /// A bundle that is ready to search: everything large is mapped, not read.
@@ -119,16 +141,21 @@ pub struct OpenBundle {
     vectors: Vectors,
     encoder: TextEncoder,
     languages: Vec<String>,
+    /// Rows that were not taken out of it; none where all are there.
+    alive: Option<Vec<bool>>,
 }
 
 impl OpenBundle {
-    /// Opens a bundle folder with `workers` encoder sessions.
+    /// Opens a bundle folder for `workers` searches at a time.
     pub fn open(dir: &Path, provider: Provider, workers: usize) -> Result<Self> {
         let manifest = BundleManifest::read(dir)?;
         let rows = usize::try_from(manifest.rows)?;
-        let lexical = Lexical::open(&dir.join("tantivy"), manifest.lexical.boosts)?;
+        let lexical = Lexical::open(&dir.join("tantivy"), manifest.lexical.settings())?;
         ensure!(lexical.rows() == manifest.rows, "{}: the lexical index holds {} rows of {rows}", dir.display(), lexical.rows());
-        let vectors = Vectors::open(&dir.join("vectors"), rows, manifest.vectors.dimension)?;
+        let mut vectors = Vectors::open(&dir.join("vectors"), rows, manifest.vectors.dimension)?;
+        if let Some(graphs) = &manifest.vectors.graphs {
+            vectors = vectors.with_graphs(&dir.join("vectors"), graphs, workers)?;
+        }
         let encoder = TextEncoder::open(&dir.join("encoder"), provider, workers)?;
         ensure!(
             encoder.spec().dimension == manifest.vectors.dimension,
@@ -138,7 +165,8 @@ impl OpenBundle {
             manifest.vectors.dimension
         );
         let languages: Vec<String> = manifest.languages.keys().cloned().collect();
-        Ok(Self { dir: dir.to_owned(), manifest, lexical, vectors, encoder, languages })
+        let alive = alive(dir, &lexical)?;
+        Ok(Self { dir: dir.to_owned(), manifest, lexical, vectors, encoder, languages, alive })
     }
 
     pub fn manifest(&self) -> &BundleManifest {
@@ -161,11 +189,49 @@ impl OpenBundle {
         &self.encoder
     }
 
+    /// Rows that were not taken out; none where all are there.
+    pub(crate) fn alive(&self) -> Option<&[bool]> {
+        self.alive.as_deref()
+    }
+
+    /// What both sides say: the vector side's `nearest`, and of the lexical side the best `limit` of the rows that `allowed` has.
+    pub(crate) fn answers(
+        &self,
+        asked: &Asked,
+        mode: Mode,
+        limit: usize,
+        allowed: Option<&[bool]>,
+        boosts: Boosts,
+        nearest: Vec<Scored>,
+    ) -> Result<Answers> {
+        let vector = nearest;
+        if mode == Mode::Vector {
+            return Ok(Answers { lexical: Vec::new(), vector, weights: Weights::default(), evidence: HashMap::new() });
+        }
+        let mut besides: Vec<u32> = vector.iter().map(|(row, _)| *row).collect();
+        besides.sort_unstable();
+        let (found, weights) = self.lexical.search(asked, allowed, boosts, limit, &besides)?;
+        Ok(Answers { lexical: found.ranked, vector, weights, evidence: found.evidence.into_iter().collect() })
+    }
+
+    /// Hands both sides' best candidates to `with`, as a fusion sees them.
+    pub(crate) fn sides<T>(&self, answers: &Answers, cosine: &dyn Fn(u32) -> f32, with: impl FnOnce(&Sides<'_>) -> T) -> T {
+        let best = |list: &'_ [Scored]| list.len().min(self.manifest.candidates);
+        let evidence = |row: u32| answers.evidence.get(&row).copied().unwrap_or_default();
+        with(&Sides {
+            lexical: &answers.lexical[..best(&answers.lexical)],
+            vector: &answers.vector[..best(&answers.vector)],
+            weights: answers.weights,
+            evidence: &evidence,
+            cosine,
+        })
+    }
+
     /// The rankings of [`Mode::ALL`] out of those of both sides, best first.
-    pub(crate) fn systems(&self, lexical: &[Scored], vectors: &[Scored]) -> [Vec<(u32, f64)>; 3] {
+    pub(crate) fn systems(&self, answers: &Answers, cosine: &dyn Fn(u32) -> f32) -> [Vec<(u32, f64)>; 3] {
         let plain = |list: &[Scored]| list.iter().map(|&(row, score)| (row, f64::from(score))).collect();
-        let best = |list: &[Scored]| list[..list.len().min(self.manifest.candidates)].to_vec();
-        [plain(lexical), plain(vectors), self.manifest.fusion.fuse(&best(lexical), &best(vectors))]
+        let fused = self.sides(answers, cosine, |sides| self.manifest.fusion.fuse(sides));
+        [plain(&answers.lexical), plain(&answers.vector), fused]
     }
 
     /// A query's words alone, as evaluation asks them of the whole bundle.
@@ -195,17 +261,17 @@ impl OpenBundle {
         let filter = Filter { language, split: None, repo: query.repo.clone(), path: query.path.clone() };
         let rows = usize::try_from(self.manifest.rows)?;
         let candidates = self.manifest.candidates.max(query.limit).clamp(1, rows.max(1));
-        let lexical = if query.mode == Mode::Vector { Vec::new() } else { self.lexical.search(&asked, &filter, None, candidates)? };
-        let vectors = if query.mode == Mode::Bm25 || asked.is_empty() {
-            Vec::new()
-        } else {
-            let vector = self.encode_queries([&asked])?;
-            match self.lexical.matching(&asked, &filter)? {
-                None => self.vectors.search(&vector, candidates, |_| true),
-                Some(rows) => self.vectors.search(&vector, candidates, |row| rows[row as usize]),
-            }
+        let matching = self.lexical.matching(&asked, &filter)?;
+        let allowed = match (&matching, &self.alive) {
+            (Some(matching), Some(alive)) => Some(matching.iter().zip(alive).map(|(a, b)| *a && *b).collect::<Vec<bool>>()),
+            _ => None,
         };
-        let [bm25, vector, hybrid] = self.systems(&lexical, &vectors);
+        let allowed = allowed.as_deref().or(matching.as_deref()).or(self.alive());
+        let vector = if query.mode == Mode::Bm25 || asked.is_empty() { Vec::new() } else { self.encode_queries([&asked])? };
+        let nearest = if vector.is_empty() { Vec::new() } else { self.vectors.search(&vector, candidates, allowed)? };
+        let answers = self.answers(&asked, query.mode, candidates, allowed, self.manifest.lexical.boosts, nearest)?;
+        let cosine = |row: u32| if vector.is_empty() { 0.0 } else { self.vectors.score(row, &vector) };
+        let [bm25, vector, hybrid] = self.systems(&answers, &cosine);
         let mut ranked = match query.mode {
             Mode::Bm25 => bm25,
             Mode::Vector => vector,
@@ -217,23 +283,41 @@ impl OpenBundle {
         let part = |list: &[Scored], row: u32| {
             list.iter().position(|(other, _)| *other == row).map(|place| Part { rank: place + 1, score: list[place].1 })
         };
-        let explain = |row: u32| -> Result<Explanation> {
-            Ok(Explanation {
-                bm25: part(&lexical, row),
-                fields: self.lexical.field_scores(&asked, row)?,
-                vector: part(&vectors, row),
-                fusion: if query.mode == Mode::Hybrid { self.manifest.fusion.to_string() } else { "none".to_owned() },
-            })
+        let explain = |row: u32| Explanation {
+            bm25: part(&answers.lexical, row),
+            fields: answers.evidence.get(&row).map(|evidence| self.lexical.field_scores(evidence)).unwrap_or_default(),
+            vector: part(&answers.vector, row),
+            fusion: if query.mode == Mode::Hybrid { self.manifest.fusion.to_string() } else { "none".to_owned() },
+            features: match query.mode {
+                Mode::Hybrid => self.sides(&answers, &cosine, |sides| self.manifest.fusion.parts(sides, row)),
+                _ => BTreeMap::new(),
+            },
         };
         let hit = |(row, score): (u32, f64)| {
             let document = self.lexical.document(row)?;
             let [id, repo, path, func_name, url, lines, summary, code] = document.stored;
             let (snippet, explanation) =
-                (snippet(&code, query.snippet_lines, &terms, &stem), query.explain.then(|| explain(row)).transpose()?);
+                (snippet(&code, query.snippet_lines, &terms, &stem), query.explain.then(|| explain(row)));
             Ok(Hit { row, score, id, language: document.language, repo, path, func_name, url, lines, summary, code, snippet, explanation })
         };
         ranked.into_iter().map(hit).collect()
     }
+}
+
+/// Rows whose ids `tombstones.parquet` does not name; none where it names no row.
+fn alive(dir: &Path, lexical: &Lexical) -> Result<Option<Vec<bool>>> {
+    let mut removed = Vec::new();
+    for batch in table::read(&dir.join("tombstones.parquet"), &["id"])? {
+        removed.extend(table::texts(&batch?, "id")?.iter().flatten().map(str::to_owned));
+    }
+    if removed.is_empty() {
+        return Ok(None);
+    }
+    let mut alive = vec![true; usize::try_from(lexical.rows())?];
+    for row in lexical.rows_of_ids(&removed)?.into_iter().flatten() {
+        alive[row as usize] = false;
+    }
+    Ok(Some(alive))
 }
 
 impl Hit {

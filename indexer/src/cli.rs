@@ -202,7 +202,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             publish::publish(&store, &conf.section("publish")?).map(|_| ())
         }
         Command::Embed => load().and_then(|()| make::<Embed>(&store, &conf)),
-        Command::Index => make::<Index>(&store, &conf),
+        Command::Index => load().and_then(|()| make::<Index>(&store, &conf)),
         Command::Evaluate(_) => {
             load()?;
             evaluate_and_report(&store, &conf)?;

@@ -1,14 +1,22 @@
-//! `embed`: every function to a vector, by onnxruntime.
+//! `embed`: every function to a vector, by onnxruntime. A text that this encoder has read before, in the shard of last time, is
+//! not read again: its vector would be the same.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use arrow::{
-    array::{FixedSizeListArray, Float32Array, RecordBatch},
+    array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray},
     datatypes::{DataType, Field},
 };
 use ledger::{
-    Artifact, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax,
+    Artifact, Digest, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax,
     table::{self, TableWriter, text_field, vector_field},
 };
 use serde::{Deserialize, Serialize};
@@ -24,6 +32,8 @@ pub struct Embed;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     pub provider: Provider,
+    /// Sessions of onnxruntime; none: as many as threads, each of one thread.
+    pub sessions: Option<usize>,
     /// Padded ids in one call of the encoder.
     pub batch_tokens: usize,
     /// Does the encoder read the documentation, between name and code?
@@ -48,32 +58,53 @@ impl Report for EmbedReport {
 
 impl Stage for Embed {
     const NAME: &'static str = "embed";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Encoder>);
     type Output = Embeddings;
     type Report = EmbedReport;
 
     fn run(config: &Config, (syntax, encoder): &Self::Inputs, run: &Run<'_>) -> Result<EmbedReport> {
-        let encoder = TextEncoder::open(encoder.dir(), config.provider, run.threads)?;
+        let sessions = config.sessions.unwrap_or(run.threads);
+        ensure!(sessions > 0 && config.batch_tokens > 0, "embed.sessions and embed.batch-tokens must be positive");
+        let encoder = TextEncoder::open_with(encoder.dir(), config.provider, sessions, (run.threads / sessions).max(1))?;
         let dimension = encoder.spec().dimension;
-        let schema = table::schema(vec![text_field("id", false), vector_field("embedding", dimension)]);
+        let schema = table::schema(vec![text_field("id", false), text_field("text", false), vector_field("embedding", dimension)]);
         let columns = columns(&encoder);
-        let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, target, bar| {
+        let read = AtomicU64::new(0);
+        let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, last, target, bar| {
+            let known = last.map(|last| Known::read(last, dimension)).transpose()?.unwrap_or_default();
             let mut writer = TableWriter::create(target, schema.clone())?;
             let mut rows = 0u64;
             for batch in table::read(&shard.path, &columns)? {
                 let batch = batch?;
-                let vectors = vectors_of(&encoder, &batch, config.documentation, config.batch_tokens)?;
+                let texts = Texts::of(&encoder, &batch, config.documentation)?;
+                let digests = texts.digests()?;
+                let new: Vec<usize> = (0..digests.len()).filter(|&row| known.vector(&digests[row]).is_none()).collect();
+                let encoded = texts.encode(&encoder, &new, config.batch_tokens)?;
+                read.fetch_add(new.len() as u64, Ordering::Relaxed);
+                let mut encoded = encoded.chunks_exact(dimension);
+                let mut vectors = Vec::with_capacity(digests.len() * dimension);
+                for digest in &digests {
+                    vectors.extend_from_slice(known.vector(digest).or_else(|| encoded.next()).context("a text without vector")?);
+                }
                 let item = Arc::new(Field::new_list_field(DataType::Float32, false));
                 let vectors = FixedSizeListArray::try_new(item, i32::try_from(dimension)?, Arc::new(Float32Array::from(vectors)), None)?;
-                writer.write(&RecordBatch::try_new(schema.clone(), vec![Arc::new(table::texts(&batch, "id")?), Arc::new(vectors)])?)?;
+                let arrays: Vec<ArrayRef> =
+                    vec![Arc::new(table::texts(&batch, "id")?), Arc::new(StringArray::from_iter_values(&digests)), Arc::new(vectors)];
+                writer.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
                 rows += batch.num_rows() as u64;
                 bar.add(batch.num_rows() as u64);
             }
             writer.finish()?;
             Ok(rows)
         })?;
+        run.progress.say(&format!(
+            "embed     {} texts of {} were new, read by {} in {sessions} sessions",
+            read.into_inner(),
+            rows.iter().sum::<u64>(),
+            config.provider
+        ));
         Ok(EmbedReport {
             rows: rows.iter().sum(),
             dimension: dimension as u64,
@@ -90,16 +121,68 @@ pub fn columns(encoder: &TextEncoder) -> [&'static str; 6] {
 
 /// Vectors of the functions of a batch, `[rows, dimension]` flat, of their documentation too or without it.
 pub fn vectors_of(encoder: &TextEncoder, batch: &RecordBatch, documentation: bool, batch_tokens: usize) -> Result<Vec<f32>> {
-    let code_text = encoder.spec().code_text;
-    let text = |name: &str| table::texts(batch, name);
-    let (languages, names, docs, codes) = (text("language")?, text("name_words")?, text("doc_words")?, text("code_words")?);
-    let tokens = table::text_lists(batch, code_text.token_column())?;
-    let ids = (0..batch.num_rows())
-        .map(|row| {
-            let docs = if documentation { docs.value(row) } else { "" };
-            encoder.code_ids(languages.value(row), &code_text.of_row(names.value(row), docs, codes.value(row), tokens.row(row)))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let of_rows: Vec<&str> = (0..batch.num_rows()).map(|row| languages.value(row)).collect();
-    encoder.encode_codes(&of_rows, &ids, batch_tokens)
+    let texts = Texts::of(encoder, batch, documentation)?;
+    texts.encode(encoder, &(0..batch.num_rows()).collect::<Vec<_>>(), batch_tokens)
+}
+
+/// Functions as the encoder reads them.
+struct Texts {
+    languages: Vec<String>,
+    ids: Vec<Vec<u32>>,
+}
+
+impl Texts {
+    fn of(encoder: &TextEncoder, batch: &RecordBatch, documentation: bool) -> Result<Self> {
+        let code_text = encoder.spec().code_text;
+        let text = |name: &str| table::texts(batch, name);
+        let (languages, names, docs, codes) = (text("language")?, text("name_words")?, text("doc_words")?, text("code_words")?);
+        let tokens = table::text_lists(batch, code_text.token_column())?;
+        let ids = (0..batch.num_rows())
+            .map(|row| {
+                let docs = if documentation { docs.value(row) } else { "" };
+                encoder.code_ids(languages.value(row), &code_text.of_row(names.value(row), docs, codes.value(row), tokens.row(row)))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { languages: (0..batch.num_rows()).map(|row| languages.value(row).to_owned()).collect(), ids })
+    }
+
+    /// Digests of the ids and of the language, which names the graph.
+    fn digests(&self) -> Result<Vec<String>> {
+        self.languages.iter().zip(&self.ids).map(|text| Ok(Digest::of(&text)?.to_string()[..32].to_owned())).collect()
+    }
+
+    /// Vectors of some of the rows, `[rows, dimension]` flat.
+    fn encode(&self, encoder: &TextEncoder, rows: &[usize], batch_tokens: usize) -> Result<Vec<f32>> {
+        let languages: Vec<&str> = rows.iter().map(|&row| self.languages[row].as_str()).collect();
+        let ids: Vec<Vec<u32>> = rows.iter().map(|&row| self.ids[row].clone()).collect();
+        encoder.encode_codes(&languages, &ids, batch_tokens)
+    }
+}
+
+/// The vectors of the shard of last time, by text.
+#[derive(Default)]
+struct Known {
+    places: HashMap<String, usize>,
+    vectors: Vec<f32>,
+    dimension: usize,
+}
+
+impl Known {
+    fn read(last: &Path, dimension: usize) -> Result<Self> {
+        let mut known = Self { dimension, ..Self::default() };
+        for batch in table::read(last, &["text", "embedding"])? {
+            let batch = batch?;
+            let (values, width) = table::vectors(&batch, "embedding")?;
+            ensure!(width == dimension, "{} holds vectors of {width} numbers, the encoder gives {dimension}", last.display());
+            let start = known.vectors.len() / dimension;
+            known.vectors.extend_from_slice(values.values());
+            let texts = table::texts(&batch, "text")?;
+            known.places.extend(texts.iter().flatten().enumerate().map(|(place, text)| (text.to_owned(), start + place)));
+        }
+        Ok(known)
+    }
+
+    fn vector(&self, text: &str) -> Option<&[f32]> {
+        self.places.get(text).map(|place| &self.vectors[place * self.dimension..][..self.dimension])
+    }
 }

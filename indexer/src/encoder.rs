@@ -1,10 +1,21 @@
 //! Text to unit vectors: `tokenizer.json` and an ONNX graph, as `encoder.json` says.
 
-use std::{collections::BTreeMap, path::Path, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    str::FromStr,
+    sync::Mutex,
+};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use ledger::{EncoderSpec, words};
-use ort::{ep, session::Session, value::Tensor};
+use ort::{
+    ep,
+    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
+    session::{Session, SessionInputValue},
+    value::Tensor,
+};
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
@@ -19,6 +30,7 @@ pub const BATCH_TOKENS: usize = 8192;
 pub enum Provider {
     Cpu,
     Cuda,
+    Tensorrt,
 }
 
 impl Provider {
@@ -27,38 +39,82 @@ impl Provider {
         match self {
             Self::Cpu => "CPUExecutionProvider",
             Self::Cuda => "CUDAExecutionProvider",
+            Self::Tensorrt => "TensorrtExecutionProvider",
         }
     }
 }
 
-/// An encoder with one session a worker, each on one thread: rows are what runs in parallel.
+impl FromStr for Provider {
+    type Err = anyhow::Error;
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "cpu" => Self::Cpu,
+            "cuda" => Self::Cuda,
+            "tensorrt" => Self::Tensorrt,
+            _ => bail!("unknown provider {text:?}, expected cpu, cuda or tensorrt"),
+        })
+    }
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Rows are padded to a multiple of this many ids, and only rows of one width share a call: so a row's vector depends on its
+/// own ids alone, bit for bit, whatever else is encoded.
+const WIDTH: usize = 8;
+
+/// An encoder with several sessions: rows are what runs in parallel, so that each needs but one thread.
 pub struct TextEncoder {
     spec: EncoderSpec,
     tokenizer: Tokenizer,
     /// One a worker, by the file of the graph.
     sessions: BTreeMap<String, Vec<Mutex<Session>>>,
     pad: u32,
+    /// Where outputs are to be put, where calls go through a binding: a device's own copies are awaited only there.
+    bound: Option<MemoryInfo<'static>>,
 }
 
 fn ort_error(error: ort::Error) -> anyhow::Error {
     anyhow!("onnxruntime: {error}")
 }
 
-fn session(graph: &Path, provider: Provider) -> Result<Session> {
+fn session(graph: &Path, provider: Provider, threads: usize) -> Result<Session> {
     let mut builder = Session::builder(runtime::environment()?).map_err(ort_error)?;
-    builder = builder.with_intra_threads(1).map_err(|error| anyhow!("onnxruntime: {error}"))?;
-    if provider == Provider::Cuda {
-        builder = builder
-            .with_execution_providers([ep::CUDA::default().build().error_on_failure()])
-            .map_err(|error| anyhow!("{error}"))
-            .context("cuda was asked for, but this onnxruntime cannot provide it: run `make setup-gpu`, or set provider = cpu")?;
+    builder = builder.with_intra_threads(threads).map_err(|error| anyhow!("onnxruntime: {error}"))?;
+    let provided = match provider {
+        Provider::Cpu => None,
+        Provider::Cuda => Some(ep::CUDA::default().build()),
+        Provider::Tensorrt => Some(ep::TensorRT::default().build()),
+    };
+    if let Some(provided) = provided {
+        builder = builder.with_execution_providers([provided.error_on_failure()]).map_err(|error| anyhow!("{error}")).with_context(|| {
+            format!("{provider} was asked for, but this onnxruntime cannot provide it: run `make setup-gpu`, or set provider = cpu")
+        })?;
     }
     builder.commit_from_file(graph).map_err(ort_error).with_context(|| format!("loading {}", graph.display()))
 }
 
+/// Memory of the host that the device of a provider copies to without another copy; none where there is no device.
+fn outputs_of(provider: Provider) -> Result<Option<MemoryInfo<'static>>> {
+    match provider {
+        Provider::Cpu => Ok(None),
+        Provider::Cuda | Provider::Tensorrt => {
+            MemoryInfo::new(AllocationDevice::CUDA_PINNED, 0, AllocatorType::Device, MemoryType::CPUOutput).map(Some).map_err(ort_error)
+        }
+    }
+}
+
 impl TextEncoder {
-    /// Opens `encoder.json`, `tokenizer.json` and the graphs of a folder.
+    /// Opens `encoder.json`, `tokenizer.json` and the graphs of a folder, with so many sessions of a thread each.
     pub fn open(dir: &Path, provider: Provider, workers: usize) -> Result<Self> {
+        Self::open_with(dir, provider, workers, 1)
+    }
+
+    /// [`TextEncoder::open`] with so many threads a session.
+    pub fn open_with(dir: &Path, provider: Provider, workers: usize, threads: usize) -> Result<Self> {
         let spec = EncoderSpec::read(&dir.join("encoder.json"))?;
         let path = dir.join("tokenizer.json");
         let tokenizer =
@@ -67,12 +123,12 @@ impl TextEncoder {
             .graphs(dir)?
             .into_iter()
             .map(|graph| {
-                let sessions = (0..workers.max(1)).map(|_| Ok(Mutex::new(session(&dir.join(&graph), provider)?))).collect::<Result<_>>()?;
+                let sessions = (0..workers.max(1)).map(|_| Ok(Mutex::new(session(&dir.join(&graph), provider, threads)?))).collect::<Result<_>>()?;
                 Ok((graph, sessions))
             })
             .collect::<Result<_>>()?;
         let pad = tokenizer.token_to_id(&spec.pad_token).with_context(|| format!("the tokenizer has no token {}", spec.pad_token))?;
-        Ok(Self { spec, tokenizer, sessions, pad })
+        Ok(Self { spec, tokenizer, sessions, pad, bound: outputs_of(provider)? })
     }
 
     pub fn spec(&self) -> &EncoderSpec {
@@ -126,22 +182,22 @@ impl TextEncoder {
         Ok(vectors)
     }
 
-    /// Vectors of rows of ids, `[rows, dimension]` flat, in the order given. Rows are sorted by
-    /// length and cut into calls of at most `batch_tokens` padded ids: the cut does not depend on
-    /// threads, so neither do the bytes.
+    /// Vectors of rows of ids, `[rows, dimension]` flat, in the order given. Rows are sorted by width and cut into calls of at
+    /// most `batch_tokens` padded ids.
     fn encode(&self, graph: &str, rows: &[Vec<u32>], batch_tokens: usize) -> Result<Vec<f32>> {
         let dimension = self.spec.dimension;
+        let width = |row: usize| rows[row].len().max(1).next_multiple_of(WIDTH);
         let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_by_key(|&row| (rows[row].len(), row));
+        order.sort_by_key(|&row| (width(row), row));
         let mut vectors = vec![0f32; rows.len() * dimension];
         let mut start = 0;
         while start < order.len() {
-            let mut end = start + 1;
-            while end < order.len() && rows[order[end]].len() * (end + 1 - start) <= batch_tokens {
-                end += 1;
-            }
+            let own = width(order[start]);
+            let most = (batch_tokens / own).max(1);
+            let alike = order[start..].iter().take(most).take_while(|&&row| width(row) == own).count();
+            let end = start + alike;
             let batch = &order[start..end];
-            let encoded = self.run(graph, &batch.iter().map(|&row| rows[row].as_slice()).collect::<Vec<_>>())?;
+            let encoded = self.run(graph, own, &batch.iter().map(|&row| rows[row].as_slice()).collect::<Vec<_>>())?;
             for (&row, vector) in batch.iter().zip(encoded.chunks(dimension)) {
                 vectors[row * dimension..][..dimension].copy_from_slice(vector);
             }
@@ -150,8 +206,7 @@ impl TextEncoder {
         Ok(vectors)
     }
 
-    fn run(&self, graph: &str, rows: &[&[u32]]) -> Result<Vec<f32>> {
-        let width = rows.iter().map(|row| row.len()).max().unwrap_or_default().max(1);
+    fn run(&self, graph: &str, width: usize, rows: &[&[u32]]) -> Result<Vec<f32>> {
         let mut ids = vec![i64::from(self.pad); rows.len() * width];
         let mut mask = vec![0i64; rows.len() * width];
         for (index, row) in rows.iter().enumerate() {
@@ -161,20 +216,52 @@ impl TextEncoder {
             }
         }
         let shape = [rows.len(), width];
-        let ids = Tensor::from_array((shape, ids)).map_err(ort_error)?;
-        let mut inputs =
-            ort::inputs!["input_ids" => ids, "attention_mask" => Tensor::from_array((shape, mask.clone())).map_err(ort_error)?];
+        let mut inputs: Vec<(&str, Tensor<i64>)> = vec![
+            ("input_ids", Tensor::from_array((shape, std::mem::take(&mut ids))).map_err(ort_error)?),
+            ("attention_mask", Tensor::from_array((shape, mask.clone())).map_err(ort_error)?),
+        ];
         if self.spec.graph.token_types {
-            inputs.push(("token_type_ids".into(), Tensor::from_array((shape, vec![0i64; mask.len()])).map_err(ort_error)?.into()));
+            inputs.push(("token_type_ids", Tensor::from_array((shape, vec![0i64; mask.len()])).map_err(ort_error)?));
         }
         let sessions =
             self.sessions.get(graph).with_context(|| format!("there is no graph {graph}: the encoder was not trained on this language"))?;
         let worker = rayon::current_thread_index().unwrap_or_default() % sessions.len();
         let mut session = sessions[worker].lock().map_err(|_| anyhow!("an encoder session failed before"))?;
-        let outputs = session.run(inputs).map_err(ort_error)?;
         let name = self.spec.graph.output.as_str();
+        let mut binding = None;
+        let outputs = match &self.bound {
+            None => {
+                let inputs: Vec<(&str, SessionInputValue)> = inputs.into_iter().map(|(name, tensor)| (name, tensor.into())).collect();
+                session.run(inputs).map_err(ort_error)?
+            }
+            Some(memory) => {
+                let binding = binding.insert(session.create_binding().map_err(ort_error)?);
+                for (name, tensor) in &inputs {
+                    binding.bind_input(*name, tensor).map_err(ort_error)?;
+                }
+                binding.bind_output_to_device(name, memory).map_err(ort_error)?;
+                session.run_binding(binding).map_err(ort_error)?
+            }
+        };
         let output = outputs.get(name).with_context(|| format!("the graph has no output `{name}`"))?;
         let (_, vectors) = output.try_extract_tensor::<f32>().map_err(ort_error)?;
         self.spec.graph.vectors(vectors, &mask, width, self.spec.dimension)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The encoder that `make test` finds where a bundle was made; these tests need onnxruntime and a graph, so they are part of
+    /// the road's (`tests/road/embedding.rs`): here only what needs neither.
+    #[test]
+    fn providers_have_names() {
+        for provider in [Provider::Cpu, Provider::Cuda, Provider::Tensorrt] {
+            let asked = serde_json::to_value(provider).unwrap();
+            assert_eq!(asked.as_str().unwrap().parse::<Provider>().unwrap(), provider);
+            assert!(provider.to_string().ends_with("ExecutionProvider"));
+        }
+        assert!("gpu".parse::<Provider>().unwrap_err().to_string().contains("cpu, cuda or tensorrt"));
     }
 }

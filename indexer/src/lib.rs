@@ -16,6 +16,8 @@ mod index;
 mod lexical;
 mod predictions;
 pub mod publish;
+mod questions;
+mod ranking;
 mod runtime;
 mod snippet;
 mod tour;

@@ -13,7 +13,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Ranked, ranks::rank};
-use crate::{asked::Asked, bundle::OpenBundle, lexical::Filter};
+use crate::{
+    asked::Asked,
+    bundle::{Mode, OpenBundle},
+};
 
 /// One file of judged queries; its name stands where a language stands in the table of scores.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -136,8 +139,11 @@ impl Judgments {
             .par_iter()
             .zip(vectors.par_chunks(bundle.manifest().vectors.dimension))
             .map(|(judged, vector)| {
-                let lexical = bundle.lexical().search(&judged.asked, &Filter::default(), None, all.len())?;
-                let systems = bundle.systems(&lexical, &bundle.vectors().search_exact(vector, all.len(), |_| true));
+                let nearest = bundle.vectors().search_exact(vector, all.len(), bundle.alive());
+                let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
+                let boosts = bundle.manifest().lexical.boosts;
+                let answers = bundle.answers(&judged.asked, Mode::Hybrid, all.len(), bundle.alive(), boosts, nearest)?;
+                let systems = bundle.systems(&answers, &|row| cosines.get(&row).copied().unwrap_or_default());
                 let ranked = systems.map(|list| {
                     let scores = list.into_iter().collect();
                     judged.relevant.iter().filter_map(|&row| rank(&scores, row, &all)).min()

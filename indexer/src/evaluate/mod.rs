@@ -3,23 +3,31 @@
 
 pub mod challenge;
 pub mod compare;
-mod held_out;
 mod judged;
 mod page;
 mod ranks;
 mod significance;
 mod table;
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs,
+};
 
 use anyhow::{Result, ensure};
 use ledger::{Artifact, Bundle, Digest, Report, Rows, Run, Scores as ScoresRecord, Split, Stage, Syntax};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{bundle::OpenBundle, encoder::Provider};
+use crate::{
+    asked::Asked,
+    bundle::{Answers, OpenBundle},
+    encoder::Provider,
+    questions::{Candidate, Questions},
+};
 use compare::QueryRanks;
-use held_out::{Candidate, HeldOut};
 use judged::Judgments;
+use ranks::{batches, rank, reciprocal};
 use table::{Comparison, Row, Table};
 
 pub use table::render;
@@ -53,7 +61,7 @@ pub struct EvaluateReport {
     /// Answers of judged queries that are not in the bundle, by file.
     #[serde(default)]
     pub unknown_answers: BTreeMap<String, u64>,
-    /// Share of the exact ten best that the quantised scan finds.
+    /// Share of the exact ten best of the whole bundle that its vector search finds.
     pub recall_at_10: f64,
 }
 
@@ -71,24 +79,31 @@ struct Answer {
     /// Among the whole split, and in its batch.
     corpus: Ranked,
     batch: Option<Ranked>,
-    /// The best rows of hybrid search.
-    found: Vec<u32>,
-    /// Of the exact ten best, those that the quantised scan found, and how many there are.
-    recalled: (usize, usize),
+    /// The best rows of each system.
+    found: [Vec<u32>; 3],
 }
 
-/// A query and what hybrid search gave.
+/// A query and what was given.
 #[derive(Debug)]
 pub struct Example {
     pub query: String,
     pub wanted: String,
-    pub rank: Option<usize>,
-    pub found: Vec<String>,
+    pub ranks: Ranked,
+    /// Names, by system.
+    pub found: [Vec<String>; 3],
+}
+
+/// Queries to look at: those that hybrid search fails, and those where it gains and loses most against BM25.
+#[derive(Debug)]
+pub struct Examples {
+    pub worst: Vec<Example>,
+    pub wins: Vec<Example>,
+    pub losses: Vec<Example>,
 }
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     type Config = Config;
     type Inputs = (Artifact<Bundle>, Artifact<Syntax>);
     type Output = ScoresRecord;
@@ -101,10 +116,20 @@ impl Stage for Evaluate {
     fn run(config: &Config, (bundle, syntax): &Self::Inputs, run: &Run<'_>) -> Result<EvaluateReport> {
         ensure!(config.batch > 0, "evaluate.batch must be positive");
         let bundle = OpenBundle::open(&bundle.open()?.dir, Provider::Cpu, run.threads)?;
-        let held_out = HeldOut::read(&bundle, &syntax.open()?, config.split)?;
-        let queries = held_out.queries(config.max_queries)?;
+        ensure!(config.split != Split::Train, "the training split is not held out: set evaluate.split to valid or test");
+        let held_out = Questions::read(&bundle, &syntax.open()?, config.split, None)?;
+        let split = config.split;
+        ensure!(!held_out.candidates.is_empty(), "the {split} split is empty: set evaluate.split = valid, or harvest more repositories");
+        let queries = held_out.queries(config.max_queries);
+        ensure!(!queries.is_empty(), "no documented functions in the {split} split to ask for");
         let bar = run.progress.bar("evaluate", queries.len() as u64, "queries");
-        let (answers, batch_size) = held_out.answer(&queries, config.batch, || bar.add(1))?;
+        let groups = batches(&queries.iter().map(|query| query.row).collect::<Vec<_>>(), config.batch);
+        let batch_size = groups.first().map_or(0, Vec::len);
+        let batch_of: HashMap<u32, &Vec<u32>> = groups.iter().flat_map(|group| group.iter().map(move |&row| (row, group))).collect();
+        let answers = held_out.ask(&queries, |query, answers, cosine| {
+            bar.add(1);
+            Ok(judge(&bundle, &held_out, query, answers, cosine, batch_of.get(&query.row).copied()))
+        })?;
         bar.finish();
         let mut table = Table::default();
         let languages: Vec<&str> = queries.iter().map(|query| query.language.as_str()).collect();
@@ -133,14 +158,13 @@ impl Stage for Evaluate {
             unknown_answers.insert(judgments.name().to_owned(), judged.unknown);
         }
         compare::write(run.out, &ranks)?;
-        let (hits, all) = answers.iter().fold((0, 0), |(hits, all), one| (hits + one.recalled.0, all + one.recalled.1));
         let report = EvaluateReport {
             candidates: held_out.candidates.len() as u64,
             queries: asked,
             rows: table.rows,
             comparisons: table.comparisons,
             unknown_answers,
-            recall_at_10: hits as f64 / all.max(1) as f64,
+            recall_at_10: recall(&bundle, &queries)?,
         };
         let flat: BTreeMap<String, f64> = report
             .rows
@@ -149,24 +173,79 @@ impl Stage for Evaluate {
             .chain([(format!("{}_recall@10_all_vector", config.split), report.recall_at_10)])
             .collect();
         fs::write(run.out.join("scores.json"), serde_json::to_vec_pretty(&flat)?)?;
-        let examples = worst(&held_out.candidates, &queries, &answers);
+        let examples = examples(&held_out.candidates, &queries, &answers);
         fs::write(run.out.join("report.html"), page::render(&page::facts(config, &bundle, &report), &report, &examples))?;
         Ok(report)
     }
 }
 
-fn worst(candidates: &[Candidate], queries: &[&Candidate], answers: &[Answer]) -> Vec<Example> {
-    let names: BTreeMap<u32, &str> = candidates.iter().map(|candidate| (candidate.row, candidate.name.as_str())).collect();
-    let mut order: Vec<usize> = (0..queries.len()).collect();
-    order.sort_by_key(|&place| (std::cmp::Reverse(answers[place].corpus[2].unwrap_or(usize::MAX)), queries[place].row));
-    order
-        .into_iter()
-        .take(12)
-        .map(|place| Example {
-            query: queries[place].summary.clone(),
-            wanted: queries[place].name.clone(),
-            rank: answers[place].corpus[2],
-            found: answers[place].found.iter().filter_map(|row| names.get(row)).map(|&name| name.to_owned()).collect(),
+/// Ranks of the wanted function by all systems.
+fn judge(
+    bundle: &OpenBundle,
+    held_out: &Questions<'_>,
+    query: &Candidate,
+    answers: &Answers,
+    cosine: &dyn Fn(u32) -> f32,
+    batch: Option<&Vec<u32>>,
+) -> Answer {
+    let rows: Vec<u32> = held_out.candidates.iter().map(|candidate| candidate.row).collect();
+    let among = |answers: &Answers, rows: &[u32]| -> (Ranked, [Vec<u32>; 3]) {
+        let systems = bundle.systems(answers, cosine);
+        let best = systems.each_ref().map(|list| list.iter().take(SHOWN).map(|&(row, _)| row).collect());
+        (systems.map(|list| rank(&list.into_iter().collect(), query.row, rows)), best)
+    };
+    let (corpus, found) = among(answers, &rows);
+    let batch = batch.map(|batch| {
+        let within: BTreeSet<u32> = batch.iter().copied().collect();
+        among(&answers.only(|row| within.contains(&row)), batch).0
+    });
+    Answer { corpus, batch, found }
+}
+
+/// Queries whose nearest are looked for exactly, to measure recall.
+const MEASURED: usize = 200;
+
+/// Share of the exact ten best of the whole bundle that its vector search finds.
+fn recall(bundle: &OpenBundle, queries: &[&Candidate]) -> Result<f64> {
+    let step = queries.len().div_ceil(MEASURED);
+    let asked: Vec<Asked> = queries.iter().step_by(step).map(|query| bundle.words_of(&query.summary)).collect();
+    let (met, all) = bundle
+        .encode_queries(&asked)?
+        .par_chunks(bundle.manifest().vectors.dimension)
+        .map(|vector| {
+            let exact = bundle.vectors().search_exact(vector, 10, bundle.alive());
+            let found = bundle.vectors().search(vector, 10, bundle.alive())?;
+            Ok((found.iter().filter(|(row, _)| exact.iter().any(|(other, _)| other == row)).count(), exact.len()))
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .fold((0, 0), |(met, all), own| (met + own.0, all + own.1));
+    Ok(met as f64 / all.max(1) as f64)
+}
+
+/// Results of an example that are shown.
+const SHOWN: usize = 5;
+/// Examples of a kind.
+const EXAMPLES: usize = 12;
+
+fn examples(candidates: &[Candidate], queries: &[&Candidate], answers: &[Answer]) -> Examples {
+    let names: HashMap<u32, &str> = candidates.iter().map(|candidate| (candidate.row, candidate.name.as_str())).collect();
+    let example = |place: usize| Example {
+        query: queries[place].summary.clone(),
+        wanted: queries[place].name.clone(),
+        ranks: answers[place].corpus,
+        found: answers[place].found.each_ref().map(|rows| rows.iter().filter_map(|row| names.get(row)).map(|&name| name.to_owned()).collect()),
+    };
+    let gain = |place: usize| reciprocal(answers[place].corpus[2]) - reciprocal(answers[place].corpus[0]);
+    let first = |mut order: Vec<usize>, by: &dyn Fn(usize) -> f64| {
+        order.sort_by(|&a, &b| by(a).total_cmp(&by(b)).then(queries[a].row.cmp(&queries[b].row)));
+        order.into_iter().take(EXAMPLES).map(example).collect::<Vec<_>>()
+    };
+    let all: Vec<usize> = (0..queries.len()).collect();
+    let of = |keep: &dyn Fn(usize) -> bool| all.iter().copied().filter(|&place| keep(place)).collect();
+    Examples {
+        worst: first(all.clone(), &|place| -(answers[place].corpus[2].unwrap_or(usize::MAX) as f64)),
+        wins: first(of(&|place| gain(place) > 0.0), &|place| -gain(place)),
+        losses: first(of(&|place| gain(place) < 0.0), &gain),
+    }
 }

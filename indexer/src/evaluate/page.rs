@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, EvaluateReport, Example};
+use super::{Config, EvaluateReport, Example, Examples, SHOWN};
 use crate::bundle::OpenBundle;
 
 /// Protocol, corpus, system, score, source.
@@ -33,7 +33,7 @@ fn bar(score: f64) -> String {
 }
 
 /// Facts are `(name, value)` lines above the tables.
-pub fn render(facts: &[(String, String)], report: &EvaluateReport, examples: &[Example]) -> String {
+pub fn render(facts: &[(String, String)], report: &EvaluateReport, examples: &Examples) -> String {
     let mut page = String::from(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>codenets scores</title><style>\
          body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
@@ -80,22 +80,41 @@ pub fn render(facts: &[(String, String)], report: &EvaluateReport, examples: &[E
     for (protocol, corpus, system, score, source) in PUBLISHED {
         let _ = write!(page, "<tr><td>{protocol}<td>{corpus}<td>{system}<td class=n>{score:.3}<td>{source}");
     }
-    page += "</table><h2>Queries whose function ranks worst</h2>";
-    for example in examples {
-        let rank = example.rank.map_or("not found".to_owned(), |rank| format!("rank {rank}"));
-        let _ = write!(
-            page,
-            "<p><b>{}</b><br>wanted <code>{}</code>, <span class=miss>{rank}</span>; hybrid gave:<ol>",
-            escape(&example.query),
-            escape(&example.wanted)
-        );
-        for found in &example.found {
-            let class = if *found == example.wanted { "hit" } else { "" };
-            let _ = write!(page, "<li class=\"{class}\"><code>{}</code>", escape(found));
+    page += "</table>";
+    let groups = [
+        ("Queries whose function ranks worst", &examples.worst),
+        ("Where hybrid gains most against BM25", &examples.wins),
+        ("Where hybrid loses most against BM25", &examples.losses),
+    ];
+    for (title, group) in groups {
+        let _ = write!(page, "<h2>{title}</h2>");
+        if group.is_empty() {
+            page += "<p>None.</p>";
         }
-        page += "</ol>";
+        group.iter().for_each(|example| page += &of_example(example));
     }
     page + "</html>\n"
+}
+
+/// A query, the ranks of its function, and what BM25 and hybrid gave side by side.
+fn of_example(example: &Example) -> String {
+    let rank = |rank: Option<usize>| rank.map_or("not found".to_owned(), |rank| rank.to_string());
+    let [bm25, vector, hybrid] = example.ranks.map(rank);
+    let mut text = format!(
+        "<p><b>{}</b><br>wanted <code>{}</code>: rank by BM25 {bm25}, by vectors {vector}, <span class=miss>hybrid {hybrid}</span>\
+         <table><tr><th>BM25<th>hybrid",
+        escape(&example.query),
+        escape(&example.wanted)
+    );
+    for place in 0..SHOWN {
+        text += "<tr>";
+        for found in [&example.found[0], &example.found[2]] {
+            let name = found.get(place).map_or("", String::as_str);
+            let class = if name == example.wanted { "hit" } else { "" };
+            let _ = write!(text, "<td class=\"{class}\"><code>{}</code>", escape(name));
+        }
+    }
+    text + "</table>"
 }
 
 /// What stands above the tables.
@@ -118,12 +137,16 @@ pub fn facts(config: &Config, bundle: &OpenBundle, report: &EvaluateReport) -> V
         (
             "lexical",
             format!(
-                "BM25 k1 {} b {}, boosts name {} code {}, documentation left out",
-                manifest.lexical.k1, manifest.lexical.b, manifest.lexical.boosts.name, manifest.lexical.boosts.code
+                "BM25 k1 {} b {}, boosts name {} code {}, documentation left out, {} stop words",
+                manifest.lexical.k1,
+                manifest.lexical.b,
+                manifest.lexical.boosts.name,
+                manifest.lexical.boosts.code,
+                manifest.lexical.stop_words.len()
             ),
         ),
         ("fusion", format!("{} over the best {} of each side", manifest.fusion, manifest.candidates)),
-        ("recall@10 of the i8 scan against exact search", format!("{:.4}", report.recall_at_10)),
+        ("vector search", format!("{}, recall@10 against an exact one {:.4}", manifest.vectors.index, report.recall_at_10)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

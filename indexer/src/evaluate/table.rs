@@ -124,5 +124,5 @@ pub fn render(report: &super::EvaluateReport) -> String {
     for (name, unknown) in report.unknown_answers.iter().filter(|(_, unknown)| **unknown > 0) {
         text += &format!("{name}: {unknown} answers are not in the bundle and count as not found\n");
     }
-    text + &format!("recall@10 of the quantised scan against exact search: {:.4}\n", report.recall_at_10)
+    text + &format!("recall@10 of the vector search against an exact one: {:.4}\n", report.recall_at_10)
 }

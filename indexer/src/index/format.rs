@@ -1,7 +1,7 @@
 //! The bundle's own files: `manifest.json`, `CHECKSUMS`, `schema.md`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -11,11 +11,15 @@ use ledger::{Digest, EncoderSpec, TokenPooling};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{fusion::Fusion, lexical::Boosts};
+use crate::{
+    fusion::Fusion,
+    lexical::{Bm25, Boosts, Settings},
+    vectors::GraphFacts,
+};
 
 /// Version of the layout, and the oldest that is read: N and N − 1.
-pub const BUNDLE_FORMAT: u32 = 3;
-pub const OLDEST_READABLE: u32 = 2;
+pub const BUNDLE_FORMAT: u32 = 4;
+pub const OLDEST_READABLE: u32 = 3;
 
 pub const MANIFEST: &str = "manifest.json";
 pub const CHECKSUMS: &str = "CHECKSUMS";
@@ -48,13 +52,24 @@ pub struct LexicalFacts {
     pub k1: f64,
     pub b: f64,
     pub boosts: Boosts,
+    /// Words that a query is not scored by, unless it has no others.
+    #[serde(default)]
+    pub stop_words: BTreeSet<String>,
     pub segments: u64,
+}
+
+impl LexicalFacts {
+    pub fn settings(&self) -> Settings {
+        Settings { bm25: Bm25 { k1: self.k1, b: self.b }, boosts: self.boosts, stop_words: self.stop_words.clone() }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VectorFacts {
-    /// `exact`: all rows are scanned.
+    /// `exact`: all rows are scanned; `hnsw`: graphs are followed.
     pub index: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphs: Option<GraphFacts>,
     pub metric: String,
     pub dimension: usize,
     pub dtype: String,
@@ -76,7 +91,9 @@ impl BundleManifest {
             "{} has bundle format {format}, this tool reads {OLDEST_READABLE} to {BUNDLE_FORMAT}: build the bundle again, or use the tool that made it",
             path.display()
         );
-        serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))
+        let manifest: Self = serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))?;
+        manifest.fusion.check().with_context(|| path.display().to_string())?;
+        Ok(manifest)
     }
 }
 
@@ -130,11 +147,16 @@ pub fn verify_checksums(dir: &Path) -> Result<()> {
 /// `schema.md`: how to read the bundle without our code.
 pub fn schema_page(manifest: &BundleManifest) -> String {
     let boosts = manifest.lexical.boosts;
-    let fusion = match manifest.fusion {
+    let fusion = match &manifest.fusion {
         Fusion::MinMax { weight } => format!(
             "scale each list to 0..1 over itself, `(s - min) / (max - min)` (1 if all are equal); a row's score is `{:.4} * lexical + {weight:.4} * vector`, 0 for a list that lacks it",
             1.0 - weight
         ),
+        Fusion::Sum { weight } => format!(
+            "of every row of either list, `{:.4} * lexical / (largest lexical) + {weight:.4} * cosine`, each as it is, in the list or not",
+            1.0 - weight
+        ),
+        Fusion::Learned { .. } => "of every row of either list, the sum of its features by the weights of `fusion.json` (docs/bundle-format.md)".to_owned(),
         Fusion::Rrf { k } => format!("a row's score is the sum over both lists of `1 / ({k} + rank)`, ranks from 1"),
     };
     let form = &manifest.encoder.graph;

@@ -1,8 +1,14 @@
 //! `index`: columns, vectors and the encoder to a bundle.
 
 pub mod format;
+mod learning;
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, ensure};
 use arrow::{
@@ -19,9 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     embed::EmbedReport,
-    fusion::Fusion,
-    lexical::{self, Boosts, Document, SegmentWriter},
-    vectors::MatrixWriter,
+    fusion::{self, FUSION, Fusion},
+    lexical::{self, Bm25, Boosts, Document, SegmentWriter},
+    vectors::{GraphFacts, Hnsw, MatrixWriter, Vectors, build_graphs},
 };
 use format::{BUNDLE_FORMAT, BundleManifest, LexicalFacts, MANIFEST, VectorFacts, schema_page, write_checksums};
 
@@ -37,9 +43,13 @@ pub struct Config {
     pub segment_rows: u64,
     pub writer_megabytes: usize,
     pub boosts: Boosts,
+    pub bm25: Bm25,
     /// Do words of one stem match each other?
     pub stemming: bool,
-    pub fusion: Fusion,
+    /// Words that a query is not scored by, unless it has no others.
+    pub stop_words: BTreeSet<String>,
+    pub hnsw: Hnsw,
+    pub fusion: fusion::Config,
     pub candidates: usize,
 }
 
@@ -50,6 +60,12 @@ pub struct IndexReport {
     pub segments: u64,
     pub dimension: u64,
     pub languages: BTreeMap<String, u64>,
+    /// Share of the exact ten nearest that the graphs find, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph_recall_at_10: Option<f64>,
+    /// Where the fusion was learnt here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fusion: Option<learning::LearningReport>,
 }
 
 impl Report for IndexReport {
@@ -60,14 +76,22 @@ impl Report for IndexReport {
 
 impl Stage for Index {
     const NAME: &'static str = "index";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
     type Report = IndexReport;
 
+    fn outside(config: &Config) -> Result<Vec<(String, Digest)>> {
+        let fusion::Config::Learned(fusion::Learned { from: Some(path), .. }) = &config.fusion else { return Ok(Vec::new()) };
+        let digest = Digest::of_file(path).with_context(|| format!("reading {}: see index.fusion.from", path.display()))?;
+        Ok(vec![("fusion".to_owned(), digest)])
+    }
+
     fn run(config: &Config, (syntax, embeddings, encoder): &Self::Inputs, run: &Run<'_>) -> Result<IndexReport> {
         ensure!(config.segment_rows > 0 && config.candidates > 0, "index.segment-rows and index.candidates must be positive");
+        let Bm25 { k1, b } = config.bm25;
+        ensure!(k1.is_finite() && k1 >= 0.0 && (0.0..=1.0).contains(&b), "index.bm25: k1 is {k1}, expected 0 or more; b is {b}, expected 0 to 1");
         let bundle = run.out.join("bundle");
         fs::create_dir_all(&bundle)?;
         let tables = syntax.open()?;
@@ -84,6 +108,7 @@ impl Stage for Index {
         let languages = write_docs(&shards, &bundle.join("docs.parquet"))?;
         write_vectors(&embeddings.open()?, &shards, rows, spec.dimension, &bundle.join("vectors"))?;
         bar.finish();
+        let graphs = write_graphs(&config.hnsw, rows, spec.dimension, &bundle.join("vectors"), run)?;
         let tombstones = table::schema(vec![text_field("id", false)]);
         TableWriter::create(&bundle.join("tombstones.parquet"), tombstones)?.finish()?;
         fs::create_dir_all(bundle.join("encoder"))?;
@@ -93,20 +118,22 @@ impl Stage for Index {
         let embedded: EmbedReport = serde_json::from_value(embeddings.manifest().report.clone())?;
         let digests: [(&str, Digest); 3] =
             [("syntax", syntax.digest()), ("embeddings", embeddings.digest()), ("encoder", encoder.digest())];
-        let manifest = BundleManifest {
+        let mut manifest = BundleManifest {
             bundle_format: BUNDLE_FORMAT,
             rows,
             languages: languages.clone(),
             lexical: LexicalFacts {
                 engine: format!("tantivy {}", tantivy::version_string()),
                 tokenizer: lexical::tokenizer(config.stemming).to_owned(),
-                k1: 1.2,
-                b: 0.75,
+                k1: config.bm25.k1,
+                b: config.bm25.b,
                 boosts: config.boosts,
+                stop_words: config.stop_words.clone(),
                 segments,
             },
             vectors: VectorFacts {
-                index: "exact".to_owned(),
+                index: if graphs.is_some() { "hnsw" } else { "exact" }.to_owned(),
+                graphs,
                 metric: "inner product of unit vectors".to_owned(),
                 dimension: spec.dimension,
                 dtype: "f32".to_owned(),
@@ -114,17 +141,53 @@ impl Stage for Index {
                 execution_provider: embedded.provider,
             },
             encoder: spec.clone(),
-            fusion: config.fusion,
+            fusion: fusion_of(&config.fusion)?,
             candidates: config.candidates,
             inputs: digests.into_iter().map(|(kind, digest)| (kind.to_owned(), digest)).collect(),
             parent: None,
             published: None,
         };
-        fs::write(bundle.join("schema.md"), schema_page(&manifest))?;
         fs::write(bundle.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
+        let mut learnt = None;
+        if let fusion::Config::Learned(learned @ fusion::Learned { from: None, .. }) = &config.fusion {
+            let (fusion, report) = learning::learn(learned, &bundle, &tables, run)?;
+            manifest.fusion = fusion;
+            learnt = Some(report);
+            fs::write(bundle.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
+        }
+        if matches!(manifest.fusion, Fusion::Learned { .. }) {
+            fs::write(bundle.join(FUSION), serde_json::to_vec_pretty(&manifest.fusion)?)?;
+        }
+        fs::write(bundle.join("schema.md"), schema_page(&manifest))?;
         write_checksums(&bundle)?;
-        Ok(IndexReport { rows, segments, dimension: spec.dimension as u64, languages })
+        let graph_recall_at_10 = manifest.vectors.graphs.map(|graphs| graphs.recall_at_10);
+        Ok(IndexReport { rows, segments, dimension: spec.dimension as u64, languages, graph_recall_at_10, fusion: learnt })
     }
+}
+
+/// The fusion that is asked for; one that is still to be learnt stands as that of the lexical side alone.
+fn fusion_of(config: &fusion::Config) -> Result<Fusion> {
+    let fusion = match config {
+        fusion::Config::MinMax { weight } => Fusion::MinMax { weight: *weight },
+        fusion::Config::Sum { weight } => Fusion::Sum { weight: *weight },
+        fusion::Config::Rrf { k } => Fusion::Rrf { k: *k },
+        fusion::Config::Learned(fusion::Learned { from: Some(path), .. }) => Fusion::read(path)?,
+        fusion::Config::Learned(_) => Fusion::MinMax { weight: 0.0 },
+    };
+    fusion.check().context("index.fusion")?;
+    Ok(fusion)
+}
+
+/// Graphs over fixed ranges of rows, where there are enough rows.
+fn write_graphs(hnsw: &Hnsw, rows: u64, dimension: usize, dir: &Path, run: &Run<'_>) -> Result<Option<GraphFacts>> {
+    if rows < hnsw.from_rows.max(1) {
+        return Ok(None);
+    }
+    let vectors = Vectors::open(dir, usize::try_from(rows)?, dimension)?;
+    let bar = run.progress.bar("graphs", rows, "vectors");
+    let facts = build_graphs(&vectors, hnsw, dir, |done| bar.add(done))?;
+    bar.finish();
+    Ok(Some(facts))
 }
 
 /// Segments over fixed ranges of rows, in parallel; then one index of them.
@@ -147,7 +210,8 @@ fn write_lexical(config: &Config, shards: &[&Shard], starts: &[u64], rows: u64, 
         .collect::<Result<Vec<_>>>()?;
     lexical::assemble(&segments, &bundle.join("tantivy"))?;
     fs::remove_dir_all(&parts)?;
-    lexical::check(&bundle.join("tantivy"), config.boosts, rows)?;
+    let settings = lexical::Settings { bm25: config.bm25, boosts: config.boosts, stop_words: config.stop_words.clone() };
+    lexical::check(&bundle.join("tantivy"), settings, rows)?;
     Ok(count)
 }
 

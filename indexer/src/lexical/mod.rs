@@ -7,21 +7,27 @@
 //! written by its own single-threaded writer over a fixed range of rows, then renamed after its
 //! content and listed in `meta.json` in row order: equal inputs give equal bytes on any thread count.
 
+mod bm25;
 mod write;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tantivy::{
-    Index, IndexReader, ReloadPolicy, Searcher, TantivyDocument, Term,
-    collector::{DocSetCollector, TopDocs},
-    query::{BooleanQuery, BoostQuery, ConstScoreQuery, Occur, PhraseQuery, Query, RegexQuery, TermQuery},
+    DocAddress, Index, IndexReader, ReloadPolicy, Searcher, TantivyDocument, Term,
+    collector::DocSetCollector,
+    query::{BooleanQuery, Occur, PhraseQuery, Query, RegexQuery, TermQuery},
     schema::{FAST, Field, INDEXED, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions, Value},
     tokenizer::TextAnalyzer,
 };
 
-use crate::{asked::Asked, fusion::Scored};
+use crate::asked::Asked;
+use bm25::{Scorer, TextField, row_of};
+pub use bm25::{Bm25, Evidence, Found, Weights};
 pub use write::{SegmentWriter, assemble, check};
 
 /// Text fields, in the order of [`Boosts::list`].
@@ -97,33 +103,55 @@ fn schema(tokenizer: &str) -> Schema {
     builder.build()
 }
 
-/// What most likely fails.
-const OLD: &str = "searching (phrases, repositories and paths need a bundle of format 3: build it again)";
+/// How an index is searched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub bm25: Bm25,
+    pub boosts: Boosts,
+    /// Words that are left out of a query, unless it has no others.
+    pub stop_words: BTreeSet<String>,
+}
 
 /// An open lexical index.
 pub struct Lexical {
     searcher: Searcher,
     schema: Schema,
-    /// Those of [`TEXT_FIELDS`] that it has: one of format 2 has fewer.
-    text_fields: Vec<(usize, Field)>,
-    boosts: Boosts,
+    text_fields: Vec<TextField>,
+    settings: Settings,
     analyzer: TextAnalyzer,
+    /// First row of each segment.
+    starts: Vec<u32>,
 }
 
 impl Lexical {
-    pub fn open(dir: &Path, boosts: Boosts) -> Result<Self> {
+    pub fn open(dir: &Path, settings: Settings) -> Result<Self> {
         let index = Index::open_in_dir(dir).with_context(|| format!("opening {}", dir.display()))?;
         let schema = index.schema();
-        let text_fields: Vec<(usize, Field)> =
-            TEXT_FIELDS.iter().enumerate().filter_map(|(place, name)| Some((place, schema.get_field(name).ok()?))).collect();
-        let (_, first) = text_fields.first().with_context(|| format!("{} has no text fields", dir.display()))?;
-        let analyzer = index.tokenizer_for_field(*first)?;
         let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        Ok(Self { searcher: reader.searcher(), schema, text_fields, boosts, analyzer })
+        let searcher = reader.searcher();
+        let mut text_fields = Vec::new();
+        for (place, name) in TEXT_FIELDS.iter().enumerate() {
+            let field = schema.get_field(name).with_context(|| format!("{} has no field `{name}`", dir.display()))?;
+            text_fields.push(TextField::open(&searcher, place, field, settings.bm25)?);
+        }
+        let analyzer = index.tokenizer_for_field(text_fields[0].field)?;
+        let mut starts = Vec::new();
+        for segment in searcher.segment_readers() {
+            let rows = segment.fast_fields().u64("row")?;
+            let last = segment.max_doc().checked_sub(1).with_context(|| format!("{}: a segment is empty", dir.display()))?;
+            let (start, end) = (row_of(&rows, 0)?, row_of(&rows, last)?);
+            ensure!(end.checked_sub(start) == Some(last), "{}: the rows of a segment are not consecutive", dir.display());
+            starts.push(start);
+        }
+        Ok(Self { searcher, schema, text_fields, settings, analyzer, starts })
     }
 
     pub fn rows(&self) -> u64 {
         self.searcher.num_docs()
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The terms of words, as the fields hold them.
@@ -152,19 +180,10 @@ impl Lexical {
         }
     }
 
-    /// BM25 of terms summed over the text fields, each by its boost.
-    fn scoring(&self, terms: &[String], boosts: Boosts) -> BooleanQuery {
-        let mut should: Vec<(Occur, Box<dyn Query>)> = Vec::new();
-        for &(place, field) in &self.text_fields {
-            let boost = boosts.list()[place];
-            if boost > 0.0 {
-                for term in terms {
-                    let term = TermQuery::new(Term::from_field_text(field, term), IndexRecordOption::WithFreqs);
-                    should.push((Occur::Should, Box::new(BoostQuery::new(Box::new(term), boost as f32))));
-                }
-            }
-        }
-        BooleanQuery::new(should)
+    /// The terms that a query is scored by.
+    fn scored_terms(&self, asked: &Asked) -> Vec<String> {
+        let telling: Vec<String> = asked.words.iter().filter(|word| !self.settings.stop_words.contains(*word)).cloned().collect();
+        self.distinct_terms(if telling.is_empty() { &asked.words } else { &telling })
     }
 
     /// What a result must be or hold, whatever it scores.
@@ -180,7 +199,7 @@ impl Lexical {
             must.push(Box::new(pattern.with_context(|| format!("the path {glob:?} is no glob"))?));
         }
         let any = |of: &dyn Fn(Field) -> Result<Box<dyn Query>>| -> Result<Box<dyn Query>> {
-            let should = self.text_fields.iter().map(|&(_, field)| Ok((Occur::Should, of(field)?))).collect::<Result<_>>()?;
+            let should = self.text_fields.iter().map(|field| Ok((Occur::Should, of(field.field)?))).collect::<Result<_>>()?;
             Ok(Box::new(BooleanQuery::new(should)))
         };
         for phrase in &asked.phrases {
@@ -202,33 +221,14 @@ impl Lexical {
         Ok(must)
     }
 
-    /// BM25 (k1 1.2, b 0.75) summed over the distinct terms of the query and the fields, each field by its boost; where
-    /// no word of the query scores, all that is required with a score of 0. Best first, equal scores by row.
-    pub fn search(&self, asked: &Asked, filter: &Filter, boosts: Option<Boosts>, limit: usize) -> Result<Vec<Scored>> {
-        let terms = self.distinct_terms(&asked.words);
-        let required = self.requirements(asked, filter)?;
-        if limit == 0 || terms.is_empty() && required.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut clauses: Vec<(Occur, Box<dyn Query>)> = Vec::new();
-        clauses.push((
-            if asked.requires() { Occur::Should } else { Occur::Must },
-            Box::new(self.scoring(&terms, boosts.unwrap_or(self.boosts))),
-        ));
-        clauses.extend(required.into_iter().map(|query| (Occur::Must, Box::new(ConstScoreQuery::new(query, 0.0)) as Box<dyn Query>)));
-        let found = self.searcher.search(&BooleanQuery::new(clauses), &TopDocs::with_limit(limit).order_by_score()).context(OLD)?;
-        let columns = self.row_columns()?;
-        let mut rows = Vec::with_capacity(found.len());
-        for (score, address) in found {
-            let row = columns[address.segment_ord as usize].first(address.doc_id).context("a document without row")?;
-            rows.push((u32::try_from(row)?, score));
-        }
-        rows.sort_by(crate::vectors::best_first);
-        Ok(rows)
-    }
-
-    fn row_columns(&self) -> Result<Vec<tantivy::columnar::Column<u64>>> {
-        Ok(self.searcher.segment_readers().iter().map(|segment| segment.fast_fields().u64("row")).collect::<tantivy::Result<_>>()?)
+    /// BM25 summed over the distinct terms of the query and the fields, each field by its boost, of the rows that `allowed` has
+    /// (none: all); where something is required of a result, those that have no word of the query too, with a score of 0. Best
+    /// first, equal scores by row; with evidence of these rows and of `besides`, which are sorted.
+    pub fn search(&self, asked: &Asked, allowed: Option<&[bool]>, boosts: Boosts, limit: usize, besides: &[u32]) -> Result<(Found, Weights)> {
+        let scorer = Scorer::new(&self.searcher, &self.text_fields, &self.scored_terms(asked), boosts, self.settings.bm25)?;
+        let limit = limit.min(usize::try_from(self.rows())?);
+        let found = scorer.search(limit, |row| allowed.is_none_or(|rows| rows.get(row as usize).is_some_and(|kept| *kept)), asked.requires(), besides)?;
+        Ok((found, scorer.weights))
     }
 
     /// Which rows have what is required; none where nothing is.
@@ -238,43 +238,39 @@ impl Lexical {
             return Ok(None);
         }
         let query = BooleanQuery::new(required.into_iter().map(|query| (Occur::Must, query)).collect());
-        let columns = self.row_columns()?;
         let mut rows = vec![false; usize::try_from(self.rows())?];
-        for address in self.searcher.search(&query, &DocSetCollector).context(OLD)? {
-            let row = columns[address.segment_ord as usize].first(address.doc_id).context("a document without row")?;
-            *rows.get_mut(usize::try_from(row)?).context("a row beyond the index")? = true;
+        for address in self.searcher.search(&query, &DocSetCollector)? {
+            let row = self.starts[address.segment_ord as usize] + address.doc_id;
+            *rows.get_mut(row as usize).context("a row beyond the index")? = true;
         }
         Ok(Some(rows))
     }
 
-    /// What each text field adds to the score of a row.
-    pub fn field_scores(&self, asked: &Asked, row: u32) -> Result<BTreeMap<&'static str, f32>> {
-        let terms = self.distinct_terms(&asked.words);
-        let mut scores = BTreeMap::new();
-        let boosts = self.boosts.list();
-        for &(place, _) in self.text_fields.iter().filter(|(place, _)| boosts[*place] > 0.0) {
-            let mut own = [0.0; TEXT_FIELDS.len()];
-            own[place] = boosts[place];
-            let [name, signature, file, code, documentation] = own;
-            let scoring = self.scoring(&terms, Boosts { name, signature, file, code, documentation });
-            let clauses: Vec<(Occur, Box<dyn Query>)> =
-                vec![(Occur::Must, Box::new(scoring)), (Occur::Must, Box::new(ConstScoreQuery::new(Box::new(self.row_term(row)?), 0.0)))];
-            if let Some((score, _)) = self.searcher.search(&BooleanQuery::new(clauses), &TopDocs::with_limit(1).order_by_score())?.first() {
-                scores.insert(TEXT_FIELDS[place], *score);
-            }
-        }
-        Ok(scores)
+    /// The row of each id; none for one that is not in the index.
+    pub fn rows_of_ids(&self, ids: &[String]) -> Result<Vec<Option<u32>>> {
+        let field = self.schema.get_field("id")?;
+        ids.iter()
+            .map(|id| {
+                let query = TermQuery::new(Term::from_field_text(field, id), IndexRecordOption::Basic);
+                let found = self.searcher.search(&query, &DocSetCollector)?.into_iter().next();
+                Ok(found.map(|address| self.starts[address.segment_ord as usize] + address.doc_id))
+            })
+            .collect()
     }
 
-    fn row_term(&self, row: u32) -> Result<TermQuery> {
-        Ok(TermQuery::new(Term::from_field_u64(self.schema.get_field("row")?, u64::from(row)), IndexRecordOption::Basic))
+    /// What each text field that is searched adds to the score of a row.
+    pub fn field_scores(&self, evidence: &Evidence) -> BTreeMap<&'static str, f32> {
+        let boosts = self.settings.boosts.list();
+        let fields = self.text_fields.iter().map(|field| field.place).filter(|&place| boosts[place] > 0.0 && evidence.fields[place] > 0.0);
+        fields.map(|place| (TEXT_FIELDS[place], evidence.fields[place])).collect()
     }
 
     /// The stored document of a row.
     pub fn document(&self, row: u32) -> Result<Document> {
-        let found = self.searcher.search(&self.row_term(row)?, &TopDocs::with_limit(1).order_by_score())?;
-        let (_, address) = found.first().with_context(|| format!("row {row} is not in the index"))?;
-        let stored: TantivyDocument = self.searcher.doc(*address)?;
+        let segment = self.starts.partition_point(|&start| start <= row).checked_sub(1).filter(|_| u64::from(row) < self.rows());
+        let segment = segment.with_context(|| format!("row {row} is not in the index"))?;
+        let address = DocAddress::new(u32::try_from(segment)?, row - self.starts[segment]);
+        let stored: TantivyDocument = self.searcher.doc(address)?;
         let text = |name: &str| -> Result<String> {
             Ok(stored.get_first(self.schema.get_field(name)?).and_then(|value| value.as_str()).unwrap_or_default().to_owned())
         };

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tantivy::{Index, TantivyDocument, directory::MmapDirectory, indexer::SingleSegmentIndexWriter, schema::Schema};
 
-use super::{Boosts, Document, Lexical, STORED_FIELDS, TEXT_FIELDS, schema};
+use super::{Document, Lexical, STORED_FIELDS, Settings, TEXT_FIELDS, schema};
 
 /// Writes one segment into a folder of its own.
 pub struct SegmentWriter {
@@ -83,8 +83,8 @@ pub fn assemble(segments: &[(PathBuf, uuid::Uuid)], target: &Path) -> Result<()>
 }
 
 /// Refuses an index that does not hold what was written.
-pub fn check(dir: &Path, boosts: Boosts, rows: u64) -> Result<()> {
-    let found = Lexical::open(dir, boosts)?.rows();
+pub fn check(dir: &Path, settings: Settings, rows: u64) -> Result<()> {
+    let found = Lexical::open(dir, settings)?.rows();
     ensure!(found == rows, "the lexical index holds {found} rows of {rows}");
     Ok(())
 }

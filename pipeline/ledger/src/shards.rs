@@ -102,13 +102,15 @@ impl ShardLedger {
 impl Run<'_> {
     /// Makes one output shard of each input shard, in parallel, and returns their reports in shard
     /// order. A shard whose input bytes are those of last time (and whose stage, configuration and
-    /// other inputs are too) is hard-linked instead of made again.
+    /// other inputs are too) is hard-linked instead of made again. `work` is also given the intact shard of that name of last
+    /// time, where the stage, its configuration and other inputs are the same: rows of it may be taken over, if that does
+    /// not change a byte.
     pub fn map_shards<A: Recordable, R: Serialize + DeserializeOwned + Send>(
         &self,
         label: &str,
         input: &Artifact<A>,
         shards: &Shards,
-        work: impl Fn(&Shard, &Path, &Bar) -> Result<R> + Sync,
+        work: impl Fn(&Shard, Option<&Path>, &Path, &Bar) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
         let bar = self.progress.bar(label, shards.rows()?, "rows");
         for split in Split::ALL {
@@ -128,7 +130,8 @@ impl Run<'_> {
                         reused
                     }
                     None => {
-                        let report = work(shard, &target, &bar).with_context(|| format!("shard {}", shard.name))?;
+                        let last = previous.and_then(|last| intact(last, shard));
+                        let report = work(shard, last.as_deref(), &target, &bar).with_context(|| format!("shard {}", shard.name))?;
                         self.shards.run.fetch_add(1, Ordering::Relaxed);
                         let value = serde_json::to_value(&report)?;
                         (report, value)
@@ -144,16 +147,20 @@ impl Run<'_> {
     }
 }
 
+/// The shard of last time. Bytes that were damaged since are made again rather than carried on.
+fn intact((dir, manifest): &(PathBuf, Manifest), shard: &Shard) -> Option<PathBuf> {
+    let file = dir.join(&shard.name);
+    (Digest::of_file(&file).ok()? == manifest.outputs.get(Path::new(&shard.name))?.blake3).then_some(file)
+}
+
 fn reuse<R: DeserializeOwned>(
-    (dir, manifest): &(PathBuf, Manifest),
+    last: &(PathBuf, Manifest),
     shard: &Shard,
     source: Digest,
     target: &Path,
 ) -> Option<(R, serde_json::Value)> {
-    let record = manifest.shards.get(&shard.name).filter(|record| record.input == source)?;
+    let record = last.1.shards.get(&shard.name).filter(|record| record.input == source)?;
     let report = serde_json::from_value(record.report.clone()).ok()?;
-    let file = dir.join(&shard.name);
-    // Bytes that were damaged since are made again rather than carried on.
-    let intact = Digest::of_file(&file).ok()? == manifest.outputs.get(Path::new(&shard.name))?.blake3;
-    (intact && (fs::hard_link(&file, target).is_ok() || fs::copy(&file, target).is_ok())).then(|| (report, record.report.clone()))
+    let file = intact(last, shard)?;
+    (fs::hard_link(&file, target).is_ok() || fs::copy(&file, target).is_ok()).then(|| (report, record.report.clone()))
 }

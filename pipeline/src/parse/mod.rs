@@ -112,7 +112,7 @@ impl Stage for Parse {
     fn run(config: &Config, input: &Self::Inputs, run: &Run<'_>) -> Result<ParseReport> {
         config.check()?;
         let functions = input.open()?;
-        let reports = run.map_shards("parse", input, &functions.shards, |shard, target, bar| {
+        let reports = run.map_shards("parse", input, &functions.shards, |shard, _, target, bar| {
             let mut report = ParseReport::default();
             let mut writer: Option<TableWriter> = None;
             for batch in table::read(&shard.path, &[])? {

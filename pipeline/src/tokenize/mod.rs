@@ -96,7 +96,7 @@ impl Stage for Tokenize {
 
     fn run(config: &Config, (syntax, vocabulary): &Self::Inputs, run: &Run<'_>) -> Result<TokenizeReport> {
         let tokenizer = load(&vocabulary.open()?.tokenizer)?;
-        let reports = run.map_shards("tokenize", syntax, &syntax.open()?.shards, |shard, target, bar| {
+        let reports = run.map_shards("tokenize", syntax, &syntax.open()?.shards, |shard, _, target, bar| {
             let mut report = TokenizeReport::default();
             let mut writer = TableWriter::create(target, schema())?;
             let mut words = Words::new(&tokenizer);

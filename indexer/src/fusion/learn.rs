@@ -1,0 +1,146 @@
+//! Learns the weights of a fusion: softmax cross-entropy over the rows of each query (ListNet, Cao et al. 2007, with one
+//! relevant row), a penalty on their squares, minimised by gradient steps of a length that backtracks.
+
+use rayon::prelude::*;
+
+use super::FEATURES;
+
+const N: usize = FEATURES.len();
+
+/// A query's rows, and which of them is wanted.
+pub struct Example {
+    pub rows: Vec<[f64; N]>,
+    pub wanted: usize,
+}
+
+/// Steps at most; fewer where the loss stands still.
+const STEPS: usize = 2000;
+
+/// Mean loss of the examples, and its gradient.
+fn loss(examples: &[Example], weights: &[f64; N], penalty: f64) -> (f64, [f64; N]) {
+    // Summed in the order of the examples: the same bits on any number of threads.
+    let parts: Vec<(f64, [f64; N])> = examples
+        .par_iter()
+        .map(|example| {
+            let scores: Vec<f64> = example.rows.iter().map(|row| row.iter().zip(weights).map(|(x, w)| x * w).sum()).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+            let mut gradient = example.rows[example.wanted].map(|x| -x);
+            for (row, score) in example.rows.iter().zip(&scores) {
+                let p = (score - largest).exp() / sum;
+                gradient.iter_mut().zip(row).for_each(|(g, x)| *g += p * x);
+            }
+            (sum.ln() + largest - scores[example.wanted], gradient)
+        })
+        .collect();
+    let count = examples.len().max(1) as f64;
+    let mut total = (0.0, weights.map(|w| 2.0 * penalty * w));
+    for (value, gradient) in &parts {
+        total.0 += value / count;
+        total.1.iter_mut().zip(gradient).for_each(|(sum, own)| *sum += own / count);
+    }
+    (total.0 + penalty * weights.iter().map(|w| w * w).sum::<f64>(), total.1)
+}
+
+/// The weights that rank the wanted rows best, and their mean loss before (all weights 0) and after.
+pub fn learn(examples: &[Example], penalty: f64) -> ([f64; N], f64, f64) {
+    let mut weights = [0.0; N];
+    let (before, mut gradient) = loss(examples, &weights, penalty);
+    let (mut value, mut step) = (before, 1.0);
+    let mut memory: Vec<([f64; N], [f64; N])> = Vec::new();
+    for _ in 0..STEPS {
+        let direction = towards(&gradient, &memory);
+        let slope: f64 = direction.iter().zip(&gradient).map(|(d, g)| d * g).sum();
+        let tried = std::iter::successors(Some(step), |step| Some(step / 2.0)).take(40).find_map(|length| {
+            let mut next = weights;
+            next.iter_mut().zip(&direction).for_each(|(w, d)| *w += length * d);
+            let (loss, own) = loss(examples, &next, penalty);
+            (loss <= value + 1e-4 * length * slope).then_some((next, loss, own))
+        });
+        let Some((next, loss, own)) = tried else { break };
+        let pair = (std::array::from_fn(|i| next[i] - weights[i]), std::array::from_fn(|i| own[i] - gradient[i]));
+        memory.push(pair);
+        if memory.len() > MEMORY {
+            memory.remove(0);
+        }
+        let gained = value - loss;
+        (weights, value, gradient, step) = (next, loss, own, 1.0);
+        if gained < 1e-9 {
+            break;
+        }
+    }
+    (weights, before, value)
+}
+
+/// Steps that a direction is made of.
+const MEMORY: usize = 10;
+
+/// The direction of L-BFGS (Nocedal 1980).
+fn towards(gradient: &[f64; N], memory: &[([f64; N], [f64; N])]) -> [f64; N] {
+    let dot = |a: &[f64; N], b: &[f64; N]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let mut direction = gradient.map(|g| -g);
+    let curved: Vec<_> = memory.iter().filter(|(s, y)| dot(s, y) > 1e-12).collect();
+    let mut alphas = Vec::with_capacity(curved.len());
+    for (s, y) in curved.iter().rev() {
+        let alpha = dot(s, &direction) / dot(s, y);
+        direction.iter_mut().zip(y).for_each(|(d, y)| *d -= alpha * y);
+        alphas.push(alpha);
+    }
+    if let Some((s, y)) = curved.last() {
+        let scale = dot(s, y) / dot(y, y);
+        direction.iter_mut().for_each(|d| *d *= scale);
+    }
+    for ((s, y), alpha) in curved.iter().zip(alphas.iter().rev()) {
+        let beta = dot(y, &direction) / dot(s, y);
+        direction.iter_mut().zip(s).for_each(|(d, s)| *d += s * (alpha - beta));
+    }
+    direction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples() -> Vec<Example> {
+        let mut state = 3u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64 / (1u64 << 24) as f64
+        };
+        // The wanted row is the one with the largest 2 x3 - x5, most of the time.
+        let mut example = || {
+            let rows: Vec<[f64; N]> = (0..20).map(|_| std::array::from_fn(|_| next())).collect();
+            let noisy: Vec<f64> = rows.iter().map(|row| 2.0 * row[3] - row[5] + 0.2 * next()).collect();
+            let wanted = (0..20).max_by(|&a, &b| noisy[a].total_cmp(&noisy[b])).unwrap();
+            Example { rows, wanted }
+        };
+        (0..400).map(|_| example()).collect()
+    }
+
+    #[test]
+    fn weights_are_those_that_made_the_order() {
+        let (weights, before, after) = learn(&examples(), 1e-4);
+        assert!((before - 20f64.ln()).abs() < 1e-9 && after < 0.5 * before, "{before} {after}");
+        assert!(weights[3] > 5.0 && (weights[5] / weights[3] + 0.5).abs() < 0.1, "{weights:?}");
+        assert!((0..N).filter(|i| *i != 3 && *i != 5).all(|i| weights[i].abs() < 0.15 * weights[3]), "{weights:?}");
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        let examples = examples();
+        let at: [f64; N] = std::array::from_fn(|i| 0.3 * i as f64 - 1.0);
+        let (_, gradient) = loss(&examples, &at, 0.01);
+        for i in 0..N {
+            let shifted = |by: f64| loss(&examples, &std::array::from_fn(|j| at[j] + if i == j { by } else { 0.0 }), 0.01).0;
+            let difference = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
+            assert!((difference - gradient[i]).abs() < 1e-6, "{i}: {difference} {}", gradient[i]);
+        }
+    }
+
+    #[test]
+    fn the_same_bits_on_any_number_of_threads() {
+        let examples = examples();
+        let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| learn(&examples, 1e-3).0);
+        assert_eq!(with(1).map(f64::to_bits), with(2).map(f64::to_bits));
+    }
+}
