@@ -177,10 +177,6 @@ impl OpenBundle {
         &self.dir
     }
 
-    pub(crate) fn lexical(&self) -> &Lexical {
-        &self.lexical
-    }
-
     pub(crate) fn vectors(&self) -> &Vectors {
         &self.vectors
     }

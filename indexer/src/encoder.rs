@@ -62,8 +62,8 @@ impl fmt::Display for Provider {
     }
 }
 
-/// Rows are padded to a multiple of this many ids, and only rows of one width share a call: so a row's vector depends on its
-/// own ids alone, bit for bit, whatever else is encoded.
+/// Rows are padded to a multiple of this many ids (or to the most that the encoder reads), and only rows of one width share a
+/// call: so a row's vector depends on its own ids alone, bit for bit, whatever else is encoded.
 const WIDTH: usize = 8;
 
 /// An encoder with several sessions: rows are what runs in parallel, so that each needs but one thread.
@@ -162,7 +162,7 @@ impl TextEncoder {
 
     /// Vectors of queries' ids, `[rows, dimension]` flat.
     pub fn encode_queries(&self, rows: &[Vec<u32>], batch_tokens: usize) -> Result<Vec<f32>> {
-        self.encode(&self.spec.query_graph, rows, batch_tokens)
+        self.encode(&self.spec.query_graph, self.spec.query_tokens, rows, batch_tokens)
     }
 
     /// Vectors of code's ids, `[rows, dimension]` flat; each row in its language.
@@ -175,7 +175,7 @@ impl TextEncoder {
         let mut vectors = vec![0f32; rows.len() * dimension];
         for (graph, members) in by_graph {
             let ids: Vec<Vec<u32>> = members.iter().map(|&row| rows[row].clone()).collect();
-            for (&row, vector) in members.iter().zip(self.encode(&graph, &ids, batch_tokens)?.chunks(dimension)) {
+            for (&row, vector) in members.iter().zip(self.encode(&graph, self.spec.code_tokens, &ids, batch_tokens)?.chunks(dimension)) {
                 vectors[row * dimension..][..dimension].copy_from_slice(vector);
             }
         }
@@ -184,17 +184,17 @@ impl TextEncoder {
 
     /// Vectors of rows of ids, `[rows, dimension]` flat, in the order given. Rows are sorted by width and cut into calls of at
     /// most `batch_tokens` padded ids.
-    fn encode(&self, graph: &str, rows: &[Vec<u32>], batch_tokens: usize) -> Result<Vec<f32>> {
+    fn encode(&self, graph: &str, most: usize, rows: &[Vec<u32>], batch_tokens: usize) -> Result<Vec<f32>> {
         let dimension = self.spec.dimension;
-        let width = |row: usize| rows[row].len().max(1).next_multiple_of(WIDTH);
+        let width = |row: usize| rows[row].len().max(1).next_multiple_of(WIDTH).min(most.max(rows[row].len()).max(1));
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&row| (width(row), row));
         let mut vectors = vec![0f32; rows.len() * dimension];
         let mut start = 0;
         while start < order.len() {
             let own = width(order[start]);
-            let most = (batch_tokens / own).max(1);
-            let alike = order[start..].iter().take(most).take_while(|&&row| width(row) == own).count();
+            let room = (batch_tokens / own).max(1);
+            let alike = order[start..].iter().take(room).take_while(|&&row| width(row) == own).count();
             let end = start + alike;
             let batch = &order[start..end];
             let encoded = self.run(graph, own, &batch.iter().map(|&row| rows[row].as_slice()).collect::<Vec<_>>())?;

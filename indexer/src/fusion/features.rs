@@ -1,36 +1,31 @@
-//! What a learnt fusion looks at: numbers of a row that both sides found or either.
+//! What a learnt fusion looks at: numbers of a row that either side found.
 //!
-//! Those that compare rows of one query (`-of-…`, ranks) tell the order; those of the query alone (how many terms, how good the
-//! best is) cancel within a query and stand only in products, which let the weights of the two sides depend on the query.
+//! Those that compare the rows of a query tell the order; those of the query alone (how many terms, how good the best is) are the
+//! same for all its rows and stand only in products, which let the weights of the two sides depend on the query.
 
 use std::collections::HashMap;
 
 use super::{Sides, union};
 
 /// Names, in the order of the numbers.
-pub const FEATURES: [&str; 17] = [
+pub const FEATURES: [&str; 13] = [
     // BM25 by the largest of the query; by the most that the query's terms could add in one field each
     "bm25-of-largest",
     "bm25-of-most",
-    // the cosine; above the mean of the vector list in standard deviations, / 4; below the largest
+    // the cosine, and above the mean of the vector list in standard deviations, / 4
     "cosine",
     "cosine-standard",
-    "cosine-of-largest",
-    // 1 / (1 + rank / 10) by either side, ranks from 0; 0 for a row that is not in the list
+    // 1 / (1 + rank / 10) on either side, ranks from 0; 0 for a row that is not in the list
     "bm25-rank",
     "cosine-rank",
-    // share of the query's idf that the row has anywhere, and in its name
+    // share of the query's idf that the row has in any field; BM25 of the name alone, by the most
     "covered",
-    "named",
-    // BM25 of the name alone, and of the documentation, by the most
     "name-of-most",
-    "documentation-of-most",
-    // the above by ln(1 + terms) / 4
+    // by ln(1 + terms) / 4
     "bm25-of-largest x length",
     "cosine x length",
     "cosine-standard x length",
-    // and by how good the best of the lists is
-    "bm25-of-largest x best-bm25",
+    // by the best cosine
     "bm25-of-largest x best-cosine",
     "cosine-standard x best-cosine",
 ];
@@ -45,10 +40,8 @@ pub fn features(sides: &Sides<'_>) -> Vec<(u32, [f64; FEATURES.len()])> {
     let mean = sides.vector.iter().map(|(_, score)| f64::from(*score)).sum::<f64>() / count;
     let deviation = (sides.vector.iter().map(|(_, score)| (f64::from(*score) - mean).powi(2)).sum::<f64>() / count).sqrt();
     let by = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
-    let most = f64::from(sides.weights.most);
-    let idf = f64::from(sides.weights.idf);
+    let (most, idf) = (f64::from(sides.weights.most), f64::from(sides.weights.idf));
     let length = (1.0 + sides.weights.terms as f64).ln() / 4.0;
-    let best_share = by(best_bm25, most);
     let rank = |ranks: &HashMap<u32, usize>, row: u32| ranks.get(&row).map_or(0.0, |rank| 1.0 / (1.0 + *rank as f64 / 10.0));
     union(sides)
         .into_iter()
@@ -56,29 +49,50 @@ pub fn features(sides: &Sides<'_>) -> Vec<(u32, [f64; FEATURES.len()])> {
             let evidence = (sides.evidence)(row);
             let bm25 = f64::from(evidence.score());
             let cosine = if sides.vector.is_empty() { 0.0 } else { f64::from((sides.cosine)(row)) };
-            let largest = by(bm25, best_bm25);
-            let standard = by(cosine - mean, deviation) / 4.0;
-            let [name, _, _, _, documentation] = evidence.fields.map(f64::from);
+            let (largest, standard) = (by(bm25, best_bm25), by(cosine - mean, deviation) / 4.0);
             let values = [
                 largest,
                 by(bm25, most),
                 cosine,
                 standard,
-                cosine - best_cosine,
                 rank(&by_lexical, row),
                 rank(&by_vector, row),
                 by(f64::from(evidence.covered), idf),
-                by(f64::from(evidence.named), idf),
-                by(name, most),
-                by(documentation, most),
+                by(f64::from(evidence.fields[0]), most),
                 largest * length,
                 cosine * length,
                 standard * length,
-                largest * best_share,
                 largest * best_cosine,
                 standard * best_cosine,
             ];
             (row, values)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lexical::{Evidence, Weights};
+
+    #[test]
+    fn by_hand() {
+        let evidence = |row: u32| Evidence::of([4.0, 2.0, 0.0][row as usize]);
+        let cosine = |row: u32| [0.1, 0.5, 0.3][row as usize];
+        let weights = Weights { terms: 3, idf: 6.0, most: 8.0 };
+        let (lexical, vector) = ([(0, 4.0), (1, 2.0)], [(1, 0.5), (2, 0.3)]);
+        let found = features(&Sides { lexical: &lexical, vector: &vector, weights, evidence: &evidence, cosine: &cosine });
+        let of = |row: u32, name: &str| found[row as usize].1[FEATURES.iter().position(|own| *own == name).unwrap()];
+        assert_eq!(found.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [0, 1, 2]);
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
+        close(of(1, "bm25-of-largest"), 0.5);
+        close(of(0, "bm25-of-most"), 0.5);
+        // Mean .4, deviation .1 over the vector list; row 0 is not in it, and has its own cosine all the same.
+        close(of(1, "cosine-standard"), 0.25);
+        close(of(0, "cosine-standard"), -0.75);
+        close(of(2, "bm25-rank"), 0.0);
+        close(of(2, "cosine-rank"), 1.0 / 1.1);
+        close(of(0, "bm25-of-largest x best-cosine"), 0.5);
+        close(of(1, "cosine x length"), 0.5 * 4f64.ln() / 4.0);
+    }
 }

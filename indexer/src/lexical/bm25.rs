@@ -30,9 +30,8 @@ pub struct Bm25 {
 pub struct Evidence {
     /// BM25 by field, boosts included, in the order of [`TEXT_FIELDS`].
     pub fields: [f32; TEXT_FIELDS.len()],
-    /// Sum of the idf of the terms that are in any field searched, and of those in the name.
+    /// Sum of the idf of the terms that are in any field searched.
     pub covered: f32,
-    pub named: f32,
     /// The last term that was counted as covered, from 1.
     last: u32,
 }
@@ -168,13 +167,11 @@ impl<'a> Scorer<'a> {
                 let asked = Term::from_field_text(field.field, &term.term);
                 let Some(mut postings) = inverted[place].read_block_postings(&asked, IndexRecordOption::WithFreqs)? else { continue };
                 let (weight, lengths) = (term.by_field[place], &lengths[place]);
-                let named = if field.place == NAME { term.idf } else { 0.0 };
                 while postings.block_len() > 0 {
                     for (&doc, &frequency) in postings.docs().iter().zip(postings.freqs()) {
                         let cell = cells.get_mut(doc as usize).context("a posting beyond its segment: the index is damaged")?;
                         let frequency = frequency as f32;
                         cell.fields[field.place] += weight * (frequency / (frequency + field.norms[usize::from(lengths.fieldnorm_id(doc))]));
-                        cell.named += named;
                         if cell.last != number as u32 + 1 {
                             cell.last = number as u32 + 1;
                             cell.covered += term.idf;
@@ -187,9 +184,6 @@ impl<'a> Scorer<'a> {
         Ok(())
     }
 }
-
-/// The place of the name in [`TEXT_FIELDS`].
-const NAME: usize = 0;
 
 fn idf(having: u64, rows: u64) -> f32 {
     (1.0 + (rows.saturating_sub(having) as f32 + 0.5) / (having as f32 + 0.5)).ln()

@@ -97,10 +97,10 @@ fn the_parts_of_a_score_are_its_sum() {
         assert!((fields.values().sum::<f32>() - score).abs() < 1e-4, "{row}: {fields:?} {score}");
         assert!(!fields.contains_key("signature"), "its boost is 0");
     }
-    // read_rows has every term somewhere, "read" and "row" in its name; `the`, `of` and `a` count as the rare words they are here.
+    // read_rows has every term somewhere.
     let first = evidence[&0];
     assert!((first.covered - weights.idf).abs() < 1e-5, "{first:?} {weights:?}");
-    assert!(first.named > 0.0 && first.named < first.covered && weights.most > first.fields[3]);
+    assert!(weights.most > first.fields[3]);
 }
 
 /// tantivy's own scorer, which knows these two constants only, is the reference.
