@@ -18,6 +18,7 @@ use crate::{
     index::format::BundleManifest,
     lexical::{Boosts, Evidence, Filter, Lexical, Weights},
     ranking::Scored,
+    retract::TOMBSTONES,
     snippet::{Line, snippet},
     vectors::Vectors,
 };
@@ -303,7 +304,7 @@ impl OpenBundle {
 /// Rows whose ids `tombstones.parquet` does not name; none where it names no row.
 fn alive(dir: &Path, lexical: &Lexical) -> Result<Option<Vec<bool>>> {
     let mut removed = Vec::new();
-    for batch in table::read(&dir.join("tombstones.parquet"), &["id"])? {
+    for batch in table::read(&dir.join(TOMBSTONES), &["id"])? {
         removed.extend(table::texts(&batch?, "id")?.iter().flatten().map(str::to_owned));
     }
     if removed.is_empty() {

@@ -21,7 +21,9 @@ use crate::{
     bundle::{Mode, OpenBundle, Query},
     embed,
     encoder::Provider,
-    evaluate, predictions, publish, runtime, tour,
+    evaluate,
+    measure::{self, Measured},
+    predictions, publish, retract, runtime, tour,
 };
 
 /// An encoder and columns to a searchable bundle: embed, index, evaluate, publish, search.
@@ -58,6 +60,14 @@ enum Command {
     Publish,
     /// Serve the bundle that was published before the current one
     Rollback,
+    /// Take functions out of everything that is published, at once, and keep them out of what will be
+    Retract {
+        /// A file of ids, a line each, as `search --json` gives them
+        ids: PathBuf,
+        /// These ids alone: what was retracted before and is not among them comes back
+        #[arg(long)]
+        only: bool,
+    },
     /// Hash the served bundle again
     Verify,
     /// Search the published bundle: words, "an exact phrase", beginnings of words (pars*)
@@ -82,6 +92,9 @@ enum Command {
         /// Also say what each score is made of
         #[arg(long)]
         explain: bool,
+        /// Where the query is encoded: cpu, cuda or tensorrt
+        #[arg(long, default_value = "cpu")]
+        provider: Provider,
     },
     /// The CodeSearchNet challenge's csv: query,language,identifier,url, 300 a query and language
     Predictions {
@@ -97,6 +110,9 @@ enum Command {
         /// bm25, vector or hybrid
         #[arg(long, short, default_value = "hybrid")]
         mode: Mode,
+        /// Where queries are encoded: cpu, cuda or tensorrt
+        #[arg(long, default_value = "cpu")]
+        provider: Provider,
     },
     /// Stages, scores and three example searches
     Tour,
@@ -104,6 +120,11 @@ enum Command {
     Bench {
         #[arg(long, default_value_t = 500)]
         queries: usize,
+    },
+    /// One part of an index timed alone, as JSON: for `make bench-index`
+    Measure {
+        #[command(subcommand)]
+        measured: Measured,
     },
     /// The ledger as a tree: key, age, rows, and why a stage is stale
     Status(StatusArgs),
@@ -142,26 +163,27 @@ fn require_short_arguments() -> Result<()> {
     Ok(())
 }
 
-fn published(common: &Common) -> Result<OpenBundle> {
+fn published(common: &Common, provider: Provider) -> Result<OpenBundle> {
     let dir = publish::served(&common.data);
     require_short_arguments()?;
     ensure!(dir.exists(), "nothing is published at {}: run `make demo` or `make run` first", dir.display());
     runtime::load(&onnxruntime_library(&common.data)?)?;
-    OpenBundle::open(&dir.canonicalize()?, Provider::Cpu, common.threads.unwrap_or(1))
+    OpenBundle::open(&dir.canonicalize()?, provider, common.threads.unwrap_or(1))
 }
 
 /// Runs the tool with these arguments (the first is its name).
 pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<()> {
     let Cli { command, common } = Cli::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
     match command {
-        Command::Search { query, language, limit, mode, repo, path, explain } => {
+        Command::Search { query, language, limit, mode, repo, path, explain, provider } => {
             let text = if query == "-" { from_standard_input()? } else { query };
-            return search(&common, Query { text, language, repo, path, mode, limit, snippet_lines: 3, explain });
+            let query = Query { text, language, repo, path, mode, limit, snippet_lines: 3, explain };
+            return search(&common, query, provider);
         }
-        Command::Predictions { queries, out, languages, mode } => {
+        Command::Predictions { queries, out, languages, mode, provider } => {
             let store = common.store_with(common.threads);
             let languages = if languages.is_empty() { Language::ALL.to_vec() } else { languages };
-            let rows = predictions::write(&published(&common)?, &queries, &out, &languages, mode, store.progress())?;
+            let rows = predictions::write(&published(&common, provider)?, &queries, &out, &languages, mode, store.progress())?;
             println!("{rows} predictions in {}", out.display());
             return Ok(());
         }
@@ -177,10 +199,22 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             }
             return Ok(());
         }
-        Command::Tour => return tour::print(&common.store_with(common.threads), &published(&common)?),
-        Command::Bench { queries } => return measure(&common, queries),
+        Command::Tour => return tour::print(&common.store_with(common.threads), &published(&common, Provider::Cpu)?),
+        Command::Bench { queries } => return latency(&common, queries),
+        Command::Measure { measured } => {
+            if matches!(measured, Measured::Embed { .. }) {
+                runtime::load(&onnxruntime_library(&common.data)?)?;
+            }
+            println!("{}", measure::measure(&measured, common.threads.unwrap_or_else(rayon::current_num_threads))?);
+            return Ok(());
+        }
         Command::Rollback => {
             println!("{} is served", publish::rollback(&common.data)?);
+            return Ok(());
+        }
+        Command::Retract { ids, only } => {
+            let (listed, named) = retract::retract(&common.store_with(common.threads), &ids, only)?;
+            println!("{listed} ids are retracted, {named} of them from the served bundle");
             return Ok(());
         }
         Command::Verify => {
@@ -282,8 +316,8 @@ fn publish_status(store: &Store, before: &[StageStatus]) -> StageStatus {
     }
 }
 
-fn search(common: &Common, query: Query) -> Result<()> {
-    let hits = published(common)?.search(&query)?;
+fn search(common: &Common, query: Query, provider: Provider) -> Result<()> {
+    let hits = published(common, provider)?.search(&query)?;
     if common.json {
         println!("{}", serde_json::to_string_pretty(&hits)?);
     } else if hits.is_empty() {
@@ -294,10 +328,10 @@ fn search(common: &Common, query: Query) -> Result<()> {
     Ok(())
 }
 
-fn measure(common: &Common, queries: usize) -> Result<()> {
+fn latency(common: &Common, queries: usize) -> Result<()> {
     let store = common.store_with(common.threads);
     let (stages, mut flat) = journal(&store);
-    let bundle = published(common)?;
+    let bundle = published(common, Provider::Cpu)?;
     let latency = bench::latency(&bundle, queries)?;
     if !common.json {
         println!("{stages}");

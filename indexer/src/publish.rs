@@ -20,6 +20,7 @@ use crate::{
     bundle::{Mode, OpenBundle, Query},
     encoder::Provider,
     index::format::{BundleManifest, MANIFEST, verify_checksums, write_checksums},
+    retract,
 };
 
 /// Section `publish`.
@@ -60,6 +61,11 @@ fn published(data: &Path) -> Result<Vec<String>> {
     }
     ids.sort();
     Ok(ids)
+}
+
+/// Folders of all published bundles.
+pub fn published_folders(data: &Path) -> Result<Vec<PathBuf>> {
+    Ok(published(data)?.into_iter().map(|id| bundles(data).join(id)).collect())
 }
 
 fn current_id(data: &Path) -> Option<String> {
@@ -123,6 +129,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
     manifest.published = Some(facts(store, &id, &measured)?);
     fs::write(scratch.path().join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
     fs::copy(&measured.scores, scratch.path().join("scores.json"))?;
+    retract::apply(store.root(), scratch.path())?;
     write_checksums(scratch.path())?;
     smoke(scratch.path())?;
     fsync_tree(scratch.path())?;

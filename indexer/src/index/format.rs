@@ -120,7 +120,7 @@ pub fn write_checksums(dir: &Path) -> Result<()> {
     for path in files(dir)? {
         text += &format!("{}  {}\n", Digest::of_file(&dir.join(&path))?, path.display());
     }
-    Ok(fs::write(dir.join(CHECKSUMS), text)?)
+    ledger::write_atomically(&dir.join(CHECKSUMS), text.as_bytes())
 }
 
 /// Compares every file with `CHECKSUMS` and names what differs, is missing or was added.

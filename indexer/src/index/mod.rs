@@ -2,6 +2,7 @@
 
 pub mod format;
 mod learning;
+pub mod segments;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,24 +13,24 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, StringArray},
+    array::{ArrayRef, RecordBatch, StringArray},
     datatypes::SchemaRef,
 };
 use ledger::{
-    Artifact, Bar, Bundle, Digest, Embeddings, Encoder, Report, Rows, Run, Shard, Stage, Syntax,
+    Artifact, Bundle, Digest, Embeddings, Encoder, Report, Rows, Run, Shard, Stage, Syntax,
     table::{self, TableWriter, text_field, u32_field},
-    words,
 };
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     embed::EmbedReport,
     fusion::{self, FUSION, Fusion},
-    lexical::{self, Bm25, Boosts, Document, SegmentWriter},
-    vectors::{GraphFacts, Hnsw, MatrixWriter, Vectors, build_graphs},
+    lexical::{self, Bm25, Boosts},
+    retract::write_tombstones,
+    vectors::{GraphFacts, Hnsw, MatrixWriter, Vectors, build_graphs, graph_recall},
 };
 use format::{BUNDLE_FORMAT, BundleManifest, LexicalFacts, MANIFEST, VectorFacts, schema_page, write_checksums};
+use segments::{Segmented, summaries};
 
 /// The stage.
 #[derive(Debug)]
@@ -51,6 +52,12 @@ pub struct Config {
     pub hnsw: Hnsw,
     pub fusion: fusion::Config,
     pub candidates: usize,
+}
+
+impl Config {
+    fn settings(&self) -> lexical::Settings {
+        lexical::Settings { bm25: self.bm25, boosts: self.boosts, stop_words: self.stop_words.clone() }
+    }
 }
 
 /// What went into the bundle.
@@ -96,21 +103,18 @@ impl Stage for Index {
         fs::create_dir_all(&bundle)?;
         let tables = syntax.open()?;
         let shards: Vec<&Shard> = tables.shards.iter().collect();
-        let mut starts = vec![0u64];
-        for shard in &shards {
-            starts.push(starts[starts.len() - 1] + table::row_count(&shard.path)?);
-        }
-        let rows = starts[shards.len()];
+        let rows = tables.shards.rows()?;
         let opened = encoder.open()?;
         let spec = opened.spec;
         let bar = run.progress.bar("index", rows, "functions");
-        let segments = write_lexical(config, &shards, &starts, rows, &bundle, run.out, &bar)?;
+        let segmented = Segmented { rows: config.segment_rows, megabytes: config.writer_megabytes, stemming: config.stemming };
+        let segments = segments::write(&segmented, &shards, rows, &bundle.join("tantivy"), &run.out.join("segments"), || bar.add(1))?;
+        lexical::check(&bundle.join("tantivy"), config.settings(), rows)?;
         let languages = write_docs(&shards, &bundle.join("docs.parquet"))?;
         write_vectors(&embeddings.open()?, &shards, rows, spec.dimension, &bundle.join("vectors"))?;
         bar.finish();
         let graphs = write_graphs(&config.hnsw, rows, spec.dimension, &bundle.join("vectors"), run)?;
-        let tombstones = table::schema(vec![text_field("id", false)]);
-        TableWriter::create(&bundle.join("tombstones.parquet"), tombstones)?.finish()?;
+        write_tombstones(&bundle, &[])?;
         fs::create_dir_all(bundle.join("encoder"))?;
         for name in opened.graphs.iter().map(String::as_str).chain(["tokenizer.json", "encoder.json"]) {
             fs::copy(encoder.dir().join(name), bundle.join("encoder").join(name))?;
@@ -185,93 +189,10 @@ fn write_graphs(hnsw: &Hnsw, rows: u64, dimension: usize, dir: &Path, run: &Run<
     }
     let vectors = Vectors::open(dir, usize::try_from(rows)?, dimension)?;
     let bar = run.progress.bar("graphs", rows, "vectors");
-    let facts = build_graphs(&vectors, hnsw, dir, |done| bar.add(done))?;
+    let mut facts = build_graphs(&vectors, hnsw, dir, || bar.add(1))?;
     bar.finish();
+    facts.recall_at_10 = graph_recall(&vectors.with_graphs(dir, &facts, run.threads)?)?;
     Ok(Some(facts))
-}
-
-/// Segments over fixed ranges of rows, in parallel; then one index of them.
-fn write_lexical(config: &Config, shards: &[&Shard], starts: &[u64], rows: u64, bundle: &Path, scratch: &Path, bar: &Bar) -> Result<u64> {
-    let count = rows.div_ceil(config.segment_rows);
-    let parts = scratch.join("segments");
-    let segments = (0..count)
-        .into_par_iter()
-        .map(|segment| {
-            let range = segment * config.segment_rows..((segment + 1) * config.segment_rows).min(rows);
-            let dir = parts.join(segment.to_string());
-            let mut writer = SegmentWriter::create(&dir, lexical::tokenizer(config.stemming), config.writer_megabytes * 1_000_000)?;
-            for (shard, window) in shards.iter().zip(starts.windows(2)) {
-                if window[0] < range.end && window[1] > range.start {
-                    write_segment_rows(shard, window[0], &range, &mut writer, bar)?;
-                }
-            }
-            Ok((dir, writer.finish()?))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    lexical::assemble(&segments, &bundle.join("tantivy"))?;
-    fs::remove_dir_all(&parts)?;
-    let settings = lexical::Settings { bm25: config.bm25, boosts: config.boosts, stop_words: config.stop_words.clone() };
-    lexical::check(&bundle.join("tantivy"), settings, rows)?;
-    Ok(count)
-}
-
-const LEXICAL_COLUMNS: [&str; 14] = [
-    "id",
-    "language",
-    "repo",
-    "path",
-    "func_name",
-    "url",
-    "line_start",
-    "line_end",
-    "docstring_tokens",
-    "code",
-    "signature",
-    "name_words",
-    "code_words",
-    "doc_words",
-];
-
-fn write_segment_rows(shard: &Shard, start: u64, range: &std::ops::Range<u64>, writer: &mut SegmentWriter, bar: &Bar) -> Result<()> {
-    let mut number = start;
-    for batch in table::read(&shard.path, &LEXICAL_COLUMNS)? {
-        let batch = batch?;
-        let text = |name: &str| table::texts(&batch, name);
-        let stored = [text("id")?, text("repo")?, text("path")?, text("func_name")?, text("url")?];
-        let (languages, codes) = (text("language")?, text("code")?);
-        let (first, last) = (table::u32s(&batch, "line_start")?, table::u32s(&batch, "line_end")?);
-        let summaries = summaries(&batch)?;
-        let (signatures, name_words, code_words, doc_words) =
-            (text("signature")?, text("name_words")?, text("code_words")?, text("doc_words")?);
-        for row in 0..batch.num_rows() {
-            if range.contains(&number) {
-                let [id, repo, path, name, url] = [0, 1, 2, 3, 4].map(|column| stored[column].value(row).to_owned());
-                let lines = if first.is_valid(row) { format!("{}-{}", first.value(row), last.value(row)) } else { String::new() };
-                writer.write(Document {
-                    row: number,
-                    language: languages.value(row).to_owned(),
-                    split: shard.split.to_string(),
-                    words: [
-                        name_words.value(row).to_owned(),
-                        words::joined(signatures.value(row)),
-                        words::joined(&path),
-                        code_words.value(row).to_owned(),
-                        doc_words.value(row).to_owned(),
-                    ],
-                    stored: [id, repo, path, name, url, lines, summaries.value(row).to_owned(), codes.value(row).to_owned()],
-                })?;
-                bar.add(1);
-            }
-            number += 1;
-        }
-    }
-    Ok(())
-}
-
-/// The documentation's summary: CodeSearchNet's docstring tokens, joined.
-fn summaries(batch: &RecordBatch) -> Result<StringArray> {
-    let tokens = table::text_lists(batch, "docstring_tokens")?;
-    Ok(StringArray::from_iter_values((0..batch.num_rows()).map(|row| tokens.row(row).collect::<Vec<_>>().join(" "))))
 }
 
 fn docs_schema() -> SchemaRef {

@@ -28,7 +28,7 @@ use tantivy::{
 use crate::asked::Asked;
 use bm25::{Scorer, TextField, row_of};
 pub use bm25::{Bm25, Evidence, Found, Weights};
-pub use write::{SegmentWriter, assemble, check};
+pub use write::{SegmentWriter, assemble, check, tantivy_document};
 
 /// Text fields, in the order of [`Boosts::list`].
 pub const TEXT_FIELDS: [&str; 5] = ["name", "signature", "file", "code", "documentation"];
@@ -84,7 +84,7 @@ pub fn tokenizer(stemming: bool) -> &'static str {
     if stemming { "en_stem" } else { "whitespace" }
 }
 
-fn schema(tokenizer: &str) -> Schema {
+pub fn schema(tokenizer: &str) -> Schema {
     let mut builder = Schema::builder();
     builder.add_u64_field("row", FAST | INDEXED | STORED);
     builder.add_text_field("language", STRING | STORED);
@@ -148,10 +148,6 @@ impl Lexical {
 
     pub fn rows(&self) -> u64 {
         self.searcher.num_docs()
-    }
-
-    pub fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// The terms of words, as the fields hold them.

@@ -16,7 +16,7 @@ fn index(stemming: bool) -> (tempfile::TempDir, Lexical) {
     for (row, [name, path, code, documentation]) in FUNCTIONS.into_iter().enumerate() {
         let repo = if row < 3 { "owner/one" } else { "owner/two" };
         writer
-            .write(Document {
+            .write(&Document {
                 row: row as u64,
                 language: "python".to_owned(),
                 split: "test".to_owned(),
@@ -39,7 +39,7 @@ fn settings(k1: f64, b: f64, stop_words: &[&str]) -> Settings {
 fn ranked(lexical: &Lexical, text: &str, filter: &Filter) -> Vec<Scored> {
     let asked = Asked::parse(text);
     let allowed = lexical.matching(&asked, filter).unwrap();
-    lexical.search(&asked, allowed.as_deref(), lexical.settings().boosts, 10, &[]).unwrap().0.ranked
+    lexical.search(&asked, allowed.as_deref(), lexical.settings.boosts, 10, &[]).unwrap().0.ranked
 }
 
 fn rows(lexical: &Lexical, text: &str, filter: &Filter) -> Vec<u32> {
@@ -89,7 +89,7 @@ fn phrases_prefixes_and_filters_narrow_both_sides() {
 fn the_parts_of_a_score_are_its_sum() {
     let (_dir, lexical) = index(true);
     let asked = Asked::parse("read the rows of a csv file");
-    let (found, weights) = lexical.search(&asked, None, lexical.settings().boosts, 2, &[1]).unwrap();
+    let (found, weights) = lexical.search(&asked, None, lexical.settings.boosts, 2, &[1]).unwrap();
     let evidence: BTreeMap<u32, Evidence> = found.evidence.iter().copied().collect();
     assert_eq!((found.ranked.len(), evidence.len(), weights.terms), (2, 3, 7), "the best two, and the row that was asked for besides");
     for (row, score) in found.ranked {
@@ -110,7 +110,7 @@ fn scores_are_those_of_tantivy() {
     let (_dir, lexical) = index(true);
     for text in ["rows of a csv file", "parse a date", "date date DATE", "kind", "read write rows path parser file csv"] {
         let mut should: Vec<(Occur, Box<dyn Query>)> = Vec::new();
-        for (name, boost) in TEXT_FIELDS.iter().zip(lexical.settings().boosts.list()).filter(|(_, boost)| *boost > 0.0) {
+        for (name, boost) in TEXT_FIELDS.iter().zip(lexical.settings.boosts.list()).filter(|(_, boost)| *boost > 0.0) {
             for term in lexical.distinct_terms(&Asked::parse(text).words) {
                 let term = Term::from_field_text(lexical.schema.get_field(name).unwrap(), &term);
                 let query = TermQuery::new(term, IndexRecordOption::WithFreqs);

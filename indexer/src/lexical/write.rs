@@ -26,20 +26,9 @@ impl SegmentWriter {
         Ok(Self { writer, schema, hasher: Vec::new() })
     }
 
-    pub fn write(&mut self, document: Document) -> Result<()> {
-        let field = |name: &str| self.schema.get_field(name);
-        let mut row = TantivyDocument::default();
-        row.add_u64(field("row")?, document.row);
-        row.add_text(field("language")?, &document.language);
-        row.add_text(field("split")?, &document.split);
+    pub fn write(&mut self, document: &Document) -> Result<()> {
         self.hasher.push(document.stored[0].clone());
-        for (name, text) in STORED_FIELDS.iter().zip(&document.stored) {
-            row.add_text(field(name)?, text);
-        }
-        for (name, words) in TEXT_FIELDS.iter().zip(&document.words) {
-            row.add_text(field(name)?, words);
-        }
-        self.writer.add_document(row)?;
+        self.writer.add_document(tantivy_document(&self.schema, document)?)?;
         Ok(())
     }
 
@@ -49,6 +38,22 @@ impl SegmentWriter {
         self.writer.finalize()?;
         uuid::Uuid::parse_str(&digest[..32]).context("a digest is hex")
     }
+}
+
+/// A document as tantivy takes it.
+pub fn tantivy_document(schema: &Schema, document: &Document) -> Result<TantivyDocument> {
+    let field = |name: &str| schema.get_field(name);
+    let mut row = TantivyDocument::default();
+    row.add_u64(field("row")?, document.row);
+    row.add_text(field("language")?, &document.language);
+    row.add_text(field("split")?, &document.split);
+    for (name, text) in STORED_FIELDS.iter().zip(&document.stored) {
+        row.add_text(field(name)?, text);
+    }
+    for (name, words) in TEXT_FIELDS.iter().zip(&document.words) {
+        row.add_text(field(name)?, words);
+    }
+    Ok(row)
 }
 
 /// Puts segments that were written apart into one index.

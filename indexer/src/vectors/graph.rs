@@ -79,8 +79,8 @@ fn text(path: &Path) -> Result<&str> {
 /// Rows whose nearest are looked for to measure recall.
 const MEASURED: u64 = 200;
 
-/// Builds the graphs of all rows into `dir`.
-pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn(u64) + Sync) -> Result<GraphFacts> {
+/// Builds the graphs of all rows into `dir`; their recall is still to be measured.
+pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync) -> Result<GraphFacts> {
     ensure!(
         hnsw.graph_rows > 0 && hnsw.connectivity > 1 && hnsw.expansion_add > 0 && hnsw.expansion_search > 0,
         "index.hnsw: graph-rows, expansion-add and expansion-search must be positive, connectivity above 1"
@@ -99,7 +99,7 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn(u64) + Sy
                 vector.clear();
                 vector.extend(vectors.row(u32::try_from(row)?));
                 index.add(row, &vector).map_err(|error| anyhow!("usearch, row {row}: {error}"))?;
-                done(1);
+                done();
             }
             let name = format!("hnsw-{number}.usearch");
             let path = dir.join(&name);
@@ -107,29 +107,31 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn(u64) + Sy
             Ok(GraphFile { name, start, rows: end - start, bytes: std::fs::metadata(&path)?.len() })
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut facts = GraphFacts {
+    Ok(GraphFacts {
         engine: format!("usearch {}", usearch::version()),
         connectivity: hnsw.connectivity,
         expansion_add: hnsw.expansion_add,
         expansion_search: hnsw.expansion_search,
         recall_at_10: 0.0,
         files,
-    };
-    let graphs = Graphs::open(dir, &facts, vectors.rows, vectors.dimension, rayon::current_num_threads())?;
+    })
+}
+
+/// Share of the exact ten nearest of some rows that the graphs find.
+pub fn recall(vectors: &Vectors) -> Result<f64> {
+    let rows = vectors.rows as u64;
     let count = MEASURED.min(rows);
     let (met, all) = (0..count)
         .into_par_iter()
         .map(|number| {
             let query: Vec<f32> = vectors.row(u32::try_from(number * rows / count)?).collect();
-            let exact = vectors.search_all(&query, 10, None);
-            let found = graphs.search(&query, 10, None)?;
-            Ok((exact.iter().filter(|(row, _)| found.contains(row)).count(), exact.len()))
+            let (exact, found) = (vectors.search_all(&query, 10, None), vectors.search(&query, 10, None)?);
+            Ok((exact.iter().filter(|scored| found.contains(scored)).count(), exact.len()))
         })
         .collect::<Result<Vec<_>>>()?
         .into_iter()
         .fold((0, 0), |(met, all), own| (met + own.0, all + own.1));
-    facts.recall_at_10 = met as f64 / all.max(1) as f64;
-    Ok(facts)
+    Ok(met as f64 / all.max(1) as f64)
 }
 
 impl Graphs {
@@ -199,7 +201,8 @@ mod tests {
         writer.finish().unwrap();
         let vectors = Vectors::open(dir.path(), 2000, 32).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let facts = pool.install(|| build(&vectors, &HNSW, dir.path(), |_| ())).unwrap();
+        let mut facts = pool.install(|| build(&vectors, &HNSW, dir.path(), || ())).unwrap();
+        facts.recall_at_10 = recall(&vectors.with_graphs(dir.path(), &facts, 2).unwrap()).unwrap();
         (dir, facts)
     }
 

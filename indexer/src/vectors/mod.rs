@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::ranking::{Best, Scored, best_first};
-pub use graph::{GraphFacts, Graphs, Hnsw, build as build_graphs};
+pub use graph::{GraphFacts, Graphs, Hnsw, build as build_graphs, recall as graph_recall};
 pub use matrix::MatrixWriter;
 use matrix::{Npy, quantise};
 

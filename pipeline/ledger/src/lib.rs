@@ -36,7 +36,7 @@ pub use nouns::{
     Bundle, Checkpoint, CodeText, Embeddings, Encoder, EncoderSpec, Functions, GraphForm, Raw, Scores, Syntax, TokenPooling, Tokens,
     Vocabulary,
 };
-pub use progress::{Bar, Progress, peak_rss_mib, reset_peak_rss};
+pub use progress::{Bar, Progress, cpu_seconds, peak_rss_mib, reset_peak_rss};
 pub use runtime::onnxruntime_library;
 pub use seal::{fsync_dir, fsync_tree, publish_link, write_atomically};
 pub use shards::{Shard, Shards};

@@ -111,6 +111,14 @@ pub fn peak_rss_mib() -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() / 1024
 }
 
+/// Seconds of processor time that this process has used, all threads together; 0 where the system has no such figure.
+pub fn cpu_seconds() -> f64 {
+    // The second field is a name in parentheses; user and system time are the 14th and 15th, in hundredths.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 /// Starts a new peak, so that stages of one process are measured apart.
 pub fn reset_peak_rss() {
     // Best effort: a system without this file keeps one peak for the whole process.

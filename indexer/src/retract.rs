@@ -1,0 +1,131 @@
+//! `retract`: functions taken out of all that is served, at once and without building anything again.
+//!
+//! `serve/retracted` lists their ids, a line each; `tombstones.parquet` of each published bundle names those that it holds. It and
+//! `CHECKSUMS` are the only files of a published bundle that ever change: by rename, and in every bundle that is kept, so that
+//! a rollback brings nothing back. What is published later is held to the list too.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, ensure};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use ledger::{
+    Store, publish_link,
+    table::{self, TableWriter, text_field},
+    write_atomically,
+};
+
+use crate::{
+    index::format::{BundleManifest, write_checksums},
+    lexical::Lexical,
+    publish,
+};
+
+pub const TOMBSTONES: &str = "tombstones.parquet";
+
+fn list(data: &Path) -> PathBuf {
+    data.join("serve").join("retracted")
+}
+
+/// Ids that nothing published may show.
+fn retracted(data: &Path) -> Result<BTreeSet<String>> {
+    match fs::read_to_string(list(data)) {
+        Ok(text) => Ok(ids_of(&text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(error) => Err(error).with_context(|| format!("reading {}", list(data).display())),
+    }
+}
+
+fn ids_of(text: &str) -> BTreeSet<String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// Adds the ids of a file (a line each) to the list, or with `only` makes them the list, and holds all published bundles to it. Gives
+/// how many ids the list has, and how many rows of the served bundle they name.
+///
+/// # Errors
+/// An id that is in no published bundle; then nothing is changed.
+pub fn retract(store: &Store, ids: &Path, only: bool) -> Result<(usize, usize)> {
+    let _held = store.lock()?;
+    let data = store.root();
+    let text = fs::read_to_string(ids).with_context(|| format!("reading {}", ids.display()))?;
+    let new = ids_of(&text);
+    let mut all = if only { BTreeSet::new() } else { retracted(data)? };
+    let folders = publish::published_folders(data)?;
+    ensure!(!folders.is_empty(), "nothing is published in {}: run `make run` first", data.display());
+    let mut unknown = new.clone();
+    for folder in &folders {
+        unknown.retain(|id| !all.contains(id));
+        let asked: Vec<String> = unknown.iter().cloned().collect();
+        let rows = open(folder)?.rows_of_ids(&asked)?;
+        asked.iter().zip(rows).filter(|(_, row)| row.is_some()).for_each(|(id, _)| {
+            unknown.remove(id);
+        });
+    }
+    ensure!(unknown.is_empty(), "no published bundle holds {unknown:?}: ids are those that `search --json` gives");
+    all.extend(new);
+    let lines: String = all.iter().map(|id| format!("{id}\n")).collect();
+    write_atomically(&list(data), lines.as_bytes())?;
+    let served = publish::served(data).canonicalize()?;
+    let mut named = 0;
+    for folder in &folders {
+        let own = hold(folder, &all)?;
+        if folder.canonicalize()? == served {
+            named = own;
+        }
+    }
+    // A new link, so that who watches it opens the bundle again.
+    if let Some(name) = served.file_name() {
+        publish_link(&publish::served(data), &Path::new("bundles").join(name))?;
+    }
+    Ok((all.len(), named))
+}
+
+/// Holds a bundle that is about to be published to the list; `CHECKSUMS` is its maker's to write.
+pub fn apply(data: &Path, folder: &Path) -> Result<()> {
+    let all = retracted(data)?;
+    if !all.is_empty() {
+        write_tombstones(folder, &own(folder, &all)?)?;
+    }
+    Ok(())
+}
+
+fn hold(folder: &Path, all: &BTreeSet<String>) -> Result<usize> {
+    let own = own(folder, all)?;
+    write_tombstones(folder, &own)?;
+    write_checksums(folder)?;
+    Ok(own.len())
+}
+
+fn open(folder: &Path) -> Result<Lexical> {
+    Lexical::open(&folder.join("tantivy"), BundleManifest::read(folder)?.lexical.settings())
+}
+
+/// Those of the ids that a bundle holds.
+fn own(folder: &Path, all: &BTreeSet<String>) -> Result<Vec<String>> {
+    let ids: Vec<String> = all.iter().cloned().collect();
+    let rows = open(folder)?.rows_of_ids(&ids)?;
+    Ok(ids.into_iter().zip(rows).filter(|(_, row)| row.is_some()).map(|(id, _)| id).collect())
+}
+
+/// `tombstones.parquet` with these ids, whole or not at all.
+pub fn write_tombstones(folder: &Path, ids: &[String]) -> Result<()> {
+    let schema = table::schema(vec![text_field("id", false)]);
+    let scratch = tempfile::Builder::new().prefix(".tombstones-").tempfile_in(folder)?.into_temp_path();
+    let mut writer = TableWriter::create(&scratch, schema.clone())?;
+    if !ids.is_empty() {
+        let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
+        writer.write(&RecordBatch::try_new(schema, vec![ids])?)?;
+    }
+    writer.finish()?;
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&scratch, fs::Permissions::from_mode(0o644))?;
+    }
+    fs::File::open(&scratch)?.sync_all()?;
+    scratch.persist(folder.join(TOMBSTONES)).with_context(|| format!("writing {}", folder.join(TOMBSTONES).display()))
+}
