@@ -18,8 +18,8 @@ STATUS = $(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) st
 	| $(INDEXER) status $(OPTIONS) --after -
 
 .PHONY: help demo run setup setup-gpu build test lint bench \
-	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback \
-	status plan search compare predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train experiments teacher fuzz
+	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback retract \
+	status plan search compare predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train bench-index experiments teacher fuzz
 
 help: ## This list
 	@echo "codenets: real code to a natural-language code search index"; echo
@@ -71,6 +71,10 @@ evaluate: build setup ## bundle -> scores and report.html; or NDCG of PREDICTION
 
 rollback: build ## Serve the bundle published before
 	@$(INDEXER) rollback $(OPTIONS)
+
+retract: build ## Take functions out of all that is published, and keep them out: IDS=file, an id a line (ONLY=1: these alone)
+	@test -n "$(IDS)" || { echo 'say which: make retract IDS=file (ids as `make search JSON=1` gives them)'; exit 1; }
+	@$(INDEXER) retract "$(IDS)" $(OPTIONS) $(if $(ONLY),--only)
 
 status: build ## The ledger as a tree: key, age, rows, why stale
 	@$(STATUS)
@@ -127,6 +131,11 @@ bench-train: build ## Training steps beside PyTorch on the same lengths (ROUNDS=
 	@python3 -m venv $(DATA)/bench-venv && $(DATA)/bench-venv/bin/pip install --quiet "torch>=2.7" pyarrow
 	@$(DATA)/bench-venv/bin/python benches/train.py --trainer $(TRAINER) --base conf/base.conf --data $(DATA) \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(STEPS),--steps $(STEPS)) --threads $(or $(THREADS),2)
+
+bench-index: build setup ## The parts of an index beside tantivy, faiss, hnswlib, sentence-transformers (ROUNDS=3 ROWS="10000 20000" GROWTH="10000 100000")
+	@test -f $(DATA)/embeddings/CURRENT || $(MAKE) --no-print-directory run CONF=$(CONF) DATA=$(DATA)
+	@python3 benches/index.py --indexer $(INDEXER) --data $(DATA) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ROWS),--rows $(ROWS)) \
+		$(if $(THREADS),--threads $(THREADS)) $(if $(ONLY),--only $(ONLY)) $(if $(GROWTH),--growth $(GROWTH))
 
 experiments: build setup ## Encoders and losses side by side on CONF (COSQA=folder EPOCHS=4 SLOW_EPOCHS=1 OUT=table.md)
 	@$(PIPELINE) run $(OPTIONS)

@@ -293,8 +293,7 @@ impl OpenBundle {
         let hit = |(row, score): (u32, f64)| {
             let document = self.lexical.document(row)?;
             let [id, repo, path, func_name, url, lines, summary, code] = document.stored;
-            let (snippet, explanation) =
-                (snippet(&code, query.snippet_lines, &terms, &stem), query.explain.then(|| explain(row)));
+            let (snippet, explanation) = (snippet(&code, query.snippet_lines, &terms, &stem), query.explain.then(|| explain(row)));
             Ok(Hit { row, score, id, language: document.language, repo, path, func_name, url, lines, summary, code, snippet, explanation })
         };
         ranked.into_iter().map(hit).collect()

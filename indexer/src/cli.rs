@@ -12,7 +12,7 @@ use ledger::{
     Bundle, Language, Recordable, Scores, Stage, StageStatus, Store,
     cli::{Common, StatusArgs, make, write_report},
     conf::Conf,
-    journal, onnxruntime_library,
+    journal, onnxruntime_library, write_atomically,
 };
 use serde_json::Value;
 
@@ -267,9 +267,19 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
     }
 }
 
-/// The scores of the ledger also go to `reports/evaluate.json`.
+/// The scores of the ledger also go to `reports/evaluate.json`, and their page to `reports/evaluate.html`, with what is no part of the
+/// record: how long a vector search takes here.
 fn evaluate_and_report(store: &Store, conf: &Conf) -> Result<()> {
-    let scores = store.make::<Evaluate>(&conf.section(Evaluate::NAME)?)?.open()?;
+    let recorded = store.make::<Evaluate>(&conf.section(Evaluate::NAME)?)?;
+    let page = recorded.dir().join("report.html");
+    let shown = store.root().join("reports").join("evaluate.html");
+    let written = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
+    if written(&shown) < written(&page) {
+        let bundle = OpenBundle::open(&store.current::<Bundle>()?.open()?.dir, Provider::Cpu, 1)?;
+        let text = std::fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
+        write_atomically(&shown, evaluate::page::with_curve(&text, &bench::curve(&bundle)?).as_bytes())?;
+    }
+    let scores = recorded.open()?;
     let flat = scores.flat.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
     write_report(store.root(), "evaluate", &flat)
 }
@@ -344,7 +354,12 @@ fn latency(common: &Common, queries: usize) -> Result<()> {
             println!("  {:<7} p50 {:>7.2}  p99 {:>7.2}  max {:>7.2}", mode.name(), at("p50_ms"), at("p99_ms"), at("max_ms"));
         }
     }
+    let points = bench::curve(&bundle)?;
+    if !common.json {
+        println!("\nvector search, one thread, ten nearest\n{}", bench::render(&points));
+    }
     flat.extend(latency);
+    flat.insert("vector_search".to_owned(), serde_json::to_value(&points)?);
     write_report(store.root(), "bench", &flat)?;
     if common.json {
         println!("{}", Value::Object(flat));

@@ -220,7 +220,8 @@ fn read_npy(path: &Path) -> Result<(usize, usize, Vec<f32>)> {
     let text = String::from_utf8_lossy(&text).replace(' ', "");
     ensure!(text.contains("'descr':'<f4'") && text.contains("'fortran_order':False"), expected());
     let shape = text.split_once("'shape':(").and_then(|(_, rest)| rest.split_once(')')).ok_or_else(expected)?.0;
-    let dims: Vec<usize> = shape.split(',').filter(|dim| !dim.is_empty()).map(str::parse).collect::<Result<_, _>>().map_err(|_| expected())?;
+    let dims: Vec<usize> =
+        shape.split(',').filter(|dim| !dim.is_empty()).map(str::parse).collect::<Result<_, _>>().map_err(|_| expected())?;
     let [rows, dimension] = dims[..] else { bail!(expected()) };
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;

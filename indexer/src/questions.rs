@@ -134,10 +134,7 @@ impl<'a> Questions<'a> {
                 batches.par_iter().map(|batch| embed::vectors_of(encoder, batch, false, BATCH_TOKENS)).collect::<Result<_>>()?;
             encoded.into_iter().for_each(|part| vectors.extend(part));
         }
-        ensure!(
-            place == self.candidates.len(),
-            "the bundle was made of other functions than those recorded now: run `make index`"
-        );
+        ensure!(place == self.candidates.len(), "the bundle was made of other functions than those recorded now: run `make index`");
         Ok(vectors)
     }
 }

@@ -19,10 +19,10 @@ pub fn print(store: &Store, bundle: &OpenBundle) -> Result<()> {
     let (stages, flat) = journal(store);
     write_report(store.root(), "journal", &flat)?;
     println!("\nWhat each stage did\n\n{stages}");
-    if let Some((dir, manifest)) = store.current_manifest(Scores::KIND) {
+    if let Some((_, manifest)) = store.current_manifest(Scores::KIND) {
         let report: EvaluateReport = serde_json::from_value(manifest.report)?;
         println!("Scores on the held-out split (documentation is the query, and is not searched)\n\n{}", evaluate::render(&report));
-        println!("Report: {}\n", dir.join("report.html").display());
+        println!("Report: {}\n", store.root().join("reports").join("evaluate.html").display());
     }
     for text in EXAMPLES {
         println!("search: {text}");

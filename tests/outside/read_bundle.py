@@ -3,7 +3,9 @@
 Written from the bundle's own `schema.md`. Prints the ten best functions as JSON.
 """
 
+import collections
 import json
+import math
 import pathlib
 import re
 import sys
@@ -13,6 +15,8 @@ import onnxruntime
 import pyarrow.parquet
 import tantivy
 import tokenizers
+
+FIELDS = ["name", "code", "documentation"]
 
 
 def words(text):
@@ -37,22 +41,41 @@ def terms(manifest, query):
     return sorted(set(analyzer.analyze(" ".join(query))))
 
 
-def lexical(bundle, manifest, query):
+def removed(bundle):
+    """Rows that are left out."""
+    gone = set(pyarrow.parquet.read_table(bundle / "tombstones.parquet")["id"].to_pylist())
+    ids = pyarrow.parquet.read_table(bundle / "docs.parquet", columns=["id"])["id"].to_pylist()
+    return {row for row, name in enumerate(ids) if name in gone}
+
+
+def scored_terms(manifest, query):
+    """Terms that a query is scored by: without stop words, unless it has no others."""
+    stop_words = set(manifest["lexical"]["stop_words"])
+    return terms(manifest, [word for word in query if word not in stop_words] or query)
+
+
+def bm25(bundle, manifest, query, fields):
+    """The BM25 of every row that has a term in one of the fields."""
     index = tantivy.Index.open(str(bundle / "tantivy"))
-    fields = ["name", "code", "documentation"]
     clauses = []
     for field in fields:
-        for word in terms(manifest, query):
+        for word in scored_terms(manifest, query):
             term = tantivy.Query.term_query(index.schema, field, word, index_option="freq")
             boosted = tantivy.Query.boost_query(term, manifest["lexical"]["boosts"][field])
             clauses.append((tantivy.Occur.Should, boosted))
     searcher = index.searcher()
-    found = searcher.search(tantivy.Query.boolean_query(clauses), manifest["candidates"]).hits
-    rows = [(searcher.doc(address)["row"][0], score) for score, address in found]
-    return sorted(rows, key=lambda hit: (-hit[1], hit[0]))
+    found = searcher.search(tantivy.Query.boolean_query(clauses), manifest["rows"]).hits
+    return {searcher.doc(address)["row"][0]: score for score, address in found}
 
 
-def vector(bundle, manifest, query):
+def lexical(bundle, manifest, query):
+    gone = removed(bundle)
+    rows = [hit for hit in bm25(bundle, manifest, query, FIELDS).items() if hit[0] not in gone]
+    return sorted(rows, key=lambda hit: (-hit[1], hit[0]))[: manifest["candidates"]]
+
+
+def cosines(bundle, manifest, query):
+    """The inner product of every row with the query."""
     encoder = manifest["encoder"]
     assert "graph" not in encoder, "this reader knows graphs that pool by themselves"
     tokenizer = tokenizers.Tokenizer.from_file(str(bundle / "encoder/tokenizer.json"))
@@ -64,13 +87,61 @@ def vector(bundle, manifest, query):
         ["embedding"],
         {"input_ids": numpy.array([ids], dtype=numpy.int64), "attention_mask": numpy.ones((1, len(ids)), dtype=numpy.int64)},
     )
-    matrix = numpy.load(bundle / "vectors/embeddings.npy", mmap_mode="r")
-    scores = matrix @ embedding[0]
-    best = sorted(range(len(scores)), key=lambda row: (-scores[row], row))[: manifest["candidates"]]
-    return [(row, float(scores[row])) for row in best]
+    return numpy.load(bundle / "vectors/embeddings.npy", mmap_mode="r") @ embedding[0]
 
 
-def fuse(manifest, lists):
+def vector(bundle, manifest, query):
+    scores, gone = cosines(bundle, manifest, query), removed(bundle)
+    best = sorted((row for row in range(len(scores)) if row not in gone), key=lambda row: (-scores[row], row))
+    return [(row, float(scores[row])) for row in best[: manifest["candidates"]]]
+
+
+def features(bundle, manifest, query, lists):
+    """What a learned fusion weighs, of every row of either list (docs/bundle-format.md)."""
+    searcher = tantivy.Index.open(str(bundle / "tantivy")).searcher()
+    asked, settings, rows = scored_terms(manifest, query), manifest["lexical"], manifest["rows"]
+
+    def idf(having):
+        return math.log(1 + (rows - having + 0.5) / (having + 0.5))
+
+    by_field = {word: {field: searcher.doc_freq(field, word) for field in FIELDS} for word in asked}
+    by_word = {word: idf(max(frequencies.values())) for word, frequencies in by_field.items()}
+    weigh = {word: [settings["boosts"][f] * idf(n) * (settings["k1"] + 1) for f, n in of.items() if n] for word, of in by_field.items()}
+    most = sum(max(weights, default=0) for weights in weigh.values())
+    scores, names, cosine = bm25(bundle, manifest, query, FIELDS), bm25(bundle, manifest, query, ["name"]), cosines(bundle, manifest, query)
+    covered = collections.Counter()
+    for word in asked:
+        one = [(tantivy.Occur.Should, tantivy.Query.term_query(tantivy.Index.open(str(bundle / "tantivy")).schema, f, word)) for f in FIELDS]
+        for _, address in searcher.search(tantivy.Query.boolean_query(one), rows).hits:
+            covered[searcher.doc(address)["row"][0]] += by_word[word]
+    ranks = [{row: rank for rank, (row, _) in enumerate(hits)} for hits in lists]
+    best, best_cosine = (hits[0][1] if hits else 0.0 for hits in lists)
+    listed = numpy.array([score for _, score in lists[1]] or [0.0])
+    length = math.log(1 + len(asked)) / 4
+    found = {}
+    for row in set(ranks[0]) | set(ranks[1]):
+        largest = scores.get(row, 0) / best if best else 0
+        own = float(cosine[row]) if lists[1] else 0.0
+        standard = (own - listed.mean()) / listed.std() / 4 if listed.std() else 0
+        found[row] = {
+            "bm25-of-largest": largest,
+            "bm25-of-most": scores.get(row, 0) / most if most else 0,
+            "cosine": own,
+            "cosine-standard": standard,
+            "bm25-rank": 1 / (1 + ranks[0][row] / 10) if row in ranks[0] else 0,
+            "cosine-rank": 1 / (1 + ranks[1][row] / 10) if row in ranks[1] else 0,
+            "covered": covered[row] / sum(by_word.values()) if by_word else 0,
+            "name-of-most": names.get(row, 0) / most if most else 0,
+            "bm25-of-largest x length": largest * length,
+            "cosine x length": own * length,
+            "cosine-standard x length": standard * length,
+            "bm25-of-largest x best-cosine": largest * best_cosine,
+            "cosine-standard x best-cosine": standard * best_cosine,
+        }
+    return found
+
+
+def fuse(bundle, manifest, query, lists):
     fusion = manifest["fusion"]
     fused = {}
     if fusion["kind"] == "min-max":
@@ -79,6 +150,12 @@ def fuse(manifest, lists):
             for row, score in hits:
                 span = max(scores) - min(scores)
                 fused[row] = fused.get(row, 0) + share * ((score - min(scores)) / span if span else 1.0)
+    elif fusion["kind"] == "sum":
+        known = features(bundle, manifest, query, lists)
+        fused = {row: (1 - fusion["weight"]) * of["bm25-of-largest"] + fusion["weight"] * of["cosine"] for row, of in known.items()}
+    elif fusion["kind"] == "learned":
+        known = features(bundle, manifest, query, lists)
+        fused = {row: sum(weight * of[name] for name, weight in fusion["weights"].items()) for row, of in known.items()}
     else:
         for hits in lists:
             for rank, (row, _) in enumerate(hits, 1):
@@ -89,14 +166,14 @@ def fuse(manifest, lists):
 def main(folder, mode, query):
     bundle = pathlib.Path(folder)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["bundle_format"] == 3, "this reader knows format 3"
+    assert manifest["bundle_format"] == 4, "this reader knows format 4"
     query = asked(manifest, query)
     if mode == "bm25":
         ranked = lexical(bundle, manifest, query)
     elif mode == "vector":
         ranked = vector(bundle, manifest, query)
     else:
-        ranked = fuse(manifest, [lexical(bundle, manifest, query), vector(bundle, manifest, query)])
+        ranked = fuse(bundle, manifest, query, [lexical(bundle, manifest, query), vector(bundle, manifest, query)])
     docs = pyarrow.parquet.read_table(bundle / "docs.parquet", columns=["id", "func_name"]).to_pylist()
     hits = [{"row": row, "score": score, **docs[row]} for row, score in ranked[:10]]
     print(json.dumps(hits))

@@ -12,6 +12,7 @@ mod layouts;
 mod outside;
 mod pretrained;
 mod publishing;
+mod retrieval;
 mod searching;
 mod sources;
 mod training;

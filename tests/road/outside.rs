@@ -66,6 +66,20 @@ fn an_outside_reader_gets_the_same_top_ten() {
     world.run("indexer", &["run"]);
     assert!(world.run("indexer", &["run"]).1.lines().any(|line| line.starts_with("index ") && line.contains("fresh")), "0.12 is 0.12");
     compare(&world);
+    for fusion in [
+        "{ kind = sum, weight = 0.6 }",
+        "{ kind = learned, split = valid, from = null, queries = 50, candidates = 100, least = 2, otherwise = 0.5, penalty = 0.01 }",
+    ] {
+        world.configure(&format!("index.fusion = null\nindex.fusion {fusion}"));
+        world.run("indexer", &["run"]);
+        compare(&world);
+    }
+    // What was taken out, it leaves out too.
+    let (found, _) = world.run("indexer", &["search", "mean of numbers", "--json", "--limit", "1"]);
+    let found: Value = serde_json::from_str(&found).unwrap();
+    fs::write(world.path("ids.txt"), found[0]["id"].as_str().unwrap()).unwrap();
+    world.run("indexer", &["retract", world.path("ids.txt").to_str().unwrap()]);
+    compare(&world);
 }
 
 /// Every kind of vocabulary is one `tokenizer.json` that the Python library reads and encodes with as we do.

@@ -65,6 +65,8 @@ fn the_road_is_recorded_fresh_and_incremental() {
         assert_eq!(run, 1, "{kind}");
         assert!(reused >= 4, "{kind} reused {reused}");
     }
+    // In that shard, the encoder read the changed function alone.
+    assert!(said.lines().any(|line| line.starts_with("embed     1 texts of ")), "{said}");
     // What is reused is what a run from nothing gives.
     let incremental = world.digests();
     fs::remove_dir_all(world.path("data")).unwrap();

@@ -4,7 +4,7 @@
 pub mod challenge;
 pub mod compare;
 mod judged;
-mod page;
+pub mod page;
 mod ranks;
 mod significance;
 mod table;
@@ -23,6 +23,7 @@ use crate::{
     asked::Asked,
     bundle::{Answers, OpenBundle},
     encoder::Provider,
+    fusion::Fusion,
     questions::{Candidate, Questions},
 };
 use compare::QueryRanks;
@@ -117,6 +118,12 @@ impl Stage for Evaluate {
         ensure!(config.batch > 0, "evaluate.batch must be positive");
         let bundle = OpenBundle::open(&bundle.open()?.dir, Provider::Cpu, run.threads)?;
         ensure!(config.split != Split::Train, "the training split is not held out: set evaluate.split to valid or test");
+        if let Fusion::Learned { split: Some(split), .. } = &bundle.manifest().fusion {
+            ensure!(
+                *split != config.split,
+                "the bundle's fusion was learnt from the {split} split and cannot be evaluated on it: set evaluate.split or index.fusion.split"
+            );
+        }
         let held_out = Questions::read(&bundle, &syntax.open()?, config.split, None)?;
         let split = config.split;
         ensure!(!held_out.candidates.is_empty(), "the {split} split is empty: set evaluate.split = valid, or harvest more repositories");
@@ -234,7 +241,10 @@ fn examples(candidates: &[Candidate], queries: &[&Candidate], answers: &[Answer]
         query: queries[place].summary.clone(),
         wanted: queries[place].name.clone(),
         ranks: answers[place].corpus,
-        found: answers[place].found.each_ref().map(|rows| rows.iter().filter_map(|row| names.get(row)).map(|&name| name.to_owned()).collect()),
+        found: answers[place]
+            .found
+            .each_ref()
+            .map(|rows| rows.iter().filter_map(|row| names.get(row)).map(|&name| name.to_owned()).collect()),
     };
     let gain = |place: usize| reciprocal(answers[place].corpus[2]) - reciprocal(answers[place].corpus[0]);
     let first = |mut order: Vec<usize>, by: &dyn Fn(usize) -> f64| {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Config, EvaluateReport, Example, Examples, SHOWN};
-use crate::bundle::OpenBundle;
+use crate::{bench::Point, bundle::OpenBundle};
 
 /// Protocol, corpus, system, score, source.
 const PUBLISHED: [(&str, &str, &str, f64, &str); 10] = [
@@ -115,6 +115,90 @@ fn of_example(example: &Example) -> String {
         }
     }
     text + "</table>"
+}
+
+/// The page with what was measured on this machine: recall and latency of the vector search.
+pub fn with_curve(page: &str, points: &[Point]) -> String {
+    let mut text = String::from(
+        "<h2>Vector search: recall and latency</h2><p>Measured on this machine, one thread, ten nearest: the scan, and graphs opened further and \
+         further (expansion), behind filters that let a share of the functions pass.</p>",
+    );
+    let (left, top, width, height) = (60.0, 15.0, 560.0, 240.0);
+    let times = |of: fn(f64, f64) -> f64| points.iter().map(|point| point.p50.max(1e-3)).reduce(of).unwrap_or(1.0);
+    let (low, high) = (times(f64::min).log10().floor(), times(f64::max).log10().ceil().max(times(f64::min).log10().floor() + 1.0));
+    let least = points.iter().map(|point| point.recall).fold(0.95, f64::min);
+    let x = |ms: f64| left + width * (ms.max(1e-3).log10() - low) / (high - low);
+    let y = |recall: f64| top + height * (1.0 - (recall - least) / (1.0 - least).max(1e-9));
+    let _ = write!(text, "<svg viewBox=\"0 0 640 300\" width=\"640\" role=\"img\" aria-label=\"recall by latency\" font-size=\"11\">");
+    for power in low as i32..=high as i32 {
+        let (at, ms) = (x(10f64.powi(power)), 10f64.powi(power));
+        let _ = write!(
+            text,
+            "<path d=\"M{at:.1} {top}V{}\" stroke=\"#ddd\"/><text x=\"{at:.1}\" y=\"272\" text-anchor=\"middle\">{ms} ms</text>",
+            top + height
+        );
+    }
+    for step in 0..=4 {
+        let recall = least + (1.0 - least) * f64::from(step) / 4.0;
+        let at = y(recall);
+        let _ = write!(
+            text,
+            "<path d=\"M{left} {at:.1}H{}\" stroke=\"#eee\"/><text x=\"54\" y=\"{:.1}\" text-anchor=\"end\">{recall:.3}</text>",
+            left + width,
+            at + 4.0
+        );
+    }
+    const COLOURS: [&str; 4] = ["#2f6f4f", "#b5651d", "#4a5fa5", "#8a3b6a"];
+    let mut shares: Vec<f64> = points.iter().map(|point| point.allowed).collect();
+    shares.dedup();
+    for (share, colour) in shares.iter().zip(COLOURS.iter().cycle()) {
+        let own: Vec<&Point> = points.iter().filter(|point| point.allowed == *share).collect();
+        let line: Vec<String> = own
+            .iter()
+            .filter(|point| point.expansion.is_some())
+            .map(|point| format!("{:.1},{:.1}", x(point.p50), y(point.recall)))
+            .collect();
+        let _ = write!(text, "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\"/>", line.join(" "));
+        for point in own {
+            let (at, up) = (x(point.p50), y(point.recall));
+            let title = format!(
+                "{} {}, {:.0} % allowed: {:.4}, {:.2} ms",
+                point.search,
+                point.expansion.unwrap_or_default(),
+                share * 100.0,
+                point.recall,
+                point.p50
+            );
+            let _ = match point.expansion {
+                Some(_) => write!(text, "<circle cx=\"{at:.1}\" cy=\"{up:.1}\" r=\"3\" fill=\"{colour}\"><title>{title}</title></circle>"),
+                None => write!(
+                    text,
+                    "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"8\" height=\"8\" fill=\"{colour}\"><title>{title}</title></rect>",
+                    at - 4.0,
+                    up - 4.0
+                ),
+            };
+        }
+    }
+    text += "<text x=\"340\" y=\"292\" text-anchor=\"middle\">median latency; squares: scan, circles: graphs</text></svg><p>";
+    for (share, colour) in shares.iter().zip(COLOURS.iter().cycle()) {
+        let _ = write!(text, "<span style=\"color:{colour}\">■</span> {:.0} % allowed &nbsp; ", share * 100.0);
+    }
+    text += "</p><table><tr><th>search<th>expansion<th>allowed<th>recall@10<th>p50 ms<th>p99 ms";
+    for point in points {
+        let expansion = point.expansion.map_or(String::new(), |expansion| expansion.to_string());
+        let _ = write!(
+            text,
+            "<tr><td>{}<td class=n>{expansion}<td class=n>{:.0} %<td class=n>{:.4}<td class=n>{:.2}<td class=n>{:.2}",
+            point.search,
+            point.allowed * 100.0,
+            point.recall,
+            point.p50,
+            point.p99
+        );
+    }
+    text += "</table></html>\n";
+    page.replacen("</html>\n", &text, 1)
 }
 
 /// What stands above the tables.

@@ -1,5 +1,5 @@
 //! Learns the weights of a fusion: softmax cross-entropy over the rows of each query (ListNet, Cao et al. 2007, with one
-//! relevant row), a penalty on their squares, minimised by gradient steps of a length that backtracks.
+//! relevant row) and a penalty on their squares, minimised by L-BFGS with a backtracking line search.
 
 use rayon::prelude::*;
 
@@ -46,12 +46,12 @@ fn loss(examples: &[Example], weights: &[f64; N], penalty: f64) -> (f64, [f64; N
 pub fn learn(examples: &[Example], penalty: f64) -> ([f64; N], f64, f64) {
     let mut weights = [0.0; N];
     let (before, mut gradient) = loss(examples, &weights, penalty);
-    let (mut value, mut step) = (before, 1.0);
+    let mut value = before;
     let mut memory: Vec<([f64; N], [f64; N])> = Vec::new();
     for _ in 0..STEPS {
         let direction = towards(&gradient, &memory);
         let slope: f64 = direction.iter().zip(&gradient).map(|(d, g)| d * g).sum();
-        let tried = std::iter::successors(Some(step), |step| Some(step / 2.0)).take(40).find_map(|length| {
+        let tried = std::iter::successors(Some(1.0), |length| Some(length / 2.0)).take(40).find_map(|length| {
             let mut next = weights;
             next.iter_mut().zip(&direction).for_each(|(w, d)| *w += length * d);
             let (loss, own) = loss(examples, &next, penalty);
@@ -64,7 +64,7 @@ pub fn learn(examples: &[Example], penalty: f64) -> ([f64; N], f64, f64) {
             memory.remove(0);
         }
         let gained = value - loss;
-        (weights, value, gradient, step) = (next, loss, own, 1.0);
+        (weights, value, gradient) = (next, loss, own);
         if gained < 1e-9 {
             break;
         }
@@ -130,10 +130,10 @@ mod tests {
         let examples = examples();
         let at: [f64; N] = std::array::from_fn(|i| 0.3 * i as f64 - 1.0);
         let (_, gradient) = loss(&examples, &at, 0.01);
-        for i in 0..N {
+        for (i, own) in gradient.into_iter().enumerate() {
             let shifted = |by: f64| loss(&examples, &std::array::from_fn(|j| at[j] + if i == j { by } else { 0.0 }), 0.01).0;
             let difference = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
-            assert!((difference - gradient[i]).abs() < 1e-6, "{i}: {difference} {}", gradient[i]);
+            assert!((difference - own).abs() < 1e-6, "{i}: {difference} {own}");
         }
     }
 

@@ -31,7 +31,12 @@ pub enum Fusion {
     /// `1/(k + rank)` summed (Cormack, Clarke & Büttcher, SIGIR 2009); the usual k is 60.
     Rrf { k: f64 },
     /// A weighted sum of [`FEATURES`] of every row of either list, the weights learnt.
-    Learned { weights: BTreeMap<String, f64> },
+    Learned {
+        weights: BTreeMap<String, f64>,
+        /// Of this bundle, where it was learnt here: an evaluation on that split would flatter it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        split: Option<ledger::Split>,
+    },
 }
 
 /// Key `index.fusion`.
@@ -49,32 +54,17 @@ pub enum Config {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Learned {
     /// `fusion.json` of another bundle, whose weights are taken.
-    #[serde(default)]
     pub from: Option<PathBuf>,
     /// The split whose documentation asks.
-    #[serde(default = "valid")]
     pub split: ledger::Split,
     /// Queries, and functions to find them among, at most, evenly taken.
-    #[serde(default = "queries")]
     pub queries: usize,
-    #[serde(default = "candidates")]
     pub candidates: usize,
+    /// Fewer queries teach nothing: then min-max, by this weight.
+    pub least: usize,
+    pub otherwise: f64,
     /// Pull of the weights to 0.
-    #[serde(default = "penalty")]
     pub penalty: f64,
-}
-
-fn valid() -> ledger::Split {
-    ledger::Split::Valid
-}
-fn queries() -> usize {
-    2000
-}
-fn candidates() -> usize {
-    10_000
-}
-fn penalty() -> f64 {
-    1e-4
 }
 
 /// File of a bundle whose fusion was learnt.
@@ -96,7 +86,8 @@ impl fmt::Display for Fusion {
             Self::MinMax { weight } => write!(f, "min-max, weight of the vector side {weight}"),
             Self::Sum { weight } => write!(f, "sum, weight of the vector side {weight}"),
             Self::Rrf { k } => write!(f, "reciprocal ranks, k {k}"),
-            Self::Learned { weights } => write!(f, "learned, {} weights", weights.len()),
+            Self::Learned { weights, split: None } => write!(f, "learned elsewhere, {} weights", weights.len()),
+            Self::Learned { weights, split: Some(split) } => write!(f, "learned from the {split} split, {} weights", weights.len()),
         }
     }
 }
@@ -105,8 +96,11 @@ impl Fusion {
     /// Reads `fusion.json`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let fusion: Self = serde_json::from_str(&text).with_context(|| format!("{} is no fusion", path.display()))?;
+        let mut fusion: Self = serde_json::from_str(&text).with_context(|| format!("{} is no fusion", path.display()))?;
         fusion.check().with_context(|| path.display().to_string())?;
+        if let Self::Learned { split, .. } = &mut fusion {
+            *split = None;
+        }
         Ok(fusion)
     }
 
@@ -117,7 +111,7 @@ impl Fusion {
                 ensure!((0.0..=1.0).contains(weight), "the weight of a fusion is {weight}, expected 0 to 1")
             }
             Self::Rrf { k } => ensure!(k.is_finite() && *k >= 0.0, "the k of a fusion is {k}, expected 0 or more"),
-            Self::Learned { weights } => {
+            Self::Learned { weights, .. } => {
                 for (name, weight) in weights {
                     if !FEATURES.iter().any(|feature| feature == name) {
                         bail!("the fusion weighs `{name}`, which this tool does not know: build the bundle again");
@@ -131,7 +125,7 @@ impl Fusion {
 
     /// What each feature adds to the score of a row; nothing where the fusion was not learnt.
     pub fn parts(&self, sides: &Sides<'_>, row: u32) -> BTreeMap<&'static str, f64> {
-        let Self::Learned { weights } = self else { return BTreeMap::new() };
+        let Self::Learned { weights, .. } = self else { return BTreeMap::new() };
         let values = features(sides).into_iter().find(|(other, _)| *other == row).map(|(_, values)| values);
         let weigh = |(name, value): (&'static str, f64)| (name, value * weights.get(name).copied().unwrap_or_default());
         values.into_iter().flat_map(|values| FEATURES.into_iter().zip(values)).map(weigh).filter(|(_, part)| *part != 0.0).collect()
@@ -166,7 +160,7 @@ impl Fusion {
                 let score = |row| (1.0 - weight) * lexical(row) + weight * f64::from((sides.cosine)(row));
                 union(sides).into_iter().map(|row| (row, score(row))).collect()
             }
-            Self::Learned { weights } => {
+            Self::Learned { weights, .. } => {
                 let weights = FEATURES.map(|name| weights.get(name).copied().unwrap_or_default());
                 let score = |values: [f64; FEATURES.len()]| values.iter().zip(&weights).map(|(value, weight)| value * weight).sum();
                 features(sides).into_iter().map(|(row, values)| (row, score(values))).collect()
@@ -223,7 +217,7 @@ mod tests {
     #[test]
     fn one_empty_side_leaves_the_order_of_the_other() {
         let list = [(4, 3.0), (1, 2.0), (6, 1.0)];
-        let learned = Fusion::Learned { weights: [("bm25-of-largest".to_owned(), 1.0)].into() };
+        let learned = Fusion::Learned { weights: [("bm25-of-largest".to_owned(), 1.0)].into(), split: None };
         for fusion in [Fusion::MinMax { weight: 0.5 }, Fusion::Rrf { k: 60.0 }, Fusion::Sum { weight: 0.5 }, learned] {
             assert_eq!(fuse(&fusion, &list, &[]).iter().map(|&(row, _)| row).collect::<Vec<_>>(), [4, 1, 6], "{fusion}");
             assert!(fuse(&fusion, &[], &[]).is_empty());
@@ -233,7 +227,7 @@ mod tests {
     #[test]
     fn what_makes_no_score_is_refused() {
         assert!(Fusion::MinMax { weight: 1.5 }.check().is_err() && Fusion::Rrf { k: f64::NAN }.check().is_err());
-        let foreign = Fusion::Learned { weights: [("moon-phase".to_owned(), 1.0)].into() };
+        let foreign = Fusion::Learned { weights: [("moon-phase".to_owned(), 1.0)].into(), split: None };
         assert!(foreign.check().unwrap_err().to_string().contains("`moon-phase`"));
     }
 }

@@ -156,7 +156,9 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
             "of every row of either list, `{:.4} * lexical / (largest lexical) + {weight:.4} * cosine`, each as it is, in the list or not",
             1.0 - weight
         ),
-        Fusion::Learned { .. } => "of every row of either list, the sum of its features by the weights of `fusion.json` (docs/bundle-format.md)".to_owned(),
+        Fusion::Learned { .. } => {
+            "of every row of either list, the sum of its features by the weights of `fusion.json` (docs/bundle-format.md)".to_owned()
+        }
         Fusion::Rrf { k } => format!("a row's score is the sum over both lists of `1 / ({k} + rank)`, ranks from 1"),
     };
     let form = &manifest.encoder.graph;
@@ -166,6 +168,22 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
         Some(TokenPooling::Mean) => "f32 [batch, length, dimension]; take the mean over the mask, and make its length 1",
         Some(TokenPooling::Cls) => "f32 [batch, length, dimension]; take the first token's, and make its length 1",
     };
+    let graphs = match &manifest.vectors.graphs {
+        None => String::new(),
+        Some(graphs) => format!(
+            "; graphs of near neighbours by {} (f16, inner product), {} files that manifest.json names, keys are rows, recall@10 {:.4}",
+            graphs.engine,
+            graphs.files.len(),
+            graphs.recall_at_10
+        ),
+    };
+    let stop_words = match &manifest.lexical.stop_words {
+        words if words.is_empty() => String::new(),
+        words => {
+            let words = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ");
+            format!(" (without {words}, unless there are no others)")
+        }
+    };
     format!(
         r#"# Bundle format {format}
 
@@ -173,10 +191,10 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
 the document of `tantivy/` whose fast field `row` is r.
 
 - `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code.
-- `tombstones.parquet`: ids that a delta removed; leave them out of results.
+- `tombstones.parquet`: ids that were retracted; leave them out of results. It changes, by rename, while the bundle is served.
 - `tantivy/`: {engine}, text fields `name`, `signature`, `file`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
   `language`, `split`, `id`, `repo`, `path`. BM25 with k1 {k1}, b {b}.
-- `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale).
+- `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale){graphs}.
 - `encoder/`: {query_graph} for queries, {code_graph} for code (`input_ids`, `attention_mask`{types} i64 [batch, length] ->
   `{output}` {pooled}), `tokenizer.json`, `encoder.json`.
 
@@ -186,7 +204,7 @@ between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+
 name is left out of the query, unless nothing else is asked.
 
 ## Search
-1. Lexical: what the tokenizer `{tokenizer}` makes of the words, each distinct term in each field; the score is the sum of BM25 by field times its boost
+1. Lexical: what the tokenizer `{tokenizer}` makes of the words{stop_words}, each distinct term in each field; the score is the sum of BM25 by field times its boost
    (name {name}, signature {signature}, file {file}, code {code}, documentation {documentation}; 0 leaves a field out). The best {candidates}.
 2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
    at most {query_tokens}; the inner product of the graph's output with every row. The best {candidates}.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use ledger::{Run, Syntax};
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,6 @@ use crate::{
 
 /// Best rows of either side that an example keeps, beside the wanted one.
 const KEPT: usize = 100;
-/// Fewer examples teach nothing.
-const LEAST_EXAMPLES: usize = 20;
 
 /// What was learnt from.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +28,7 @@ pub struct LearningReport {
 }
 
 /// Learns the fusion of the bundle in `dir`.
-pub fn learn(config: &Learned, dir: &Path, syntax: &Syntax, run: &Run<'_>) -> Result<(Fusion, LearningReport)> {
+pub fn learn(config: &Learned, dir: &Path, syntax: &Syntax, run: &Run<'_>) -> Result<(Fusion, Option<LearningReport>)> {
     let bundle = OpenBundle::open(dir, Provider::Cpu, run.threads)?;
     let split = config.split;
     let questions = Questions::read(&bundle, syntax, split, Some(config.candidates))?;
@@ -48,13 +46,16 @@ pub fn learn(config: &Learned, dir: &Path, syntax: &Syntax, run: &Run<'_>) -> Re
     })?;
     bar.finish();
     let examples: Vec<Example> = found.into_iter().flatten().collect();
-    ensure!(
-        examples.len() >= LEAST_EXAMPLES,
-        "the {split} split has {} queries to learn a fusion from, too few: set index.fusion.split, index.fusion.from or another index.fusion.kind",
-        examples.len()
-    );
+    if examples.len() < config.least {
+        run.progress.say(&format!(
+            "index     the {split} split has {} queries to learn a fusion from, less than index.fusion.least: min-max, weight {}",
+            examples.len(),
+            config.otherwise
+        ));
+        return Ok((Fusion::MinMax { weight: config.otherwise }, None));
+    }
     let (weights, loss_before, loss_after) = fit(&examples, config.penalty);
     let report = LearningReport { examples: examples.len() as u64, queries: queries.len() as u64, loss_before, loss_after };
     let weights = FEATURES.iter().zip(weights).map(|(name, weight)| ((*name).to_owned(), weight)).collect();
-    Ok((Fusion::Learned { weights }, report))
+    Ok((Fusion::Learned { weights, split: Some(split) }, Some(report)))
 }

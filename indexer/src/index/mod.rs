@@ -98,12 +98,16 @@ impl Stage for Index {
     fn run(config: &Config, (syntax, embeddings, encoder): &Self::Inputs, run: &Run<'_>) -> Result<IndexReport> {
         ensure!(config.segment_rows > 0 && config.candidates > 0, "index.segment-rows and index.candidates must be positive");
         let Bm25 { k1, b } = config.bm25;
-        ensure!(k1.is_finite() && k1 >= 0.0 && (0.0..=1.0).contains(&b), "index.bm25: k1 is {k1}, expected 0 or more; b is {b}, expected 0 to 1");
+        ensure!(
+            k1.is_finite() && k1 >= 0.0 && (0.0..=1.0).contains(&b),
+            "index.bm25: k1 is {k1}, expected 0 or more; b is {b}, expected 0 to 1"
+        );
         let bundle = run.out.join("bundle");
         fs::create_dir_all(&bundle)?;
         let tables = syntax.open()?;
         let shards: Vec<&Shard> = tables.shards.iter().collect();
         let rows = tables.shards.rows()?;
+        ensure!(rows > 0, "there are no functions to index: see what harvest and ingest said");
         let opened = encoder.open()?;
         let spec = opened.spec;
         let bar = run.progress.bar("index", rows, "functions");
@@ -156,7 +160,7 @@ impl Stage for Index {
         if let fusion::Config::Learned(learned @ fusion::Learned { from: None, .. }) = &config.fusion {
             let (fusion, report) = learning::learn(learned, &bundle, &tables, run)?;
             manifest.fusion = fusion;
-            learnt = Some(report);
+            learnt = report;
             fs::write(bundle.join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
         }
         if matches!(manifest.fusion, Fusion::Learned { .. }) {
@@ -169,14 +173,14 @@ impl Stage for Index {
     }
 }
 
-/// The fusion that is asked for; one that is still to be learnt stands as that of the lexical side alone.
+/// The fusion that is asked for; for one that is still to be learnt, what stands in its place.
 fn fusion_of(config: &fusion::Config) -> Result<Fusion> {
     let fusion = match config {
         fusion::Config::MinMax { weight } => Fusion::MinMax { weight: *weight },
         fusion::Config::Sum { weight } => Fusion::Sum { weight: *weight },
         fusion::Config::Rrf { k } => Fusion::Rrf { k: *k },
         fusion::Config::Learned(fusion::Learned { from: Some(path), .. }) => Fusion::read(path)?,
-        fusion::Config::Learned(_) => Fusion::MinMax { weight: 0.0 },
+        fusion::Config::Learned(learned) => Fusion::MinMax { weight: learned.otherwise },
     };
     fusion.check().context("index.fusion")?;
     Ok(fusion)

@@ -160,8 +160,7 @@ impl<'a> Scorer<'a> {
         cells.clear();
         cells.resize(segment.max_doc() as usize, Evidence::default());
         let inverted = self.fields.iter().map(|field| segment.inverted_index(field.field)).collect::<tantivy::Result<Vec<_>>>()?;
-        let lengths =
-            self.fields.iter().map(|field| segment.get_fieldnorms_reader(field.field)).collect::<tantivy::Result<Vec<_>>>()?;
+        let lengths = self.fields.iter().map(|field| segment.get_fieldnorms_reader(field.field)).collect::<tantivy::Result<Vec<_>>>()?;
         for (number, term) in self.terms.iter().enumerate() {
             for (place, field) in self.fields.iter().enumerate().filter(|(place, _)| term.by_field[*place] > 0.0) {
                 let asked = Term::from_field_text(field.field, &term.term);
@@ -171,7 +170,8 @@ impl<'a> Scorer<'a> {
                     for (&doc, &frequency) in postings.docs().iter().zip(postings.freqs()) {
                         let cell = cells.get_mut(doc as usize).context("a posting beyond its segment: the index is damaged")?;
                         let frequency = frequency as f32;
-                        cell.fields[field.place] += weight * (frequency / (frequency + field.norms[usize::from(lengths.fieldnorm_id(doc))]));
+                        cell.fields[field.place] +=
+                            weight * (frequency / (frequency + field.norms[usize::from(lengths.fieldnorm_id(doc))]));
                         if cell.last != number as u32 + 1 {
                             cell.last = number as u32 + 1;
                             cell.covered += term.idf;

@@ -26,8 +26,8 @@ use tantivy::{
 };
 
 use crate::asked::Asked;
-use bm25::{Scorer, TextField, row_of};
 pub use bm25::{Bm25, Evidence, Found, Weights};
+use bm25::{Scorer, TextField, row_of};
 pub use write::{SegmentWriter, assemble, check, tantivy_document};
 
 /// Text fields, in the order of [`Boosts::list`].
@@ -220,10 +220,22 @@ impl Lexical {
     /// BM25 summed over the distinct terms of the query and the fields, each field by its boost, of the rows that `allowed` has
     /// (none: all); where something is required of a result, those that have no word of the query too, with a score of 0. Best
     /// first, equal scores by row; with evidence of these rows and of `besides`, which are sorted.
-    pub fn search(&self, asked: &Asked, allowed: Option<&[bool]>, boosts: Boosts, limit: usize, besides: &[u32]) -> Result<(Found, Weights)> {
+    pub fn search(
+        &self,
+        asked: &Asked,
+        allowed: Option<&[bool]>,
+        boosts: Boosts,
+        limit: usize,
+        besides: &[u32],
+    ) -> Result<(Found, Weights)> {
         let scorer = Scorer::new(&self.searcher, &self.text_fields, &self.scored_terms(asked), boosts, self.settings.bm25)?;
         let limit = limit.min(usize::try_from(self.rows())?);
-        let found = scorer.search(limit, |row| allowed.is_none_or(|rows| rows.get(row as usize).is_some_and(|kept| *kept)), asked.requires(), besides)?;
+        let found = scorer.search(
+            limit,
+            |row| allowed.is_none_or(|rows| rows.get(row as usize).is_some_and(|kept| *kept)),
+            asked.requires(),
+            besides,
+        )?;
         Ok((found, scorer.weights))
     }
 

@@ -83,11 +83,15 @@ impl Vectors {
     /// any and they are faster, or else by a scan.
     pub fn search(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
         let share = allowed.map_or(1.0, |rows| rows.iter().filter(|row| **row).count() as f64 / self.rows.max(1) as f64);
-        let candidates = match &self.graphs {
-            Some(graphs) if share >= LEAST_SHARE && k < self.rows / 10 => graphs.search(query, k, allowed)?,
-            _ => self.scan(query, k + MARGIN.min(self.rows), allowed),
-        };
-        Ok(self.ranked(candidates, query, k))
+        match &self.graphs {
+            Some(graphs) if share >= LEAST_SHARE && k < self.rows / 10 => self.search_graphs(graphs, query, k, allowed),
+            _ => Ok(self.search_all(query, k, allowed)),
+        }
+    }
+
+    /// [`Vectors::search`] by the graphs, whatever the share of the rows.
+    pub fn search_graphs(&self, graphs: &Graphs, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
+        Ok(self.ranked(graphs.search(query, k, allowed)?, query, k))
     }
 
     /// [`Vectors::search`] by a scan.

@@ -153,12 +153,7 @@ fn intact((dir, manifest): &(PathBuf, Manifest), shard: &Shard) -> Option<PathBu
     (Digest::of_file(&file).ok()? == manifest.outputs.get(Path::new(&shard.name))?.blake3).then_some(file)
 }
 
-fn reuse<R: DeserializeOwned>(
-    last: &(PathBuf, Manifest),
-    shard: &Shard,
-    source: Digest,
-    target: &Path,
-) -> Option<(R, serde_json::Value)> {
+fn reuse<R: DeserializeOwned>(last: &(PathBuf, Manifest), shard: &Shard, source: Digest, target: &Path) -> Option<(R, serde_json::Value)> {
     let record = last.1.shards.get(&shard.name).filter(|record| record.input == source)?;
     let report = serde_json::from_value(record.report.clone()).ok()?;
     let file = intact(last, shard)?;
