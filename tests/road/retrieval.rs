@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::world::{World, ran};
 
 fn hits(world: &World, arguments: &[&str]) -> Vec<Value> {
-    let (text, _) = world.run("indexer", &[&["search", "--json", "--limit", "50"], arguments].concat());
+    let (text, _) = world.run("indexer", &[&["search", "--json"], arguments].concat());
     serde_json::from_str(&text).unwrap()
 }
 
@@ -118,8 +118,8 @@ fn a_text_that_was_read_before_is_not_read_again() {
 fn what_is_retracted_is_found_no_more_not_even_after_a_rollback_or_a_new_build() {
     let world = World::new();
     world.road(&[]);
-    let query = "levenshtein edit distance";
-    let found = hits(&world, &[query]);
+    let query = "levenshtein edit distance, return a value of path and text";
+    let found = hits(&world, &[query, "--limit", "50"]);
     let id = found[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(found[0]["func_name"], "levenshtein");
     let list = world.path("ids.txt");
@@ -138,7 +138,7 @@ fn what_is_retracted_is_found_no_more_not_even_after_a_rollback_or_a_new_build()
     gone(&world);
     // Everything else is as it was: the scores of a side do not know who else is there.
     let rest: Vec<&str> = names(&found).into_iter().filter(|name| *name != "levenshtein").collect();
-    let mut now = hits(&world, &[query]);
+    let mut now = hits(&world, &[query, "--limit", "50"]);
     now.retain(|hit| rest.contains(&hit["func_name"].as_str().unwrap()));
     assert_eq!(now.len(), rest.len());
 
