@@ -139,6 +139,13 @@ impl TextEncoder {
         Ok(Self { spec, tokenizer, sessions, pad, bound: outputs_of(provider)? })
     }
 
+    /// Lets calls go through a binding on a processor too, as they do on a device.
+    pub fn bind_outputs(mut self) -> Result<Self> {
+        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default).map_err(ort_error)?;
+        self.bound.get_or_insert(memory);
+        Ok(self)
+    }
+
     pub fn spec(&self) -> &EncoderSpec {
         &self.spec
     }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use arrow::array::RecordBatch;
 use clap::{Subcommand, ValueEnum};
-use ledger::{Shard, Shards, cpu_seconds, peak_rss_mib, table};
+use ledger::{Digest, Shard, Shards, cpu_seconds, peak_rss_mib, table};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use tantivy::Index;
@@ -61,6 +61,9 @@ pub enum Measured {
         sessions: Option<usize>,
         #[arg(long, default_value = "cpu")]
         provider: Provider,
+        /// Bind outputs to memory, as is done on a GPU, on a CPU too
+        #[arg(long)]
+        bind: bool,
     },
 }
 
@@ -79,8 +82,13 @@ pub fn measure(measured: &Measured, threads: usize) -> Result<Value> {
     pool.install(|| match measured {
         Measured::Lexical { syntax, engine, rows } => lexical_index(&Shards::open(syntax)?, *engine, *rows, threads),
         Measured::Vectors { matrix, queries } => vectors(matrix, queries),
-        Measured::Embed { encoder, syntax, rows, sessions, provider } => {
-            embedding(encoder, &Shards::open(syntax)?, *rows, sessions.unwrap_or(threads), threads, *provider)
+        Measured::Embed { encoder, syntax, rows, sessions, provider, bind } => {
+            let sessions = sessions.unwrap_or(threads).max(1);
+            let mut encoder = TextEncoder::open_with(encoder, *provider, sessions, (threads / sessions).max(1))?;
+            if *bind {
+                encoder = encoder.bind_outputs()?;
+            }
+            embedding(&encoder, &Shards::open(syntax)?, *rows, threads)
         }
     })
 }
@@ -175,30 +183,33 @@ fn asked_on_one_thread(vectors: &Vectors, queries: &[&[f32]], truth: &[Vec<u32>]
     Ok((met as f64 / truth.iter().map(Vec::len).sum::<usize>() as f64, queries.len() as f64 / seconds))
 }
 
-fn embedding(dir: &Path, shards: &Shards, rows: u64, sessions: usize, threads: usize, provider: Provider) -> Result<Value> {
-    ensure!(sessions > 0, "--sessions must be positive");
-    let encoder = TextEncoder::open_with(dir, provider, sessions, (threads / sessions).max(1))?;
+fn embedding(encoder: &TextEncoder, shards: &Shards, rows: u64, threads: usize) -> Result<Value> {
     let mut batches: Vec<RecordBatch> = Vec::new();
     let mut left = usize::try_from(rows).unwrap_or(usize::MAX);
     for shard in shards.iter() {
-        for batch in table::read(&shard.path, &embed::columns(&encoder))? {
+        for batch in table::read(&shard.path, &embed::columns(encoder))? {
             let batch = batch?;
-            let own = batch.slice(0, batch.num_rows().min(left));
-            left -= own.num_rows();
-            batches.push(own);
+            let rows = batch.num_rows().min(left);
+            left -= rows;
+            // What a thread takes at a time: a shard's batches are as many as its rows ask for.
+            batches.extend((0..rows).step_by(PIECE).map(|start| batch.slice(start, PIECE.min(rows - start))));
         }
     }
     batches.retain(|batch| batch.num_rows() > 0);
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     ensure!(rows > 0, "no rows to embed");
     let (clock, cpu) = (Instant::now(), cpu_seconds());
-    batches.par_iter().try_for_each(|batch| embed::vectors_of(&encoder, batch, false, BATCH_TOKENS).map(|_| ()))?;
+    let vectors: Vec<Vec<f32>> =
+        batches.par_iter().map(|batch| embed::vectors_of(encoder, batch, false, BATCH_TOKENS)).collect::<Result<_>>()?;
     let (seconds, cpu_seconds) = (clock.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     Ok(json!({
         "rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "functions_per_second": rows as f64 / seconds,
-        "busy": cpu_seconds / (seconds * threads as f64), "peak_mib": peak_rss_mib(),
+        "busy": cpu_seconds / (seconds * threads as f64), "peak_mib": peak_rss_mib(), "vectors": Digest::of_bytes(&vectors.concat().iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>()),
     }))
 }
+
+/// Rows that a thread embeds at a time.
+const PIECE: usize = 256;
 
 fn bytes_below(dir: &Path) -> Result<u64> {
     fs::read_dir(dir)?.map(|entry| Ok(entry?.metadata()?.len())).sum()

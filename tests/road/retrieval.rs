@@ -108,6 +108,13 @@ fn a_text_that_was_read_before_is_not_read_again() {
     let (_, said) = world.run("indexer", &["embed", "--threads", "1"]);
     assert!(!said.contains("embed     1 texts of "), "{said}");
     assert_eq!(world.manifest("embeddings")["outputs"], incremental);
+    // So does a call through a binding, which is how a GPU is asked.
+    let (encoder, syntax) = (world.artifact("encoder"), world.artifact("syntax"));
+    let measured = |more: &[&str]| -> Value {
+        let paths = ["--encoder", encoder.to_str().unwrap(), "--syntax", syntax.to_str().unwrap()];
+        serde_json::from_str(&world.run("indexer", &[&["measure", "embed"], &paths[..], more].concat()).0).unwrap()
+    };
+    assert_eq!(measured(&["--bind"])["vectors"], measured(&[])["vectors"]);
     // Fewer sessions of more threads, too.
     world.configure(&format!("{bert}\nembed.sessions = 1"));
     world.run("indexer", &["embed", "--threads", "2"]);

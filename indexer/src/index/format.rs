@@ -171,8 +171,9 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
     let graphs = match &manifest.vectors.graphs {
         None => String::new(),
         Some(graphs) => format!(
-            "; graphs of near neighbours by {} (f16, inner product), {} files that manifest.json names, keys are rows, recall@10 {:.4}",
+            "; graphs of near neighbours by {} (i8, inner product of `round(x * {})`), {} files that manifest.json names, keys are rows, recall@10 {:.4}",
             graphs.engine,
+            graphs.scale,
             graphs.files.len(),
             graphs.recall_at_10
         ),

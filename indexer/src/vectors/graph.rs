@@ -1,5 +1,5 @@
-//! Graphs of near neighbours (HNSW, Malkov & Yashunin 2018) by usearch: f16, inner product, one file for each fixed range of
-//! rows.
+//! Graphs of near neighbours (HNSW, Malkov & Yashunin 2018) by usearch: i8, inner product, one file for each fixed range of
+//! rows. All rows share one scale, `code = round(x · scale)`, so that products of codes keep the order of cosines.
 //!
 //! Bytes: usearch draws levels and links as rows come, so each file is written by one thread, and the files in parallel.
 //! usearch maps its files and believes them: `CHECKSUMS` says whether they are whole, opening checks length and head only.
@@ -35,6 +35,8 @@ pub struct GraphFacts {
     pub connectivity: usize,
     pub expansion_add: usize,
     pub expansion_search: usize,
+    /// What numbers are multiplied by to be codes of i8: 127 by the largest of all.
+    pub scale: f32,
     /// Of the exact ten nearest of rows themselves, asked for as queries.
     pub recall_at_10: f64,
     pub files: Vec<GraphFile>,
@@ -52,6 +54,14 @@ pub struct GraphFile {
 /// Open graphs.
 pub struct Graphs {
     graphs: Vec<Index>,
+    scale: f32,
+}
+
+/// Asked of each graph beyond what is wanted, for what quantisation puts in the wrong order.
+const MARGIN: usize = 10;
+
+fn codes(vector: impl IntoIterator<Item = f32>, scale: f32) -> Vec<i8> {
+    vector.into_iter().map(|value| (value * scale).round().clamp(-127.0, 127.0) as i8).collect()
 }
 
 impl std::fmt::Debug for Graphs {
@@ -64,7 +74,7 @@ fn options(dimension: usize, connectivity: usize, expansion_add: usize, expansio
     IndexOptions {
         dimensions: dimension,
         metric: MetricKind::IP,
-        quantization: ScalarKind::F16,
+        quantization: ScalarKind::I8,
         connectivity,
         expansion_add,
         expansion_search,
@@ -86,6 +96,11 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync)
         "index.hnsw: graph-rows, expansion-add and expansion-search must be positive, connectivity above 1"
     );
     let rows = vectors.rows as u64;
+    let largest = (0..u32::try_from(rows)?)
+        .into_par_iter()
+        .map(|row| vectors.row(row).fold(0f32, |largest, value| largest.max(value.abs())))
+        .reduce(|| 0f32, f32::max);
+    let scale = if largest > 0.0 { 127.0 / largest } else { 1.0 };
     let files = (0..rows.div_ceil(hnsw.graph_rows))
         .into_par_iter()
         .map(|number| {
@@ -94,11 +109,8 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync)
             let index = Index::new(&options(vectors.dimension, hnsw.connectivity, hnsw.expansion_add, hnsw.expansion_search))
                 .map_err(|error| anyhow!("usearch: {error}"))?;
             index.reserve_capacity_and_threads((end - start) as usize, 1).map_err(|error| anyhow!("usearch: {error}"))?;
-            let mut vector = Vec::with_capacity(vectors.dimension);
             for row in start..end {
-                vector.clear();
-                vector.extend(vectors.row(u32::try_from(row)?));
-                index.add(row, &vector).map_err(|error| anyhow!("usearch, row {row}: {error}"))?;
+                index.add(row, &codes(vectors.row(u32::try_from(row)?), scale)).map_err(|error| anyhow!("usearch, row {row}: {error}"))?;
                 done();
             }
             let name = format!("hnsw-{number}.usearch");
@@ -112,6 +124,7 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync)
         connectivity: hnsw.connectivity,
         expansion_add: hnsw.expansion_add,
         expansion_search: hnsw.expansion_search,
+        scale,
         recall_at_10: 0.0,
         files,
     })
@@ -148,7 +161,7 @@ impl Graphs {
                 .map_err(|error| anyhow!("usearch: {error}"))?;
             let head = Index::metadata(text(&path)?).map_err(|error| anyhow!("{}: {error}", damaged()))?;
             let head: IndexOptions = head.into();
-            ensure!(head.dimensions == dimension && head.metric == MetricKind::IP && head.quantization == ScalarKind::F16, damaged());
+            ensure!(head.dimensions == dimension && head.metric == MetricKind::IP && head.quantization == ScalarKind::I8, damaged());
             index.view(text(&path)?).map_err(|error| anyhow!("{}: {error}", damaged()))?;
             ensure!(index.size() as u64 == file.rows && index.dimensions() == dimension, damaged());
             index.reserve_capacity_and_threads(index.size(), threads.max(1)).map_err(|error| anyhow!("usearch: {error}"))?;
@@ -157,7 +170,8 @@ impl Graphs {
             graphs.push(index);
         }
         ensure!(next == rows as u64, "the graphs of {} hold {next} rows of {rows}: the bundle is damaged", dir.display());
-        Ok(Self { graphs })
+        ensure!(facts.scale.is_finite() && facts.scale > 0.0, "the manifest gives the graphs a scale of {}", facts.scale);
+        Ok(Self { graphs, scale: facts.scale })
     }
 
     /// How many rows a search looks at, from now on (ef).
@@ -165,13 +179,14 @@ impl Graphs {
         self.graphs.iter().for_each(|graph| graph.change_expansion_search(expansion));
     }
 
-    /// The nearest `k` rows of each graph, of those that `allowed` has (none: all), in no order.
+    /// The nearest `k` rows of each graph and some more, of those that `allowed` has (none: all), in no order.
     pub fn search(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<u32>> {
+        let (codes, k) = (codes(query.iter().copied(), self.scale), k + MARGIN);
         let mut found = Vec::with_capacity(k * self.graphs.len());
         for graph in &self.graphs {
             let matches = match allowed {
-                None => graph.search(query, k),
-                Some(rows) => graph.filtered_search(query, k, |row| rows.get(row as usize).is_some_and(|kept| *kept)),
+                None => graph.search(&codes, k),
+                Some(rows) => graph.filtered_search(&codes, k, |row| rows.get(row as usize).is_some_and(|kept| *kept)),
             };
             for key in matches.map_err(|error| anyhow!("usearch: {error}"))?.keys {
                 found.push(u32::try_from(key)?);

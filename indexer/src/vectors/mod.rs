@@ -3,7 +3,7 @@
 //!
 //! The matrices are NumPy files (`.npy` version 1.0, C order, little-endian), mapped into memory:
 //! `embeddings.npy` f32 `[rows, dimension]` of unit vectors, `embeddings.i8.npy` i8 of the same
-//! shape and `scales.npy` f32 `[rows]` with `x ≈ i8 · scale`. A scan reads all of the i8 matrix; the `graph`s (HNSW, f16)
+//! shape and `scales.npy` f32 `[rows]` with `x ≈ i8 · scale`. A scan reads all of the i8 matrix; the `graph`s (HNSW, i8)
 //! read a few thousand rows. Either way the best candidates are ranked again by the f32 rows.
 
 mod graph;
