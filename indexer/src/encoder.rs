@@ -16,7 +16,7 @@ use tokenizers::Tokenizer;
 use crate::runtime;
 
 /// Padded ids in one call, where no configuration says how many.
-pub const BATCH_TOKENS: usize = 8192;
+pub const BATCH_TOKENS: usize = 1024;
 
 /// Where the graph runs. There is no silent fallback: a provider that is missing is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ use crate::{
     encoder::{BATCH_TOKENS, Provider, TextEncoder},
     index::segments::{self, Segmented},
     lexical,
+    ranking::Scored,
     vectors::{Hnsw, MatrixWriter, Vectors, build_graphs},
 };
 
@@ -61,6 +62,9 @@ pub enum Measured {
         sessions: Option<usize>,
         #[arg(long, default_value = "cpu")]
         provider: Provider,
+        /// Padded ids in one call of the encoder, at most
+        #[arg(long, default_value_t = BATCH_TOKENS)]
+        batch_tokens: usize,
         /// Bind outputs to memory, as is done on a GPU, on a CPU too
         #[arg(long)]
         bind: bool,
@@ -82,13 +86,13 @@ pub fn measure(measured: &Measured, threads: usize) -> Result<Value> {
     pool.install(|| match measured {
         Measured::Lexical { syntax, engine, rows } => lexical_index(&Shards::open(syntax)?, *engine, *rows, threads),
         Measured::Vectors { matrix, queries } => vectors(matrix, queries),
-        Measured::Embed { encoder, syntax, rows, sessions, provider, bind } => {
+        Measured::Embed { encoder, syntax, rows, sessions, provider, batch_tokens, bind } => {
             let sessions = sessions.unwrap_or(threads).max(1);
             let mut encoder = TextEncoder::open_with(encoder, *provider, sessions, (threads / sessions).max(1))?;
             if *bind {
                 encoder = encoder.bind_outputs()?;
             }
-            embedding(&encoder, &Shards::open(syntax)?, *rows, threads)
+            embedding(&encoder, &Shards::open(syntax)?, *rows, threads, *batch_tokens)
         }
     })
 }
@@ -153,10 +157,10 @@ fn vectors(matrix: &Path, queries: &Path) -> Result<Value> {
     let graphs = followed.graphs().context("they were just opened")?;
     let queries: Vec<&[f32]> = queries.chunks_exact(dimension).collect();
     let truth: Vec<Vec<u32>> = queries.par_iter().map(|query| rows_of(scanned.search_exact(query, 10, None))).collect();
-    let scan = asked_on_one_thread(&scanned, &queries, &truth)?;
+    let scan = asked_on_one_thread(&queries, &truth, |query| Ok(scanned.search_all(query, 10, None)))?;
     let points = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384].into_iter().map(|expansion| {
         graphs.expand(expansion);
-        let (recall, qps) = asked_on_one_thread(&followed, &queries, &truth)?;
+        let (recall, qps) = asked_on_one_thread(&queries, &truth, |query| followed.search_graphs(graphs, query, 10, None))?;
         Ok(json!({ "ef": expansion, "recall": recall, "qps": qps }))
     });
     Ok(json!({
@@ -170,20 +174,20 @@ fn vectors(matrix: &Path, queries: &Path) -> Result<Value> {
     }))
 }
 
-fn rows_of(scored: Vec<(u32, f32)>) -> Vec<u32> {
+fn rows_of(scored: Vec<Scored>) -> Vec<u32> {
     scored.into_iter().map(|(row, _)| row).collect()
 }
 
 /// Recall@10 and queries a second.
-fn asked_on_one_thread(vectors: &Vectors, queries: &[&[f32]], truth: &[Vec<u32>]) -> Result<(f64, f64)> {
+fn asked_on_one_thread(queries: &[&[f32]], truth: &[Vec<u32>], find: impl Fn(&[f32]) -> Result<Vec<Scored>>) -> Result<(f64, f64)> {
     let clock = Instant::now();
-    let found = queries.iter().map(|query| Ok(rows_of(vectors.search(query, 10, None)?))).collect::<Result<Vec<_>>>()?;
+    let found = queries.iter().map(|query| Ok(rows_of(find(query)?))).collect::<Result<Vec<_>>>()?;
     let seconds = clock.elapsed().as_secs_f64();
     let met: usize = found.iter().zip(truth).map(|(found, truth)| truth.iter().filter(|row| found.contains(row)).count()).sum();
     Ok((met as f64 / truth.iter().map(Vec::len).sum::<usize>() as f64, queries.len() as f64 / seconds))
 }
 
-fn embedding(encoder: &TextEncoder, shards: &Shards, rows: u64, threads: usize) -> Result<Value> {
+fn embedding(encoder: &TextEncoder, shards: &Shards, rows: u64, threads: usize, batch_tokens: usize) -> Result<Value> {
     let mut batches: Vec<RecordBatch> = Vec::new();
     let mut left = usize::try_from(rows).unwrap_or(usize::MAX);
     for shard in shards.iter() {
@@ -200,7 +204,7 @@ fn embedding(encoder: &TextEncoder, shards: &Shards, rows: u64, threads: usize) 
     ensure!(rows > 0, "no rows to embed");
     let (clock, cpu) = (Instant::now(), cpu_seconds());
     let vectors: Vec<Vec<f32>> =
-        batches.par_iter().map(|batch| embed::vectors_of(encoder, batch, false, BATCH_TOKENS)).collect::<Result<_>>()?;
+        batches.par_iter().map(|batch| embed::vectors_of(encoder, batch, false, batch_tokens)).collect::<Result<_>>()?;
     let (seconds, cpu_seconds) = (clock.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     Ok(json!({
         "rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "functions_per_second": rows as f64 / seconds,

@@ -55,6 +55,7 @@ pub struct GraphFile {
 pub struct Graphs {
     graphs: Vec<Index>,
     scale: f32,
+    expansion: usize,
 }
 
 /// Asked of each graph beyond what is wanted, for what quantisation puts in the wrong order.
@@ -132,13 +133,14 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync)
 
 /// Share of the exact ten nearest of some rows that the graphs find.
 pub fn recall(vectors: &Vectors) -> Result<f64> {
+    let graphs = vectors.graphs().context("there are no graphs to measure")?;
     let rows = vectors.rows as u64;
     let count = MEASURED.min(rows);
     let (met, all) = (0..count)
         .into_par_iter()
         .map(|number| {
             let query: Vec<f32> = vectors.row(u32::try_from(number * rows / count)?).collect();
-            let (exact, found) = (vectors.search_all(&query, 10, None), vectors.search(&query, 10, None)?);
+            let (exact, found) = (vectors.search_all(&query, 10, None), vectors.search_graphs(graphs, &query, 10, None)?);
             Ok((exact.iter().filter(|scored| found.contains(scored)).count(), exact.len()))
         })
         .collect::<Result<Vec<_>>>()?
@@ -151,30 +153,23 @@ impl Graphs {
     /// Maps the graphs of a folder for as many searches at a time as `threads`.
     pub fn open(dir: &Path, facts: &GraphFacts, rows: usize, dimension: usize, threads: usize) -> Result<Self> {
         let mut next = 0;
-        let mut graphs = Vec::new();
         for file in &facts.files {
-            let path = checked_path(dir, &file.name)?;
-            let bytes = std::fs::metadata(&path).with_context(|| format!("opening {}", path.display()))?.len();
-            let damaged = || format!("{} is damaged: it is not the graph that the manifest names", path.display());
-            ensure!(bytes == file.bytes && file.start == next, damaged());
-            let index = Index::new(&options(dimension, facts.connectivity, facts.expansion_add, facts.expansion_search))
-                .map_err(|error| anyhow!("usearch: {error}"))?;
-            let head = Index::metadata(text(&path)?).map_err(|error| anyhow!("{}: {error}", damaged()))?;
-            let head: IndexOptions = head.into();
-            ensure!(head.dimensions == dimension && head.metric == MetricKind::IP && head.quantization == ScalarKind::I8, damaged());
-            index.view(text(&path)?).map_err(|error| anyhow!("{}: {error}", damaged()))?;
-            ensure!(index.size() as u64 == file.rows && index.dimensions() == dimension, damaged());
-            index.reserve_capacity_and_threads(index.size(), threads.max(1)).map_err(|error| anyhow!("usearch: {error}"))?;
-            index.change_expansion_search(facts.expansion_search);
+            ensure!(file.start == next, "the graphs of {} leave rows out: the bundle is damaged", dir.display());
             next += file.rows;
-            graphs.push(index);
         }
         ensure!(next == rows as u64, "the graphs of {} hold {next} rows of {rows}: the bundle is damaged", dir.display());
+        // usearch reads every row's place when it maps a file: the files side by side.
+        let graphs = facts.files.par_iter().map(|file| open_one(dir, file, facts, dimension, threads)).collect::<Result<_>>()?;
         ensure!(facts.scale.is_finite() && facts.scale > 0.0, "the manifest gives the graphs a scale of {}", facts.scale);
-        Ok(Self { graphs, scale: facts.scale })
+        Ok(Self { graphs, scale: facts.scale, expansion: facts.expansion_search })
     }
 
-    /// How many rows a search looks at, from now on (ef).
+    /// Rows that a search for the nearest `k` looks at, in all graphs.
+    pub fn looked_at(&self, k: usize) -> usize {
+        self.graphs.len() * self.expansion.max(k + MARGIN)
+    }
+
+    /// How many rows a search looks at, from now on (ef): to measure what that gives.
     pub fn expand(&self, expansion: usize) {
         self.graphs.iter().for_each(|graph| graph.change_expansion_search(expansion));
     }
@@ -194,6 +189,24 @@ impl Graphs {
         }
         Ok(found)
     }
+}
+
+/// Maps one graph.
+fn open_one(dir: &Path, file: &GraphFile, facts: &GraphFacts, dimension: usize, threads: usize) -> Result<Index> {
+    let path = checked_path(dir, &file.name)?;
+    let bytes = std::fs::metadata(&path).with_context(|| format!("opening {}", path.display()))?.len();
+    let damaged = || format!("{} is damaged: it is not the graph that the manifest names", path.display());
+    ensure!(bytes == file.bytes, damaged());
+    let index = Index::new(&options(dimension, facts.connectivity, facts.expansion_add, facts.expansion_search))
+        .map_err(|error| anyhow!("usearch: {error}"))?;
+    let head = Index::metadata(text(&path)?).map_err(|error| anyhow!("{}: {error}", damaged()))?;
+    let head: IndexOptions = head.into();
+    ensure!(head.dimensions == dimension && head.metric == MetricKind::IP && head.quantization == ScalarKind::I8, damaged());
+    index.view(text(&path)?).map_err(|error| anyhow!("{}: {error}", damaged()))?;
+    ensure!(index.size() as u64 == file.rows && index.dimensions() == dimension, damaged());
+    index.reserve_capacity_and_threads(index.size(), threads.max(1)).map_err(|error| anyhow!("usearch: {error}"))?;
+    index.change_expansion_search(facts.expansion_search);
+    Ok(index)
 }
 
 /// The path of a file that the manifest names: it may not leave its folder.
@@ -234,7 +247,8 @@ mod tests {
         for allowed in [None, Some(&half[..])] {
             let (mut met, mut all) = (0, 0);
             for query in matrix(40, 32) {
-                let (found, exact) = (vectors.search(&query, 10, allowed).unwrap(), vectors.search_exact(&query, 10, allowed));
+                let found = vectors.search_graphs(vectors.graphs().unwrap(), &query, 10, allowed).unwrap();
+                let exact = vectors.search_exact(&query, 10, allowed);
                 assert!(found.iter().all(|(row, _)| allowed.is_none_or(|rows| rows[*row as usize])));
                 met += exact.iter().filter(|scored| found.contains(scored)).count();
                 all += exact.len();
@@ -250,7 +264,8 @@ mod tests {
         let queries = matrix(24, 32);
         std::thread::scope(|scope| {
             for query in &queries {
-                scope.spawn(|| (0..200).for_each(|_| assert_eq!(vectors.search(query, 5, None).unwrap().len(), 5)));
+                let graphs = vectors.graphs().unwrap();
+                scope.spawn(|| (0..200).for_each(|_| assert_eq!(vectors.search_graphs(graphs, query, 5, None).unwrap().len(), 5)));
             }
         });
     }

@@ -24,8 +24,8 @@ pub const SCALES: &str = "scales.npy";
 
 /// More candidates than asked for are ranked again, for what quantisation puts in the wrong order.
 const MARGIN: usize = 40;
-/// Of fewer allowed rows than this share, only these are scanned: a graph would pass by too many others.
-const LEAST_SHARE: f64 = 0.1;
+/// A row that a graph looks at costs as much time as so many that are scanned (`make bench` measures both).
+const LOOKED_AT: f64 = 110.0;
 
 /// The vectors of an open bundle.
 #[derive(Debug)]
@@ -80,11 +80,13 @@ impl Vectors {
     }
 
     /// The best `k` of the rows that `allowed` has (none: all), best first; equal scores by row. By the graphs where there are
-    /// any and they are faster, or else by a scan.
+    /// any and they should be faster, or else by a scan.
     pub fn search(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
-        let share = allowed.map_or(1.0, |rows| rows.iter().filter(|row| **row).count() as f64 / self.rows.max(1) as f64);
+        let rows = self.rows.max(1) as f64;
+        let share = allowed.map_or(1.0, |rows| rows.iter().filter(|row| **row).count() as f64 / rows.len().max(1) as f64);
         match &self.graphs {
-            Some(graphs) if share >= LEAST_SHARE && k < self.rows / 10 => self.search_graphs(graphs, query, k, allowed),
+            // Behind a filter a graph passes by all that is not allowed.
+            Some(graphs) if graphs.looked_at(k) as f64 * LOOKED_AT < rows * share => self.search_graphs(graphs, query, k, allowed),
             _ => Ok(self.search_all(query, k, allowed)),
         }
     }
