@@ -212,7 +212,7 @@ fn judge(
 /// Queries whose nearest are looked for exactly, to measure recall.
 const MEASURED: usize = 200;
 
-/// Share of the exact ten best of the whole bundle that its vector search finds.
+/// Share of the exact ten best of the whole bundle that are the ten best of its vector search, asked for candidates as `search` does.
 fn recall(bundle: &OpenBundle, queries: &[&Candidate]) -> Result<f64> {
     let step = queries.len().div_ceil(MEASURED);
     let asked: Vec<Asked> = queries.iter().step_by(step).map(|query| bundle.words_of(&query.summary)).collect();
@@ -221,8 +221,8 @@ fn recall(bundle: &OpenBundle, queries: &[&Candidate]) -> Result<f64> {
         .par_chunks(bundle.manifest().vectors.dimension)
         .map(|vector| {
             let exact = bundle.vectors().search_exact(vector, 10, bundle.alive());
-            let found = bundle.vectors().search(vector, 10, bundle.alive())?;
-            Ok((found.iter().filter(|(row, _)| exact.iter().any(|(other, _)| other == row)).count(), exact.len()))
+            let found = bundle.vectors().search(vector, bundle.manifest().candidates.max(10), bundle.alive())?;
+            Ok((found.iter().take(10).filter(|(row, _)| exact.iter().any(|(other, _)| other == row)).count(), exact.len()))
         })
         .collect::<Result<Vec<_>>>()?
         .into_iter()
