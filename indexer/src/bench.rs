@@ -15,6 +15,7 @@ use crate::{
 
 /// So many summaries of indexed functions, evenly taken.
 fn summaries(bundle: &OpenBundle, count: usize) -> Result<Vec<String>> {
+    ensure!(count > 0, "there is nothing to time with 0 queries");
     let mut texts = Vec::new();
     for batch in table::read(&bundle.dir().join("docs.parquet"), &["summary"])? {
         texts.extend(table::texts(&batch?, "summary")?.iter().flatten().filter(|text| !text.is_empty()).map(str::to_owned));

@@ -7,8 +7,8 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Result, bail, ensure};
-use ledger::{Language, table};
+use anyhow::{Context, Result, bail, ensure};
+use ledger::Language;
 use serde::Serialize;
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     index::format::BundleManifest,
     lexical::{Boosts, Evidence, Filter, Lexical, Weights},
     ranking::Scored,
-    retract::TOMBSTONES,
+    retract::tombstones,
     snippet::{Line, snippet},
     vectors::Vectors,
 };
@@ -268,11 +268,11 @@ impl OpenBundle {
         let nearest = if vector.is_empty() { Vec::new() } else { self.vectors.search(&vector, candidates, allowed)? };
         let answers = self.answers(&asked, query.mode, candidates, allowed, self.manifest.lexical.boosts, nearest)?;
         let cosine = |row: u32| if vector.is_empty() { 0.0 } else { self.vectors.score(row, &vector) };
-        let [bm25, vector, hybrid] = self.systems(&answers, &cosine);
-        let mut ranked = match query.mode {
-            Mode::Bm25 => bm25,
-            Mode::Vector => vector,
-            Mode::Hybrid => hybrid,
+        let plain = |list: &[Scored]| list.iter().map(|&(row, score)| (row, f64::from(score))).collect();
+        let mut ranked: Vec<(u32, f64)> = match query.mode {
+            Mode::Bm25 => plain(&answers.lexical),
+            Mode::Vector => plain(&answers.vector),
+            Mode::Hybrid => self.sides(&answers, &cosine, |sides| self.manifest.fusion.fuse(sides)),
         };
         ranked.truncate(query.limit);
         let terms = self.lexical.distinct_terms(&asked.words).into_iter().collect();
@@ -280,38 +280,36 @@ impl OpenBundle {
         let part = |list: &[Scored], row: u32| {
             list.iter().position(|(other, _)| *other == row).map(|place| Part { rank: place + 1, score: list[place].1 })
         };
-        let explain = |row: u32| Explanation {
+        let mut parts = match query.mode {
+            Mode::Hybrid if query.explain => self.sides(&answers, &cosine, |sides| self.manifest.fusion.parts(sides)),
+            _ => HashMap::new(),
+        };
+        let mut explain = |row: u32| Explanation {
             bm25: part(&answers.lexical, row),
             fields: answers.evidence.get(&row).map(|evidence| self.lexical.field_scores(evidence)).unwrap_or_default(),
             vector: part(&answers.vector, row),
             fusion: if query.mode == Mode::Hybrid { self.manifest.fusion.to_string() } else { "none".to_owned() },
-            features: match query.mode {
-                Mode::Hybrid => self.sides(&answers, &cosine, |sides| self.manifest.fusion.parts(sides, row)),
-                _ => BTreeMap::new(),
-            },
+            features: parts.remove(&row).unwrap_or_default(),
         };
-        let hit = |(row, score): (u32, f64)| {
+        let mut hit = |(row, score): (u32, f64)| {
             let document = self.lexical.document(row)?;
             let [id, repo, path, func_name, url, lines, summary, code] = document.stored;
             let (snippet, explanation) = (snippet(&code, query.snippet_lines, &terms, &stem), query.explain.then(|| explain(row)));
             Ok(Hit { row, score, id, language: document.language, repo, path, func_name, url, lines, summary, code, snippet, explanation })
         };
-        ranked.into_iter().map(hit).collect()
+        ranked.into_iter().map(&mut hit).collect()
     }
 }
 
 /// Rows whose ids `tombstones.parquet` does not name; none where it names no row.
 fn alive(dir: &Path, lexical: &Lexical) -> Result<Option<Vec<bool>>> {
-    let mut removed = Vec::new();
-    for batch in table::read(&dir.join(TOMBSTONES), &["id"])? {
-        removed.extend(table::texts(&batch?, "id")?.iter().flatten().map(str::to_owned));
-    }
+    let removed = tombstones(dir)?;
     if removed.is_empty() {
         return Ok(None);
     }
     let mut alive = vec![true; usize::try_from(lexical.rows())?];
     for row in lexical.rows_of_ids(&removed)?.into_iter().flatten() {
-        alive[row as usize] = false;
+        *alive.get_mut(row as usize).context("a row beyond the index")? = false;
     }
     Ok(Some(alive))
 }
@@ -342,6 +340,8 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = |part: Option<Part>| part.map_or("not found".to_owned(), |part| format!("{:.3} (rank {})", part.score, part.rank));
         let fields: Vec<String> = self.fields.iter().map(|(name, score)| format!("{name} {score:.3}")).collect();
-        write!(f, "bm25 {} = {}; vector {}; fusion {}", part(self.bm25), fields.join(" + "), part(self.vector), self.fusion)
+        write!(f, "bm25 {} = {}; vector {}; fusion {}", part(self.bm25), fields.join(" + "), part(self.vector), self.fusion)?;
+        let features: Vec<String> = self.features.iter().map(|(name, part)| format!("{name} {part:.2}")).collect();
+        if features.is_empty() { Ok(()) } else { write!(f, ": {}", features.join(" + ")) }
     }
 }

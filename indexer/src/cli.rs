@@ -163,12 +163,12 @@ fn require_short_arguments() -> Result<()> {
     Ok(())
 }
 
-fn published(common: &Common, provider: Provider) -> Result<OpenBundle> {
+fn published(common: &Common, provider: Provider, workers: usize) -> Result<OpenBundle> {
     let dir = publish::served(&common.data);
     require_short_arguments()?;
     ensure!(dir.exists(), "nothing is published at {}: run `make demo` or `make run` first", dir.display());
     runtime::load(&onnxruntime_library(&common.data)?)?;
-    OpenBundle::open(&dir.canonicalize()?, provider, common.threads.unwrap_or(1))
+    OpenBundle::open(&dir.canonicalize()?, provider, workers)
 }
 
 /// Runs the tool with these arguments (the first is its name).
@@ -183,7 +183,14 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         Command::Predictions { queries, out, languages, mode, provider } => {
             let store = common.store_with(common.threads);
             let languages = if languages.is_empty() { Language::ALL.to_vec() } else { languages };
-            let rows = predictions::write(&published(&common, provider)?, &queries, &out, &languages, mode, store.progress())?;
+            let rows = predictions::write(
+                &published(&common, provider, rayon::current_num_threads())?,
+                &queries,
+                &out,
+                &languages,
+                mode,
+                store.progress(),
+            )?;
             println!("{rows} predictions in {}", out.display());
             return Ok(());
         }
@@ -199,7 +206,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             }
             return Ok(());
         }
-        Command::Tour => return tour::print(&common.store_with(common.threads), &published(&common, Provider::Cpu)?),
+        Command::Tour => return tour::print(&common.store_with(common.threads), &published(&common, Provider::Cpu, 1)?),
         Command::Bench { queries } => return latency(&common, queries),
         Command::Measure { measured } => {
             if matches!(measured, Measured::Embed { .. }) {
@@ -209,7 +216,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             return Ok(());
         }
         Command::Rollback => {
-            println!("{} is served", publish::rollback(&common.data)?);
+            println!("{} is served", publish::rollback(&common.store_with(common.threads))?);
             return Ok(());
         }
         Command::Retract { ids, only } => {
@@ -273,11 +280,11 @@ fn evaluate_and_report(store: &Store, conf: &Conf) -> Result<()> {
     let recorded = store.make::<Evaluate>(&conf.section(Evaluate::NAME)?)?;
     let page = recorded.dir().join("report.html");
     let shown = store.root().join("reports").join("evaluate.html");
-    let written = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
-    if written(&shown) < written(&page) {
+    let mark = format!("<!-- scores {} -->", recorded.manifest().key);
+    if !std::fs::read_to_string(&shown).is_ok_and(|text| text.contains(&mark)) {
         let bundle = OpenBundle::open(&store.current::<Bundle>()?.open()?.dir, Provider::Cpu, 1)?;
         let text = std::fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
-        write_atomically(&shown, evaluate::page::with_curve(&text, &bench::curve(&bundle)?).as_bytes())?;
+        write_atomically(&shown, (evaluate::page::with_curve(&text, &bench::curve(&bundle)?) + &mark).as_bytes())?;
     }
     let scores = recorded.open()?;
     let flat = scores.flat.into_iter().map(|(key, value)| (key, Value::from(value))).collect();
@@ -327,7 +334,7 @@ fn publish_status(store: &Store, before: &[StageStatus]) -> StageStatus {
 }
 
 fn search(common: &Common, query: Query, provider: Provider) -> Result<()> {
-    let hits = published(common, provider)?.search(&query)?;
+    let hits = published(common, provider, 1)?.search(&query)?;
     if common.json {
         println!("{}", serde_json::to_string_pretty(&hits)?);
     } else if hits.is_empty() {
@@ -341,7 +348,7 @@ fn search(common: &Common, query: Query, provider: Provider) -> Result<()> {
 fn latency(common: &Common, queries: usize) -> Result<()> {
     let store = common.store_with(common.threads);
     let (stages, mut flat) = journal(&store);
-    let bundle = published(common, Provider::Cpu)?;
+    let bundle = published(common, Provider::Cpu, 1)?;
     let latency = bench::latency(&bundle, queries)?;
     if !common.json {
         println!("{stages}");

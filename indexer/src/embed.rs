@@ -1,5 +1,5 @@
 //! `embed`: every function to a vector, by onnxruntime. A text that this encoder has read before, in the shard of last time, is
-//! not read again: its vector would be the same.
+//! not read again, where its vector would be the same to the bit. The vectors of one shard of last time a thread are in memory then.
 
 use std::{
     collections::HashMap,
@@ -73,7 +73,7 @@ impl Stage for Embed {
         let columns = columns(&encoder);
         let read = AtomicU64::new(0);
         let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, last, target, bar| {
-            let known = last.map(|last| Known::read(last, dimension)).transpose()?.unwrap_or_default();
+            let known = last.filter(|_| encoder.rows_are_alone()).map(|last| Known::read(last, dimension)).transpose()?.unwrap_or_default();
             let mut writer = TableWriter::create(target, schema.clone())?;
             let mut rows = 0u64;
             for batch in table::read(&shard.path, &columns)? {
@@ -169,7 +169,9 @@ struct Known {
 
 impl Known {
     fn read(last: &Path, dimension: usize) -> Result<Self> {
-        let mut known = Self { dimension, ..Self::default() };
+        let rows = usize::try_from(table::row_count(last)?)?;
+        let (places, vectors) = (HashMap::with_capacity(rows), Vec::with_capacity(rows * dimension));
+        let mut known = Self { places, vectors, dimension };
         for batch in table::read(last, &["text", "embedding"])? {
             let batch = batch?;
             let (values, width) = table::vectors(&batch, "embedding")?;

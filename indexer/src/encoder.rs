@@ -66,7 +66,7 @@ impl fmt::Display for Provider {
 }
 
 /// Rows are padded to a multiple of this many ids (or to the most that the encoder reads), and only rows of one width share a
-/// call: so a row's vector depends on its own ids alone, bit for bit, whatever else is encoded.
+/// call: so on a processor a row's vector depends on its own ids alone, bit for bit ([`TextEncoder::rows_are_alone`]).
 const WIDTH: usize = 8;
 
 /// An encoder with several sessions: rows are what runs in parallel, so that each needs but one thread.
@@ -76,6 +76,7 @@ pub struct TextEncoder {
     /// One a worker, by the file of the graph.
     sessions: BTreeMap<String, Vec<Mutex<Session>>>,
     pad: u32,
+    alone: bool,
     /// Where outputs are to be put, where calls go through a binding: a device's own copies are awaited only there.
     bound: Option<MemoryInfo<'static>>,
 }
@@ -104,6 +105,13 @@ fn session(graph: &Path, provider: Provider, threads: usize) -> Result<Session> 
     builder.commit_from_file(graph).map_err(ort_error).with_context(|| format!("loading {}", graph.display()))
 }
 
+/// Does a graph take the range of its inputs from the whole call?
+fn quantises(graph: &Path) -> Result<bool> {
+    const OPERATOR: &[u8] = b"DynamicQuantize";
+    let bytes = std::fs::read(graph).with_context(|| format!("reading {}", graph.display()))?;
+    Ok(bytes.windows(OPERATOR.len()).any(|window| window == OPERATOR))
+}
+
 /// Memory of the host that the device of a provider copies to without another copy; none where there is no device.
 fn outputs_of(provider: Provider) -> Result<Option<MemoryInfo<'static>>> {
     match provider {
@@ -126,7 +134,7 @@ impl TextEncoder {
         let path = dir.join("tokenizer.json");
         let tokenizer =
             Tokenizer::from_file(&path).map_err(|error| anyhow!("{error}")).with_context(|| format!("loading {}", path.display()))?;
-        let sessions = spec
+        let sessions: BTreeMap<String, Vec<Mutex<Session>>> = spec
             .graphs(dir)?
             .into_iter()
             .map(|graph| {
@@ -136,7 +144,11 @@ impl TextEncoder {
             })
             .collect::<Result<_>>()?;
         let pad = tokenizer.token_to_id(&spec.pad_token).with_context(|| format!("the tokenizer has no token {}", spec.pad_token))?;
-        Ok(Self { spec, tokenizer, sessions, pad, bound: outputs_of(provider)? })
+        let mut alone = provider == Provider::Cpu;
+        for graph in sessions.keys() {
+            alone &= !quantises(&dir.join(graph))?;
+        }
+        Ok(Self { spec, tokenizer, sessions, pad, alone, bound: outputs_of(provider)? })
     }
 
     /// Lets calls go through a binding on a processor too, as they do on a device.
@@ -148,6 +160,12 @@ impl TextEncoder {
 
     pub fn spec(&self) -> &EncoderSpec {
         &self.spec
+    }
+
+    /// Is a row's vector the same to the bit whatever else is in its call? Not on a device, and not where a graph quantises what it is
+    /// given by the range of the whole call (`DynamicQuantizeLinear`, in int8 graphs).
+    pub fn rows_are_alone(&self) -> bool {
+        self.alone
     }
 
     /// Ids of a query: its words, framed.

@@ -191,6 +191,9 @@ fn embedding(encoder: &TextEncoder, shards: &Shards, rows: u64, threads: usize, 
     let mut batches: Vec<RecordBatch> = Vec::new();
     let mut left = usize::try_from(rows).unwrap_or(usize::MAX);
     for shard in shards.iter() {
+        if left == 0 {
+            break;
+        }
         for batch in table::read(&shard.path, &embed::columns(encoder))? {
             let batch = batch?;
             let rows = batch.num_rows().min(left);

@@ -85,6 +85,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
     let scores = store.current::<Scores>()?;
     let scored = scores.manifest().inputs.get(Bundle::KIND).map(|input| input.digest);
     ensure!(scored == Some(bundle.digest()), "the scores are of another bundle: run `make evaluate` first");
+    retract::enforce(store.root())?;
     if is_current(store) {
         let id = current_id(store.root()).unwrap_or_default();
         store.progress().say(&format!("publish   fresh ({id})"));
@@ -220,7 +221,10 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Points `current` at the bundle published before it, and holds the one it leaves back.
-pub fn rollback(data: &Path) -> Result<String> {
+pub fn rollback(store: &Store) -> Result<String> {
+    let _held = store.lock()?;
+    let data = store.root();
+    retract::enforce(data)?;
     let ids = published(data)?;
     let current = current_id(data).context("nothing is published yet")?;
     let place = ids.iter().position(|id| *id == current).with_context(|| format!("current names {current}, which is gone"))?;

@@ -142,7 +142,7 @@ impl<'a> Questions<'a> {
 /// At most `most` items, evenly spread.
 fn evenly<T>(items: Vec<T>, most: Option<usize>) -> Vec<T> {
     match most {
-        Some(most) if items.len() > most && most > 0 => {
+        Some(most) if items.len() > most => {
             let (len, mut next) = (items.len(), 0);
             let mut taken = Vec::with_capacity(most);
             for (place, item) in items.into_iter().enumerate() {

@@ -2,7 +2,8 @@
 //!
 //! `serve/retracted` lists their ids, a line each; `tombstones.parquet` of each published bundle names those that it holds. It and
 //! `CHECKSUMS` are the only files of a published bundle that ever change: by rename, and in every bundle that is kept, so that
-//! a rollback brings nothing back. What is published later is held to the list too.
+//! a rollback brings nothing back. What is published later is held to the list too. A run that is killed
+//! between these files is mended by the next `publish`, `rollback` or `retract`.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +21,7 @@ use ledger::{
 };
 
 use crate::{
-    index::format::{BundleManifest, write_checksums},
+    index::format::{BundleManifest, renew_checksum},
     lexical::Lexical,
     publish,
 };
@@ -48,41 +49,54 @@ fn ids_of(text: &str) -> BTreeSet<String> {
 /// how many ids the list has, and how many rows of the served bundle they name.
 ///
 /// # Errors
-/// An id that is in no published bundle; then nothing is changed.
+/// An id that is neither listed nor in a published bundle, and a bundle that cannot be read; then nothing is changed.
 pub fn retract(store: &Store, ids: &Path, only: bool) -> Result<(usize, usize)> {
     let _held = store.lock()?;
     let data = store.root();
     let text = fs::read_to_string(ids).with_context(|| format!("reading {}", ids.display()))?;
-    let new = ids_of(&text);
-    let mut all = if only { BTreeSet::new() } else { retracted(data)? };
+    let (new, before) = (ids_of(&text), retracted(data)?);
     let folders = publish::published_folders(data)?;
     ensure!(!folders.is_empty(), "nothing is published in {}: run `make run` first", data.display());
-    let mut unknown = new.clone();
+    let mut unknown: Vec<String> = new.difference(&before).cloned().collect();
     for folder in &folders {
-        unknown.retain(|id| !all.contains(id));
-        let asked: Vec<String> = unknown.iter().cloned().collect();
-        let rows = open(folder)?.rows_of_ids(&asked)?;
-        asked.iter().zip(rows).filter(|(_, row)| row.is_some()).for_each(|(id, _)| {
-            unknown.remove(id);
-        });
+        let rows = open(folder)?.rows_of_ids(&unknown)?;
+        unknown = unknown.into_iter().zip(rows).filter(|(_, row)| row.is_none()).map(|(id, _)| id).collect();
     }
     ensure!(unknown.is_empty(), "no published bundle holds {unknown:?}: ids are those that `search --json` gives");
-    all.extend(new);
+    let all = if only { new } else { before.union(&new).cloned().collect() };
     let lines: String = all.iter().map(|id| format!("{id}\n")).collect();
     write_atomically(&list(data), lines.as_bytes())?;
-    let served = publish::served(data).canonicalize()?;
-    let mut named = 0;
-    for folder in &folders {
-        let own = hold(folder, &all)?;
-        if folder.canonicalize()? == served {
-            named = own;
-        }
-    }
+    enforce(data)?;
+    let Ok(served) = publish::served(data).canonicalize() else { return Ok((all.len(), 0)) };
     // A new link, so that who watches it opens the bundle again.
     if let Some(name) = served.file_name() {
         publish_link(&publish::served(data), &Path::new("bundles").join(name))?;
     }
-    Ok((all.len(), named))
+    Ok((all.len(), own(&served, &all)?.len()))
+}
+
+/// Holds every published bundle to the list, and mends one that a killed run left between its two files; who calls it holds the
+/// lock. Nothing to do where nothing was ever retracted.
+pub fn enforce(data: &Path) -> Result<()> {
+    if !list(data).exists() {
+        return Ok(());
+    }
+    let all = retracted(data)?;
+    for folder in publish::published_folders(data)? {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        let own = own(&folder, &all)?;
+        if tombstones(&folder)? != own {
+            write_tombstones(&folder, &own)?;
+        }
+        // That line alone: what else was damaged must be seen.
+        renew_checksum(&folder, TOMBSTONES)?;
+    }
+    Ok(())
 }
 
 /// Holds a bundle that is about to be published to the list; `CHECKSUMS` is its maker's to write.
@@ -94,15 +108,18 @@ pub fn apply(data: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn hold(folder: &Path, all: &BTreeSet<String>) -> Result<usize> {
-    let own = own(folder, all)?;
-    write_tombstones(folder, &own)?;
-    write_checksums(folder)?;
-    Ok(own.len())
+fn open(folder: &Path) -> Result<Lexical> {
+    let open = || Lexical::open(&folder.join("tantivy"), BundleManifest::read(folder)?.lexical.settings());
+    open().with_context(|| format!("nothing can be retracted from {}: remove that folder, if it is not the one served", folder.display()))
 }
 
-fn open(folder: &Path) -> Result<Lexical> {
-    Lexical::open(&folder.join("tantivy"), BundleManifest::read(folder)?.lexical.settings())
+/// The ids in `tombstones.parquet`, in their order.
+pub fn tombstones(folder: &Path) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for batch in table::read(&folder.join(TOMBSTONES), &["id"])? {
+        ids.extend(table::texts(&batch?, "id")?.iter().flatten().map(str::to_owned));
+    }
+    Ok(ids)
 }
 
 /// Those of the ids that a bundle holds.

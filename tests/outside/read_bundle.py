@@ -166,6 +166,7 @@ def fuse(bundle, manifest, query, lists):
 def main(folder, mode, query):
     bundle = pathlib.Path(folder)
     manifest = json.loads((bundle / "manifest.json").read_text())
+    assert (manifest["lexical"]["k1"], manifest["lexical"]["b"]) == (1.2, 0.75), "tantivy knows no others"
     assert manifest["bundle_format"] == 4, "this reader knows format 4"
     query = asked(manifest, query)
     if mode == "bm25":

@@ -66,6 +66,10 @@ fn a_fusion_is_learnt_explained_taken_elsewhere_and_not_judged_by_its_own_querie
     let parts = hit["explanation"]["features"].as_object().unwrap();
     let sum: f64 = parts.values().map(|part| part.as_f64().unwrap()).sum();
     assert!(parts.len() > 5 && (sum - hit["score"].as_f64().unwrap()).abs() < 1e-9, "{hit}");
+    let (text, _) = world.run("indexer", &["search", "greatest common divisor", "--explain"]);
+    assert!(text.contains("learned from the valid split, 13 weights: bm25-of-largest "), "{text}");
+    let page = fs::read_to_string(world.path("data/serve/current/schema.md")).unwrap();
+    assert!(page.contains("## Features") && page.contains("`cosine-standard`"), "{page}");
 
     world.configure("index.fusion { least = 2, penalty = 0.01 }\nevaluate.split = valid");
     assert!(world.fail("indexer", &["evaluate"]).contains("learnt from the valid split"));
@@ -84,8 +88,16 @@ fn a_fusion_is_learnt_explained_taken_elsewhere_and_not_judged_by_its_own_querie
         fs::write(&file, text).unwrap();
         assert!(world.fail("indexer", &["index"]).contains(reason), "{reason}");
     }
-    world.configure("index.bm25.b = 2.0");
-    assert!(world.fail("indexer", &["index"]).contains("expected 0 to 1"));
+    for (setting, reason) in [
+        ("index.bm25.b = 2.0", "expected 0 to 1"),
+        ("index.fusion.least = 0", "must be positive"),
+        ("index.fusion.penalty = -1", "expected 0 or more"),
+        ("index.hnsw.connectivity = 1", "connectivity above 1"),
+    ] {
+        world.configure(setting);
+        let error = world.fail("indexer", &["index"]);
+        assert!(error.contains(reason), "{setting}: {error}");
+    }
 }
 
 /// An encoder with attention, where padding and company could show in the last bits: what is taken over is what would be made.
@@ -119,6 +131,15 @@ fn a_text_that_was_read_before_is_not_read_again() {
     world.configure(&format!("{bert}\nembed.sessions = 1"));
     world.run("indexer", &["embed", "--threads", "2"]);
     assert_eq!(world.manifest("embeddings")["outputs"], incremental);
+
+    // A graph that quantises by the range of its whole call gives a row other bits in other company: nothing is taken over.
+    world.configure(&format!("{bert}\nexport {{ precision = int8, max-mrr-loss = 0.9 }}\npublish.min-share-of-current = 0"));
+    world.road(&[]);
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("counts[word] = 1 + counts.get(word, 0)", "counts[word] = counts.get(word, 0) + 1")).unwrap();
+    let said = world.road(&[]);
+    let embedded = said.lines().find(|line| line.contains(" texts of ")).unwrap();
+    assert!(!embedded.starts_with("embed     1 texts of "), "{embedded}");
 }
 
 #[test]
@@ -157,6 +178,17 @@ fn what_is_retracted_is_found_no_more_not_even_after_a_rollback_or_a_new_build()
     world.run("indexer", &["rollback"]);
     gone(&world);
     assert_eq!(ran(&world.run("indexer", &["run"]).1), [""; 0]);
+
+    // A run that was killed between the two files it changes, and what it left beside them, are mended by the next publish.
+    let folder = world.path("data/serve/current").canonicalize().unwrap();
+    let sums = fs::read_to_string(folder.join("CHECKSUMS")).unwrap();
+    fs::write(folder.join("CHECKSUMS"), sums.replace("  tombstones.parquet", "0  tombstones.parquet")).unwrap();
+    fs::write(folder.join(".tombstones-left"), "half").unwrap();
+    assert!(world.fail("indexer", &["verify"]).contains("tombstones.parquet"));
+    world.run("indexer", &["run"]);
+    assert_eq!(fs::read_to_string(folder.join("CHECKSUMS")).unwrap(), sums);
+    assert!(!folder.join(".tombstones-left").exists());
+    gone(&world);
 
     // An id that is nowhere changes nothing; an empty list brings all back.
     fs::write(&list, "0123456789abcdef0123456789abcdef\n").unwrap();

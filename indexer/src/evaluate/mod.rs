@@ -115,7 +115,7 @@ impl Stage for Evaluate {
     }
 
     fn run(config: &Config, (bundle, syntax): &Self::Inputs, run: &Run<'_>) -> Result<EvaluateReport> {
-        ensure!(config.batch > 0, "evaluate.batch must be positive");
+        ensure!(config.batch > 0 && config.max_queries != Some(0), "evaluate.batch and evaluate.max-queries must be positive");
         let bundle = OpenBundle::open(&bundle.open()?.dir, Provider::Cpu, run.threads)?;
         ensure!(config.split != Split::Train, "the training split is not held out: set evaluate.split to valid or test");
         if let Fusion::Learned { split: Some(split), .. } = &bundle.manifest().fusion {

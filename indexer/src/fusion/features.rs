@@ -30,6 +30,18 @@ pub const FEATURES: [&str; 13] = [
     "cosine-standard x best-cosine",
 ];
 
+/// What they are, for the page of a bundle.
+pub const EXPLAINED: &str = "\
+- `bm25-of-largest`, `bm25-of-most`: the row's BM25 by the largest of the list; by the sum over terms of the largest `boost * idf * (k1 + 1)`
+  of a field that has the term, `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`.
+- `cosine`, `cosine-standard`: its cosine; less the mean of the vector list, by the list's standard deviation, by 4.
+- `bm25-rank`, `cosine-rank`: `1 / (1 + rank / 10)`, ranks from 0; 0 where the list lacks the row.
+- `covered`: the sum of idf of the terms it has in any field searched, by that of all terms; a term's idf is that of the field where most
+  rows have it.
+- `name-of-most`: BM25 of the name alone, boost included, by the most as above.
+- `... x length`: by `ln(1 + terms) / 4`; `... x best-cosine`: by the largest cosine of the list. Terms are the distinct ones that are scored.
+";
+
 /// The numbers of every row of either list, by row.
 pub fn features(sides: &Sides<'_>) -> Vec<(u32, [f64; FEATURES.len()])> {
     let ranks = |list: &[(u32, f32)]| -> HashMap<u32, usize> { list.iter().enumerate().map(|(rank, (row, _))| (*row, rank)).collect() };
@@ -74,6 +86,15 @@ pub fn features(sides: &Sides<'_>) -> Vec<(u32, [f64; FEATURES.len()])> {
 mod tests {
     use super::*;
     use crate::lexical::{Evidence, Weights};
+
+    #[test]
+    fn every_feature_is_explained() {
+        for name in FEATURES {
+            let (first, by) = name.split_once(" x ").map_or((name, None), |(first, by)| (first, Some(by)));
+            assert!(EXPLAINED.contains(&format!("`{first}`")), "{first}");
+            assert!(by.is_none_or(|by| EXPLAINED.contains(&format!("`... x {by}`"))), "{name}");
+        }
+    }
 
     #[test]
     fn by_hand() {

@@ -17,7 +17,7 @@ use crate::{
     lexical::{Evidence, Weights},
     ranking::Scored,
 };
-pub use features::{FEATURES, features};
+pub use features::{EXPLAINED, FEATURES, features};
 pub use learn::{Example, learn};
 
 /// How two ranked lists become one: part of a bundle's manifest.
@@ -80,6 +80,15 @@ pub struct Sides<'a> {
     pub cosine: &'a dyn Fn(u32) -> f32,
 }
 
+impl Learned {
+    /// Refuses numbers that teach nothing.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.queries > 0 && self.candidates > 0 && self.least > 0, "index.fusion: queries, candidates and least must be positive");
+        ensure!(self.penalty.is_finite() && self.penalty >= 0.0, "index.fusion.penalty is {}, expected 0 or more", self.penalty);
+        Ok(())
+    }
+}
+
 impl fmt::Display for Fusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -123,12 +132,12 @@ impl Fusion {
         Ok(())
     }
 
-    /// What each feature adds to the score of a row; nothing where the fusion was not learnt.
-    pub fn parts(&self, sides: &Sides<'_>, row: u32) -> BTreeMap<&'static str, f64> {
-        let Self::Learned { weights, .. } = self else { return BTreeMap::new() };
-        let values = features(sides).into_iter().find(|(other, _)| *other == row).map(|(_, values)| values);
+    /// What each feature adds to the score of each row; nothing where the fusion was not learnt.
+    pub fn parts(&self, sides: &Sides<'_>) -> HashMap<u32, BTreeMap<&'static str, f64>> {
+        let Self::Learned { weights, .. } = self else { return HashMap::new() };
         let weigh = |(name, value): (&'static str, f64)| (name, value * weights.get(name).copied().unwrap_or_default());
-        values.into_iter().flat_map(|values| FEATURES.into_iter().zip(values)).map(weigh).filter(|(_, part)| *part != 0.0).collect()
+        let of_row = |values: [f64; FEATURES.len()]| FEATURES.into_iter().zip(values).map(weigh).filter(|(_, part)| *part != 0.0).collect();
+        features(sides).into_iter().map(|(row, values)| (row, of_row(values))).collect()
     }
 
     /// Rows of either list with their fused score, best first; equal scores by row.

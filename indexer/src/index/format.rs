@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    fusion::Fusion,
+    fusion::{EXPLAINED, Fusion},
     lexical::{Bm25, Boosts, Settings},
     vectors::GraphFacts,
 };
@@ -97,7 +97,7 @@ impl BundleManifest {
     }
 }
 
-/// Every file below `dir` but `CHECKSUMS` itself, relative and sorted.
+/// Every file below `dir`, relative and sorted, but `CHECKSUMS` itself and what a killed writer left beside it (`.name`).
 fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     fn walk(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         for entry in fs::read_dir(root.join(below))? {
@@ -109,7 +109,7 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     let mut found = Vec::new();
     walk(dir, Path::new(""), &mut found)?;
-    found.retain(|path| path.as_os_str() != CHECKSUMS);
+    found.retain(|path| path.as_os_str() != CHECKSUMS && !path.to_string_lossy().starts_with('.'));
     found.sort();
     Ok(found)
 }
@@ -121,6 +121,21 @@ pub fn write_checksums(dir: &Path) -> Result<()> {
         text += &format!("{}  {}\n", Digest::of_file(&dir.join(&path))?, path.display());
     }
     ledger::write_atomically(&dir.join(CHECKSUMS), text.as_bytes())
+}
+
+/// Writes the line of one file anew, where it does not say what the file is.
+pub fn renew_checksum(dir: &Path, name: &str) -> Result<()> {
+    let path = dir.join(CHECKSUMS);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let own = format!("{}  {name}\n", Digest::of_file(&dir.join(name))?);
+    if text.contains(&own) {
+        return Ok(());
+    }
+    let mut lines: Vec<String> =
+        text.lines().filter(|line| line.split_once("  ").is_none_or(|(_, path)| path != name)).map(|line| format!("{line}\n")).collect();
+    lines.push(own);
+    lines.sort_by_key(|line| line.split_once("  ").map(|(_, path)| path.to_owned()));
+    ledger::write_atomically(&path, lines.concat().as_bytes())
 }
 
 /// Compares every file with `CHECKSUMS` and names what differs, is missing or was added.
@@ -157,7 +172,7 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
             1.0 - weight
         ),
         Fusion::Learned { .. } => {
-            "of every row of either list, the sum of its features by the weights of `fusion.json` (docs/bundle-format.md)".to_owned()
+            "of every row of either list, the sum of the features below by their weights in `fusion.json`; its BM25 (0 without a term) and cosine are its own, in that side's list or not".to_owned()
         }
         Fusion::Rrf { k } => format!("a row's score is the sum over both lists of `1 / ({k} + rank)`, ranks from 1"),
     };
@@ -210,7 +225,11 @@ name is left out of the query, unless nothing else is asked.
 2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
    at most {query_tokens}; the inner product of the graph's output with every row. The best {candidates}.
 3. Fusion: {fusion}. Equal scores by row.
-"#,
+{features}"#,
+        features = match &manifest.fusion {
+            Fusion::Learned { .. } => format!("\n## Features\n{EXPLAINED}"),
+            _ => String::new(),
+        },
         format = manifest.bundle_format,
         rows = manifest.rows,
         engine = manifest.lexical.engine,

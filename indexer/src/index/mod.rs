@@ -102,6 +102,8 @@ impl Stage for Index {
             k1.is_finite() && k1 >= 0.0 && (0.0..=1.0).contains(&b),
             "index.bm25: k1 is {k1}, expected 0 or more; b is {b}, expected 0 to 1"
         );
+        config.hnsw.check()?;
+        let fusion = fusion_of(&config.fusion)?;
         let bundle = run.out.join("bundle");
         fs::create_dir_all(&bundle)?;
         let tables = syntax.open()?;
@@ -149,7 +151,7 @@ impl Stage for Index {
                 execution_provider: embedded.provider,
             },
             encoder: spec.clone(),
-            fusion: fusion_of(&config.fusion)?,
+            fusion,
             candidates: config.candidates,
             inputs: digests.into_iter().map(|(kind, digest)| (kind.to_owned(), digest)).collect(),
             parent: None,
@@ -180,7 +182,10 @@ fn fusion_of(config: &fusion::Config) -> Result<Fusion> {
         fusion::Config::Sum { weight } => Fusion::Sum { weight: *weight },
         fusion::Config::Rrf { k } => Fusion::Rrf { k: *k },
         fusion::Config::Learned(fusion::Learned { from: Some(path), .. }) => Fusion::read(path)?,
-        fusion::Config::Learned(learned) => Fusion::MinMax { weight: learned.otherwise },
+        fusion::Config::Learned(learned) => {
+            learned.check()?;
+            Fusion::MinMax { weight: learned.otherwise }
+        }
     };
     fusion.check().context("index.fusion")?;
     Ok(fusion)

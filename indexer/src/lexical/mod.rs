@@ -135,12 +135,13 @@ impl Lexical {
             text_fields.push(TextField::open(&searcher, place, field, settings.bm25)?);
         }
         let analyzer = index.tokenizer_for_field(text_fields[0].field)?;
-        let mut starts = Vec::new();
+        let (mut starts, mut next) = (Vec::new(), 0);
         for segment in searcher.segment_readers() {
             let rows = segment.fast_fields().u64("row")?;
             let last = segment.max_doc().checked_sub(1).with_context(|| format!("{}: a segment is empty", dir.display()))?;
             let (start, end) = (row_of(&rows, 0)?, row_of(&rows, last)?);
-            ensure!(end.checked_sub(start) == Some(last), "{}: the rows of a segment are not consecutive", dir.display());
+            ensure!(start == next && end.checked_sub(start) == Some(last), "{}: the rows of a segment are not consecutive", dir.display());
+            next = end + 1;
             starts.push(start);
         }
         Ok(Self { searcher, schema, text_fields, settings, analyzer, starts })

@@ -28,6 +28,16 @@ pub struct Hnsw {
     pub expansion_search: usize,
 }
 
+impl Hnsw {
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            self.graph_rows > 0 && self.connectivity > 1 && self.expansion_add > 0 && self.expansion_search > 0,
+            "index.hnsw: graph-rows, expansion-add and expansion-search must be positive, connectivity above 1"
+        );
+        Ok(())
+    }
+}
+
 /// What a bundle's manifest says of its graphs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GraphFacts {
@@ -37,7 +47,7 @@ pub struct GraphFacts {
     pub expansion_search: usize,
     /// What numbers are multiplied by to be codes of i8: 127 by the largest of all.
     pub scale: f32,
-    /// Of the exact ten nearest of rows themselves, asked for as queries.
+    /// Of the ten nearest that a scan finds, of rows themselves, asked for as queries.
     pub recall_at_10: f64,
     pub files: Vec<GraphFile>,
 }
@@ -56,6 +66,7 @@ pub struct Graphs {
     graphs: Vec<Index>,
     scale: f32,
     expansion: usize,
+    rows: u64,
 }
 
 /// Asked of each graph beyond what is wanted, for what quantisation puts in the wrong order.
@@ -92,10 +103,6 @@ const MEASURED: u64 = 200;
 
 /// Builds the graphs of all rows into `dir`; their recall is still to be measured.
 pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync) -> Result<GraphFacts> {
-    ensure!(
-        hnsw.graph_rows > 0 && hnsw.connectivity > 1 && hnsw.expansion_add > 0 && hnsw.expansion_search > 0,
-        "index.hnsw: graph-rows, expansion-add and expansion-search must be positive, connectivity above 1"
-    );
     let rows = vectors.rows as u64;
     let largest = (0..u32::try_from(rows)?)
         .into_par_iter()
@@ -131,7 +138,7 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync)
     })
 }
 
-/// Share of the exact ten nearest of some rows that the graphs find.
+/// Share of the ten nearest of some rows, by a scan, that the graphs find.
 pub fn recall(vectors: &Vectors) -> Result<f64> {
     let graphs = vectors.graphs().context("there are no graphs to measure")?;
     let rows = vectors.rows as u64;
@@ -155,13 +162,13 @@ impl Graphs {
         let mut next = 0;
         for file in &facts.files {
             ensure!(file.start == next, "the graphs of {} leave rows out: the bundle is damaged", dir.display());
-            next += file.rows;
+            next = file.rows.checked_add(next).with_context(|| format!("the graphs of {} hold too many rows", dir.display()))?;
         }
         ensure!(next == rows as u64, "the graphs of {} hold {next} rows of {rows}: the bundle is damaged", dir.display());
         // usearch reads every row's place when it maps a file: the files side by side.
         let graphs = facts.files.par_iter().map(|file| open_one(dir, file, facts, dimension, threads)).collect::<Result<_>>()?;
         ensure!(facts.scale.is_finite() && facts.scale > 0.0, "the manifest gives the graphs a scale of {}", facts.scale);
-        Ok(Self { graphs, scale: facts.scale, expansion: facts.expansion_search })
+        Ok(Self { graphs, scale: facts.scale, expansion: facts.expansion_search, rows: rows as u64 })
     }
 
     /// Rows that a search for the nearest `k` looks at, in all graphs.
@@ -184,6 +191,7 @@ impl Graphs {
                 Some(rows) => graph.filtered_search(&codes, k, |row| rows.get(row as usize).is_some_and(|kept| *kept)),
             };
             for key in matches.map_err(|error| anyhow!("usearch: {error}"))?.keys {
+                ensure!(key < self.rows, "a graph names row {key} of {}: the bundle is damaged", self.rows);
                 found.push(u32::try_from(key)?);
             }
         }

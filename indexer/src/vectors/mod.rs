@@ -82,7 +82,7 @@ impl Vectors {
     /// The best `k` of the rows that `allowed` has (none: all), best first; equal scores by row. By the graphs where there are
     /// any and they should be faster, or else by a scan.
     pub fn search(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
-        let rows = self.rows.max(1) as f64;
+        let (k, rows) = (k.min(self.rows), self.rows.max(1) as f64);
         let share = allowed.map_or(1.0, |rows| rows.iter().filter(|row| **row).count() as f64 / rows.len().max(1) as f64);
         match &self.graphs {
             // Behind a filter a graph passes by all that is not allowed.
@@ -98,7 +98,7 @@ impl Vectors {
 
     /// [`Vectors::search`] by a scan.
     pub fn search_all(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<Scored> {
-        self.ranked(self.scan(query, k + MARGIN.min(self.rows), allowed), query, k)
+        self.ranked(self.scan(query, k.min(self.rows) + MARGIN, allowed), query, k)
     }
 
     /// Candidates, ranked by their f32 rows.
