@@ -72,8 +72,9 @@ pub struct Graphs {
 /// Asked of each graph beyond what is wanted, for what quantisation puts in the wrong order.
 const MARGIN: usize = 10;
 
-fn codes(vector: impl IntoIterator<Item = f32>, scale: f32) -> Vec<i8> {
-    vector.into_iter().map(|value| (value * scale).round().clamp(-127.0, 127.0) as i8).collect()
+fn codes(vector: &[f32], scale: f32) -> Vec<i8> {
+    // Compiled for the widest vectors that this processor has.
+    pulp::Arch::new().dispatch(|| vector.iter().map(|value| (value * scale).round().clamp(-127.0, 127.0) as i8).collect())
 }
 
 impl std::fmt::Debug for Graphs {
@@ -117,8 +118,11 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync)
             let index = Index::new(&options(vectors.dimension, hnsw.connectivity, hnsw.expansion_add, hnsw.expansion_search))
                 .map_err(|error| anyhow!("usearch: {error}"))?;
             index.reserve_capacity_and_threads((end - start) as usize, 1).map_err(|error| anyhow!("usearch: {error}"))?;
+            let mut vector = Vec::with_capacity(vectors.dimension);
             for row in start..end {
-                index.add(row, &codes(vectors.row(u32::try_from(row)?), scale)).map_err(|error| anyhow!("usearch, row {row}: {error}"))?;
+                vector.clear();
+                vector.extend(vectors.row(u32::try_from(row)?));
+                index.add(row, &codes(&vector, scale)).map_err(|error| anyhow!("usearch, row {row}: {error}"))?;
                 done();
             }
             let name = format!("hnsw-{number}.usearch");
@@ -183,7 +187,7 @@ impl Graphs {
 
     /// The nearest `k` rows of each graph and some more, of those that `allowed` has (none: all), in no order.
     pub fn search(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<u32>> {
-        let (codes, k) = (codes(query.iter().copied(), self.scale), k + MARGIN);
+        let (codes, k) = (codes(query, self.scale), k + MARGIN);
         let mut found = Vec::with_capacity(k * self.graphs.len());
         for graph in &self.graphs {
             let matches = match allowed {

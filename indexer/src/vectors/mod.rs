@@ -66,17 +66,10 @@ impl Vectors {
         bytes.as_chunks::<4>().0.iter().map(|number| f32::from_le_bytes(*number))
     }
 
-    /// Inner product of a row with a query, in f32: sixteen sums of every sixteenth component, added in their order.
+    /// Inner product of a row with a query, in f32.
     pub fn score(&self, row: u32, query: &[f32]) -> f32 {
         let bytes = &self.matrix.bytes()[row as usize * self.dimension * 4..][..self.dimension * 4];
-        let (numbers, _) = bytes.as_chunks::<4>();
-        let mut sums = [0f32; LANES];
-        for (numbers, query) in numbers.chunks(LANES).zip(query.chunks(LANES)) {
-            for ((sum, number), query) in sums.iter_mut().zip(numbers).zip(query) {
-                *sum += f32::from_le_bytes(*number) * query;
-            }
-        }
-        sums.iter().sum()
+        pulp::Arch::new().dispatch(|| dot(bytes, query))
     }
 
     /// The best `k` of the rows that `allowed` has (none: all), best first; equal scores by row. By the graphs where there are
@@ -144,6 +137,23 @@ impl Vectors {
 
 /// Sums that an inner product is kept in.
 const LANES: usize = 16;
+
+/// Inner product of f32 bytes with a query: sixteen sums of every sixteenth component, added in their order, whatever the processor.
+#[inline(always)]
+fn dot(bytes: &[u8], query: &[f32]) -> f32 {
+    let (numbers, rest) = bytes.as_chunks::<4>().0.as_chunks::<LANES>();
+    let (queries, query_rest) = query.as_chunks::<LANES>();
+    let mut sums = [0f32; LANES];
+    for (numbers, query) in numbers.iter().zip(queries) {
+        for ((sum, number), query) in sums.iter_mut().zip(numbers).zip(query) {
+            *sum += f32::from_le_bytes(*number) * query;
+        }
+    }
+    for ((sum, number), query) in sums.iter_mut().zip(rest).zip(query_rest) {
+        *sum += f32::from_le_bytes(*number) * query;
+    }
+    sums.iter().sum()
+}
 
 /// Rows whose products are made at a time.
 const BLOCK: usize = 256;
