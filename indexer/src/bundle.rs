@@ -191,7 +191,7 @@ impl OpenBundle {
         self.alive.as_deref()
     }
 
-    /// What both sides say: the vector side's `nearest`, and of the lexical side the best `limit` of the rows that `allowed` has.
+    /// What both sides say: the vector side's list as it is given, and of the lexical side the best `limit` of the rows that `allowed` has.
     pub(crate) fn answers(
         &self,
         asked: &Asked,
@@ -199,9 +199,8 @@ impl OpenBundle {
         limit: usize,
         allowed: Option<&[bool]>,
         boosts: Boosts,
-        nearest: Vec<Scored>,
+        vector: Vec<Scored>,
     ) -> Result<Answers> {
-        let vector = nearest;
         if mode == Mode::Vector {
             return Ok(Answers { lexical: Vec::new(), vector, weights: Weights::default(), evidence: HashMap::new() });
         }
@@ -213,7 +212,7 @@ impl OpenBundle {
 
     /// Hands both sides' best candidates to `with`, as a fusion sees them.
     pub(crate) fn sides<T>(&self, answers: &Answers, cosine: &dyn Fn(u32) -> f32, with: impl FnOnce(&Sides<'_>) -> T) -> T {
-        let best = |list: &'_ [Scored]| list.len().min(self.manifest.candidates);
+        let best = |list: &[Scored]| list.len().min(self.manifest.candidates);
         let evidence = |row: u32| answers.evidence.get(&row).copied().unwrap_or_default();
         with(&Sides {
             lexical: &answers.lexical[..best(&answers.lexical)],
