@@ -212,7 +212,10 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             if matches!(measured, Measured::Embed { .. }) {
                 runtime::load(&onnxruntime_library(&common.data)?)?;
             }
-            println!("{}", measure::measure(&measured, common.threads.unwrap_or_else(rayon::current_num_threads))?);
+            println!(
+                "{}",
+                measure::measure(&measured, common.threads.filter(|&threads| threads > 0).unwrap_or_else(rayon::current_num_threads))?
+            );
             return Ok(());
         }
         Command::Rollback => {

@@ -250,7 +250,7 @@ impl TextEncoder {
         }
         let shape = [rows.len(), width];
         let mut inputs: Vec<(&str, Tensor<i64>)> = vec![
-            ("input_ids", Tensor::from_array((shape, std::mem::take(&mut ids))).map_err(ort_error)?),
+            ("input_ids", Tensor::from_array((shape, ids)).map_err(ort_error)?),
             ("attention_mask", Tensor::from_array((shape, mask.clone())).map_err(ort_error)?),
         ];
         if self.spec.graph.token_types {

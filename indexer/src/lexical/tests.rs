@@ -147,3 +147,10 @@ fn k1_b_and_stop_words_are_settings() {
     assert_eq!(rows(&stopped, "\"rows of a csv\"", &Filter::default()), [0], "a phrase of them is asked for as it is");
     assert_eq!(stopped.rows_of_ids(&["00000000000000000000000000000002".to_owned(), "f".repeat(32)]).unwrap(), [Some(2), None]);
 }
+
+#[test]
+fn an_index_of_nothing_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(assemble(&[], dir.path()).unwrap_err().to_string().contains("no functions to index"));
+    assert!(Lexical::open(dir.path(), settings(1.2, 0.75, &[])).is_err());
+}

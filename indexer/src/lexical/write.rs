@@ -78,7 +78,7 @@ pub fn assemble(segments: &[(PathBuf, uuid::Uuid)], target: &Path) -> Result<()>
         }
         meta.get_or_insert(own);
     }
-    let mut meta = meta.context("no segments")?;
+    let mut meta = meta.context("there are no functions to index")?;
     meta["segments"] = listed.into();
     meta["opstamp"] = 0.into();
     managed.sort();
