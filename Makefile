@@ -13,12 +13,14 @@ OPTIONS := --conf $(CONF) --data $(DATA) $(if $(THREADS),--threads $(THREADS)) $
 PIPELINE := $(BIN)/pipeline
 TRAINER := $(BIN)/trainer
 INDEXER := $(BIN)/indexer
+ARCHIVE := $(BIN)/archive
 RUNTIME := data/runtime/libonnxruntime.so
 STATUS = $(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) status --conf $(CONF) --data $(DATA) --json --after - \
 	| $(INDEXER) status $(OPTIONS) --after -
 
 .PHONY: help demo run setup setup-gpu build test lint bench \
 	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback retract \
+	save restore saved reproduce lineage diff events gc pin unpin \
 	status plan search compare predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train bench-index experiments teacher fuzz
 
 help: ## This list
@@ -36,6 +38,7 @@ run: build setup ## Every stage of CONF that is not fresh (CONF=conf/x.conf DATA
 	@$(PIPELINE) run $(OPTIONS)
 	@$(TRAINER) run $(OPTIONS)
 	@$(INDEXER) run $(OPTIONS)
+	@if [ -n "$$OPENLINEAGE_URL" ]; then $(ARCHIVE) events --data $(DATA) || echo "the run is whole; its events wait for the next"; fi
 
 setup: ## onnxruntime, out of its pinned wheel into data/runtime (or set ORT_DYLIB_PATH)
 	@if [ -n "$$ORT_DYLIB_PATH" ]; then test -f "$$ORT_DYLIB_PATH" || { echo "ORT_DYLIB_PATH names no file"; exit 1; }; \
@@ -44,7 +47,7 @@ setup: ## onnxruntime, out of its pinned wheel into data/runtime (or set ORT_DYL
 setup-gpu: ## The same with CUDA (x86-64; needs CUDA 13 and cuDNN 9); then set embed.provider = cuda
 	@python3 conf/runtime/fetch.py conf/runtime/onnxruntime-gpu.txt data/runtime
 
-build: ## The three tools, optimised
+build: ## The four tools, optimised
 	@cargo build $(if $(wildcard $(INDEXER)),--quiet) --release --workspace --bins
 
 harvest ingest parse vocab tokenize: build
@@ -56,8 +59,8 @@ vocab: ## syntax -> vocabulary: one tokenizer.json
 tokenize: ## syntax + vocabulary -> tokens
 
 train export: build setup
-	@$(TRAINER) $@ $(OPTIONS)
-train: ## tokens -> checkpoint
+	@$(TRAINER) $@ $(OPTIONS) $(if $(RESUME),$(if $(filter train,$@),--resume))
+train: ## tokens -> checkpoint (RESUME=1: only go on from a killed or restored training)
 export: ## checkpoint -> encoder: ONNX, checked
 
 embed index publish: build setup
@@ -106,9 +109,46 @@ tour: build setup ## Stages, scores and three example searches of what is publis
 journal: build ## What each stage did: rows, bytes, seconds, memory
 	@$(PIPELINE) journal --data $(DATA) $(if $(JSON),--json)
 
-verify: build ## Hash every current artifact and the served bundle again
-	@$(PIPELINE) verify --data $(DATA)
-	@$(INDEXER) verify --data $(DATA)
+verify: build ## Hash everything that is recorded, and the served bundle, again; or what was saved (FROM=address)
+	@$(ARCHIVE) verify --data $(DATA) $(if $(FROM),--from "$(FROM)")
+	@$(if $(FROM),true,$(INDEXER) verify --data $(DATA))
+
+save: build ## The current build and all it came from to TO=address (a folder, s3://, gs://, az://) [WITH=dataset,index,bundle,runs] [OF=artifact] [NAME=latest]
+	@test -n "$(TO)" || { echo 'say where to: make save TO=s3://bucket/path (or gs://, az://, a folder)'; exit 1; }
+	@$(ARCHIVE) save $(OPTIONS) --to "$(TO)" $(if $(WITH),--with "$(WITH)") $(if $(OF),--of "$(OF)") $(if $(NAME),--name "$(NAME)")
+
+restore: build ## The ledger out of FROM=address [WITH=dataset,index,bundle,runs] [NAME=latest]; then CONF=DATA/restored.conf is its configuration
+	@test -n "$(FROM)" || { echo 'say where from: make restore FROM=s3://bucket/path (or gs://, az://, a folder)'; exit 1; }
+	@$(ARCHIVE) restore --data $(DATA) --from "$(FROM)" $(if $(WITH),--with "$(WITH)") $(if $(NAME),--name "$(NAME)") $(if $(JSON),--json)
+
+saved: build ## What FROM=address has
+	@$(ARCHIVE) list --from "$(FROM)" $(if $(JSON),--json)
+
+reproduce: build setup ## How what was saved differs from what is here, and, where all is equal, its stages run again: FROM=address [STAGE=parse,vocab] [NAME=latest]
+	@test -n "$(FROM)" || { echo 'say where from: make reproduce FROM=address'; exit 1; }
+	@$(ARCHIVE) reproduce --data $(DATA)/reproduced --from "$(FROM)" $(if $(NAME),--name "$(NAME)")
+	@for tool in $(PIPELINE) $(TRAINER) $(INDEXER); do \
+		$$tool reproduce --conf $(CONF) --data $(DATA)/reproduced $(if $(STAGE),--stage "$(STAGE)") || failed=1; done; test -z "$$failed"
+
+lineage: build ## From OF=scores (a bundle, a checkpoint …) back to the raw files: text, DATA/reports/lineage.html and .svg
+	@$(ARCHIVE) lineage --data $(DATA) $(if $(OF),--of "$(OF)") $(if $(JSON),--json)
+
+diff: build ## What changed between two builds: A=scores:1a2b B=scores, or folders of artifacts
+	@test -n "$(A)" -a -n "$(B)" || { echo 'say which: make diff A=scores:1a2b B=scores (or folders of artifacts, of other data folders too)'; exit 1; }
+	@$(ARCHIVE) diff --data $(DATA) "$(A)" "$(B)" $(if $(JSON),--json)
+
+events: build ## Send the OpenLineage events of DATA/events on: TO=http://server, or a file
+	@test -n "$(TO)" || { echo 'say where to: make events TO=http://server (or a file)'; exit 1; }
+	@$(ARCHIVE) events --data $(DATA) --to "$(TO)"
+
+gc: build ## What neither current, published nor pinned artifacts need; YES=1 removes it
+	@$(ARCHIVE) gc --data $(DATA) $(if $(YES),--yes) $(if $(JSON),--json)
+
+pin: build ## Keep OF=artifact and all it came from under NAME=name; without a name: the pins
+	@$(ARCHIVE) pin --data $(DATA) $(if $(NAME),"$(NAME)") $(if $(OF),--of "$(OF)")
+
+unpin: build ## Let go of what was pinned as NAME
+	@$(ARCHIVE) unpin --data $(DATA) "$(NAME)"
 
 fidelity: build ## Derive the fields of true CodeSearchNet records again (CSN=folder): DATA/reports/fidelity.json
 	@test -n "$(CSN)" || { echo 'say where true records are: make fidelity CSN=/path/to/codesearchnet'; exit 1; }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use ledger::{
     Bundle, Language, Recordable, Scores, Stage, StageStatus, Store,
-    cli::{Common, StatusArgs, make, write_report},
+    cli::{Common, ReproduceArgs, Reproduction, StatusArgs, make, write_report},
     conf::Conf,
     journal, onnxruntime_library, write_atomically,
 };
@@ -128,6 +128,8 @@ enum Command {
     },
     /// The ledger as a tree: key, age, rows, and why a stage is stale
     Status(StatusArgs),
+    /// Run recorded stages once more and compare bytes; nothing is kept
+    Reproduce(ReproduceArgs),
 }
 
 /// A file of predictions, and the judgments it is scored by.
@@ -264,6 +266,14 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             println!("{} is served", publish::publish(&store, &conf.section("publish")?)?);
             Ok(())
         }
+        Command::Reproduce(args) => {
+            load()?;
+            let mut found = Reproduction::default();
+            found.stage::<Embed>(&args, &store, &conf)?;
+            found.stage::<Index>(&args, &store, &conf)?;
+            found.stage::<Evaluate>(&args, &store, &conf)?;
+            found.end()
+        }
         Command::Status(args) => common.print_status(&args, &store, |stages| {
             // Parsed here too, so that a mistake in it is told before hours of work and not behind them.
             conf.section::<publish::Config>("publish")?;
@@ -284,7 +294,8 @@ fn evaluate_and_report(store: &Store, conf: &Conf) -> Result<()> {
     let page = recorded.dir().join("report.html");
     let shown = store.root().join("reports").join("evaluate.html");
     let mark = format!("<!-- scores {} -->", recorded.manifest().key);
-    if !std::fs::read_to_string(&shown).is_ok_and(|text| text.contains(&mark)) {
+    let bundle_is_here = store.current::<Bundle>()?.is_here();
+    if bundle_is_here && !std::fs::read_to_string(&shown).is_ok_and(|text| text.contains(&mark)) {
         let bundle = OpenBundle::open(&store.current::<Bundle>()?.open()?.dir, Provider::Cpu, 1)?;
         let text = std::fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
         write_atomically(&shown, (evaluate::page::with_curve(&text, &bench::curve(&bundle)?) + &mark).as_bytes())?;
@@ -317,9 +328,11 @@ fn challenge(common: &Common, predictions: &Path, annotations: &Path) -> Result<
 fn publish_status(store: &Store, before: &[StageStatus]) -> StageStatus {
     let pending = before.iter().any(|stage| stage.will_run);
     let fresh = publish::is_current(store);
+    let is_here = store.current::<Bundle>().map_or(true, |bundle| bundle.is_here());
     let (state, why) = match (pending, fresh) {
         (true, _) => ("after", "stages before it will run first"),
         (false, true) => ("fresh", "fresh"),
+        (false, false) if !is_here => ("elsewhere", "the bundle's files were not restored: restore WITH=bundle to serve it from here"),
         (false, false) => ("stale", "the ledger's bundle is not the one served"),
     };
     StageStatus {
@@ -328,7 +341,7 @@ fn publish_status(store: &Store, before: &[StageStatus]) -> StageStatus {
         inputs: vec![Bundle::KIND.to_owned(), Scores::KIND.to_owned()],
         state: state.to_owned(),
         why: why.to_owned(),
-        will_run: pending || !fresh,
+        will_run: pending || (!fresh && is_here),
         key: None,
         age_s: None,
         rows: None,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use ledger::{Bundle, ROAD, Recordable, Scores, Store, fsync_dir, fsync_tree, publish_link, write_atomically};
+use ledger::{Bundle, ROAD, Recordable, Scores, Store, fault, fsync_dir, fsync_tree, open_to_all, publish_link, utc_stamp, write_atomically};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -106,14 +106,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
 
     let root = bundles(store.root());
     fs::create_dir_all(&root)?;
-    let id = loop {
-        let id = format!("{}-{}", utc_stamp(), bundle.manifest().key);
-        if !root.join(&id).exists() {
-            break id;
-        }
-        // The same bundle was published within this second.
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    };
+    let id = next_id(&published(store.root())?, &bundle.manifest().key);
     for entry in fs::read_dir(&root)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
         // Debris of a killed run: the lock is ours.
         fs::remove_dir_all(entry.path())?;
@@ -136,15 +129,14 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
     fsync_tree(scratch.path())?;
     let target = root.join(&id);
     let kept = scratch.keep();
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(&kept, fs::Permissions::from_mode(0o755))?;
-    }
+    open_to_all(&kept)?;
+    fault::point("rename of the published folder");
     fs::rename(&kept, &target).with_context(|| format!("publishing {}", target.display()))?;
     fsync_dir(&root)?;
     publish_link(&served(store.root()), &Path::new("bundles").join(&id))?;
     let _ = fs::remove_file(&held);
-    prune(store.root(), config.keep)?;
+    fault::point("pruning");
+    prune(store, config.keep)?;
     store.progress().say(&format!("publish   {id} is served at {}", served(store.root()).display()));
     Ok(id)
 }
@@ -241,31 +233,53 @@ pub fn verify(data: &Path) -> Result<()> {
     if served(data).exists() { verify_checksums(&served(data).canonicalize()?) } else { Ok(()) }
 }
 
-/// Removes all but the newest `keep` bundles, never the one that is served.
-pub fn prune(data: &Path, keep: usize) -> Result<Vec<String>> {
+/// Removes all but the newest `keep` bundles, never the one that is served nor one that is pinned.
+pub fn prune(store: &Store, keep: usize) -> Result<Vec<String>> {
+    let data = store.root();
     let ids = published(data)?;
     let current = current_id(data);
+    let pinned: Vec<String> = store.pins()?.into_values().filter(|id| id.kind == Bundle::KIND).map(|id| id.key).collect();
+    let is_kept = |id: &String| Some(id) == current.as_ref() || pinned.iter().any(|key| id.ends_with(key));
     let old = ids.len().saturating_sub(keep.max(1));
     let mut removed = Vec::new();
-    for id in ids.into_iter().take(old).filter(|id| Some(id) != current.as_ref()) {
+    for id in ids.into_iter().take(old).filter(|id| !is_kept(id)) {
         fs::remove_dir_all(bundles(data).join(&id)).with_context(|| format!("removing {id}"))?;
         removed.push(id);
     }
     Ok(removed)
 }
 
-/// `20261122T184500Z`.
-fn utc_stamp() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map(|elapsed| elapsed.as_secs()).unwrap_or_default();
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days to a civil date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+/// `<utc>-<key>`, behind all that are there: their order is that of their times, also when the clock went back.
+fn next_id(published: &[String], key: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|elapsed| elapsed.as_secs()).unwrap_or_default();
+    let stamp_of = |id: &str| id.split_once('-').map(|(stamp, _)| stamp.to_owned());
+    let last = published.last().and_then(|id| stamp_of(id)).unwrap_or_default();
+    let mut seconds = now;
+    let mut step = 1;
+    while utc_stamp(seconds) <= last && step < 1 << 40 {
+        // Doubling first, so that a clock that went back by years is made up for in a few steps; then down again.
+        step *= 2;
+        seconds = now + step;
+    }
+    let (mut low, mut high) = (now, seconds);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if utc_stamp(middle) <= last { low = middle + 1 } else { high = middle }
+    }
+    format!("{}-{key}", utc_stamp(high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_behind_all_others_whatever_the_clock_says() {
+        let key = "0123456789ab";
+        let first = next_id(&[], key);
+        assert!(first.ends_with(&format!("-{key}")) && first.len() == 29, "{first}");
+        assert_eq!(next_id(&["20991231T235959Z-aa".to_owned()], key), format!("21000101T000000Z-{key}"));
+        let second = next_id(&[first.clone()], key);
+        assert!(second > first);
+    }
 }

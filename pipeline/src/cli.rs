@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use ledger::{
     StageStatus,
-    cli::{Common, StatusArgs, make, write_report},
+    cli::{Common, ReproduceArgs, Reproduction, StatusArgs, make, write_report},
     journal,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Raw code to typed columns: harvest, ingest, parse, vocab, tokenize.
 ///
@@ -44,6 +44,8 @@ enum Command {
     Tokenize,
     /// The ledger as a tree: key, age, rows, and why a stage is stale
     Status(StatusArgs),
+    /// Run recorded stages once more and compare bytes; nothing is kept
+    Reproduce(ReproduceArgs),
     /// Table of what each stage of the road did (rows, bytes, seconds, memory)
     Journal,
     /// Compare the search for near-duplicates with comparing every pair: reports/duplicates.json
@@ -63,8 +65,6 @@ enum Command {
         #[arg(long)]
         csn: PathBuf,
     },
-    /// Hash every recorded file again and name the damaged ones
-    Verify,
 }
 
 /// Runs the tool with these arguments (the first is its name).
@@ -82,7 +82,6 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             }
             return Ok(());
         }
-        Command::Verify => return verify(&common),
         Command::Duplicates { csn, rows } => {
             let store = common.store_with(common.threads);
             let thresholds = common.load()?.section::<ingest::Config>("ingest")?.duplicates;
@@ -120,6 +119,17 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             make::<Vocab>(&store, &conf)?;
             make::<Tokenize>(&store, &conf)
         }
+        Command::Reproduce(args) => {
+            let mut found = Reproduction::default();
+            found.stage::<Harvest>(&args, &store, &conf)?;
+            found.stage::<Ingest>(&args, &store, &conf)?;
+            found.stage::<Parse>(&args, &store, &conf)?;
+            if !conf.adopts()? {
+                found.stage::<Vocab>(&args, &store, &conf)?;
+                found.stage::<Tokenize>(&args, &store, &conf)?;
+            }
+            found.end()
+        }
         Command::Harvest => make::<Harvest>(&store, &conf),
         Command::Ingest => make::<Ingest>(&store, &conf),
         Command::Parse => make::<Parse>(&store, &conf),
@@ -136,18 +146,6 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             stages.push(StageStatus::of::<Tokenize>(&store, &conf.section("tokenize")?, stages)?);
             Ok(())
         }),
-        Command::Journal | Command::Verify | Command::Duplicates { .. } | Command::Explore | Command::Fidelity { .. } => Ok(()),
+        Command::Journal | Command::Duplicates { .. } | Command::Explore | Command::Fidelity { .. } => Ok(()),
     }
-}
-
-fn verify(common: &Common) -> Result<()> {
-    let damaged = common.store_with(common.threads).verify(&ledger::ROAD)?;
-    let flat = Map::from_iter([("damaged_files".to_owned(), Value::from(damaged.len()))]);
-    write_report(&common.data, "verify", &flat)?;
-    for path in &damaged {
-        println!("damaged: {}", path.display());
-    }
-    anyhow::ensure!(damaged.is_empty(), "{} damaged files: delete their folders and run the stages again", damaged.len());
-    println!("every file of the current artifacts is intact");
-    Ok(())
 }

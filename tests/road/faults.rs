@@ -100,7 +100,7 @@ fn a_full_disk_is_said_and_nothing_is_half_sealed() {
     fs::remove_dir_all(world.path("data")).unwrap();
     fs::rename(world.path("data.copy"), world.path("data")).unwrap();
     assert_eq!(kinds.map(|kind| world.manifest(kind)["outputs"].clone()), undisturbed);
-    world.run("pipeline", &["verify"]);
+    world.run("archive", &["verify"]);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn two_runs_at_once_end_well() {
     let other = world.spawn("pipeline", &["run"]);
     world.run("pipeline", &["run"]);
     assert!(other.wait_with_output().unwrap().status.success());
-    assert!(world.run("pipeline", &["verify"]).0.contains("intact"));
+    assert!(world.run("archive", &["verify"]).0.contains("intact"));
 }
 
 #[test]
@@ -131,11 +131,11 @@ fn a_damaged_artifact_is_named_and_made_again() {
     let mut flipped = bytes.clone();
     flipped[50] ^= 1;
     fs::write(&file, &flipped).unwrap();
-    let output = world.try_run("pipeline", &["verify"]);
+    let output = world.try_run("archive", &["verify"]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("tokenizer.json"));
     fs::write(&file, &bytes).unwrap();
-    world.run("pipeline", &["verify"]);
+    world.run("archive", &["verify"]);
     fs::write(world.artifact("vocabulary").join("manifest.json"), b"{").unwrap();
-    assert!(!world.try_run("pipeline", &["verify"]).status.success());
+    assert!(!world.try_run("archive", &["verify"]).status.success());
 }

@@ -62,6 +62,7 @@ impl World {
             "pipeline" => env!("CARGO_BIN_EXE_road-pipeline"),
             "trainer" => env!("CARGO_BIN_EXE_road-trainer"),
             "indexer" => env!("CARGO_BIN_EXE_road-indexer"),
+            "archive" => env!("CARGO_BIN_EXE_road-archive"),
             other => panic!("no tool {other}"),
         };
         let mut command = Command::new(program);

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
 use ledger::{
     StageStatus, Store,
-    cli::{Common, StatusArgs, make},
+    cli::{Common, ReproduceArgs, Reproduction, StatusArgs, make},
     conf::Conf,
     onnxruntime_library,
 };
@@ -45,6 +45,8 @@ enum Command {
     Bench(BenchArgs),
     /// The ledger as a tree: key, age, rows, and why a stage is stale
     Status(StatusArgs),
+    /// Run recorded stages once more and compare bytes; nothing is kept (a training takes as long as it took)
+    Reproduce(ReproduceArgs),
 }
 
 /// Where training starts.
@@ -55,6 +57,9 @@ struct Start {
     /// all else as configured. The schedule starts anew in both
     #[arg(long, value_name = "FOLDER")]
     restore: Option<PathBuf>,
+    /// Only go on from a checkpoint of a killed or restored training; an error where there is none
+    #[arg(long, conflicts_with = "restore")]
+    resume: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -95,6 +100,20 @@ fn config(conf: Option<&Conf>, start: &Start) -> Result<Config> {
     }
 }
 
+/// A training that is done, or one that was begun here or restored.
+fn require_checkpoint(store: &Store, config: &Config) -> Result<()> {
+    let folder = store.beside::<Train>(config)?.join("checkpoints");
+    let is_begun = std::fs::read_dir(&folder).is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step-")))
+    });
+    anyhow::ensure!(
+        is_begun || store.freshness::<Train>(config)?.is_fresh(),
+        "nothing to resume in {}: no training with this configuration and these tokens was begun here (restore it with its runs, or train from the start)",
+        folder.display()
+    );
+    Ok(())
+}
+
 fn train(store: &Store, config: &Config) -> Result<()> {
     if config.teacher.is_some() || config.token_start.is_some() {
         load_onnxruntime(store)?;
@@ -127,7 +146,13 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             train(&store, &conf.section("train")?)?;
             make::<Export>(&store, &conf)
         }
-        Command::Train(start) => train(&store, &config(Some(&conf), &start)?),
+        Command::Train(start) => {
+            let config = config(Some(&conf), &start)?;
+            if start.resume {
+                require_checkpoint(&store, &config)?;
+            }
+            train(&store, &config)
+        }
         Command::Export => {
             load_onnxruntime(&store)?;
             make::<Export>(&store, &conf)
@@ -135,6 +160,17 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         Command::Adopt => {
             load_onnxruntime(&store)?;
             make::<Adopt>(&store, &conf)
+        }
+        Command::Reproduce(args) => {
+            load_onnxruntime(&store)?;
+            let mut found = Reproduction::default();
+            if conf.adopts()? {
+                found.stage::<Adopt>(&args, &store, &conf)?;
+            } else {
+                found.stage::<Train>(&args, &store, &conf)?;
+                found.stage::<Export>(&args, &store, &conf)?;
+            }
+            found.end()
         }
         Command::Bench(args) => bench(&conf.section("train")?, &args.lengths, args.steps),
         Command::Status(args) => common.print_status(&args, &store, |stages| {

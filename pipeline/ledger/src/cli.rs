@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{Progress, Stage, StageStatus, Store, conf::Conf, render_status, write_atomically};
+use crate::{Progress, Repeated, Stage, StageStatus, Store, conf::Conf, render_status, write_atomically};
 
 /// Options before or behind the subcommand.
 #[derive(Debug, Clone, Args)]
@@ -70,12 +70,20 @@ impl Common {
         Store::at(&self.data, Progress::new(self.quiet || self.json), threads)
     }
 
+    /// Text for people, or a line of JSON for machines.
+    pub fn print(&self, text: &str, value: &Value) {
+        if self.json { println!("{value}") } else { println!("{text}") }
+    }
+
     /// Prints the statuses of this tool's stages behind those it was given, and keeps them in
     /// `reports/status.json`.
     pub fn print_status(&self, args: &StatusArgs, store: &Store, own: impl FnOnce(&mut Vec<StageStatus>) -> Result<()>) -> Result<()> {
         let mut stages = args.earlier()?;
         own(&mut stages)?;
-        write_report(store.root(), "status", &flat_status(&stages))?;
+        if let Err(error) = write_report(store.root(), "status", &flat_status(&stages)) {
+            // A folder that may only be read has a status too.
+            eprintln!("reports/status.json is not renewed: {error:#}");
+        }
         let shown: Vec<_> = stages.into_iter().filter(|stage| !args.pending || stage.will_run).collect();
         if self.json {
             println!("{}", serde_json::to_string(&shown)?);
@@ -112,6 +120,51 @@ fn flat_status(stages: &[StageStatus]) -> Map<String, Value> {
         put("bytes", stage.bytes.into());
     }
     flat
+}
+
+/// Options of `reproduce`.
+#[derive(Debug, Clone, Args)]
+pub struct ReproduceArgs {
+    /// Only these stages
+    #[arg(long, value_delimiter = ',')]
+    pub stage: Vec<String>,
+}
+
+/// What `reproduce` found, over the stages of a tool.
+#[derive(Debug, Default)]
+pub struct Reproduction {
+    other: Vec<&'static str>,
+}
+
+impl Reproduction {
+    /// Runs a stage once more where all is equal, compares bytes and says what came of it.
+    pub fn stage<S: Stage>(&mut self, args: &ReproduceArgs, store: &Store, conf: &Conf) -> Result<()> {
+        if !args.stage.is_empty() && !args.stage.iter().any(|stage| stage == S::NAME) {
+            return Ok(());
+        }
+        let said = match store.repeat::<S>(&conf.section(S::NAME)?).with_context(|| format!("stage {}", S::NAME))? {
+            Repeated::NotRecorded => "nothing of it was saved".to_owned(),
+            Repeated::Differs(why) => format!("not run, it would not be the same: {why}"),
+            Repeated::Lacks(what) => format!("not run: {what}"),
+            Repeated::Ran { files, bytes, other, seconds } if other.is_empty() => {
+                format!("the same bytes: {files} files, {:.1} MiB, {seconds:.1} s", bytes as f64 / (1 << 20) as f64)
+            }
+            Repeated::Ran { files, other, .. } => {
+                self.other.push(S::NAME);
+                let named: Vec<String> = other.iter().take(5).map(|path| path.display().to_string()).collect();
+                format!("OTHER BYTES in {} of {files} files: {}", other.len(), named.join(", "))
+            }
+        };
+        println!("{:<9} {said}", S::NAME);
+        Ok(())
+    }
+
+    /// # Errors
+    /// A stage gave other bytes.
+    pub fn end(self) -> Result<()> {
+        anyhow::ensure!(self.other.is_empty(), "{} did not give the same bytes again", self.other.join(", "));
+        Ok(())
+    }
 }
 
 /// Makes a stage by its section of the configuration.

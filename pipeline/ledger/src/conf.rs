@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::Settings;
+
 /// Sections of a configuration: one a stage, `run` for what may not change a byte, and `vars` for
 /// the user's own substitutions.
 pub const SECTIONS: [&str; 14] =
@@ -47,6 +49,12 @@ impl Conf {
             );
         }
         Ok(Self { root, path: path.to_owned() })
+    }
+
+    /// All sections, resolved. Written as JSON they are a configuration that the tools read.
+    pub fn resolved(&self) -> Result<Settings> {
+        let sections = SECTIONS.into_iter().filter(|name| self.root.get(name).is_some());
+        Ok(Settings(sections.map(|name| Ok((name.to_owned(), self.section(name)?))).collect::<Result<_>>()?))
     }
 
     /// Does the encoder come from elsewhere?

@@ -21,6 +21,11 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// For bytes that come piece by piece.
+    pub fn hasher() -> Hasher {
+        Hasher(blake3::Hasher::new())
+    }
+
     /// Through `serde_json::Value`, whose maps are sorted, so field order never matters.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Self> {
         Ok(Self::of_bytes(serde_json::to_value(value)?.to_string().as_bytes()))
@@ -29,6 +34,20 @@ impl Digest {
     /// The first 12 hex digits, for directory names and log lines.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
+    }
+}
+
+/// A digest of bytes that come piece by piece.
+#[derive(Debug)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn digest(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
     }
 }
 

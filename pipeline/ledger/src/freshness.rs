@@ -103,7 +103,8 @@ fn differing_files(old: &Manifest, new: &Manifest) -> Vec<String> {
     paths.into_iter().filter(|path| digest(old, *path) != digest(new, *path)).map(|path| path.display().to_string()).collect()
 }
 
-fn differing_keys(prefix: &str, old: &Value, new: &Value, keys: &mut Vec<String>) {
+/// Dotted keys below `prefix` whose values differ.
+pub fn differing_keys(prefix: &str, old: &Value, new: &Value, keys: &mut Vec<String>) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
             let mut names: Vec<_> = old.keys().chain(new.keys()).collect();

@@ -9,14 +9,23 @@
 //! no polars, no tree-sitter, no burn, no ort, no tantivy.
 
 pub mod cli;
+mod clock;
 pub mod conf;
+mod context;
+mod damage;
 mod digest;
+mod elsewhere;
+mod events;
+pub mod fault;
 mod freshness;
 mod journal;
 mod language;
+mod lock;
+mod making;
 mod manifest;
 mod nouns;
 mod progress;
+mod record;
 mod runtime;
 mod seal;
 mod shards;
@@ -27,20 +36,27 @@ pub mod table;
 mod units;
 pub mod words;
 
-pub use digest::Digest;
-pub use freshness::{Freshness, InputChange};
+pub use clock::{rfc3339, utc_stamp};
+pub use context::{Checkout, Metrics, Settings};
+pub use digest::{Digest, Hasher};
+pub use elsewhere::Elsewhere;
+pub use events::{completed as completed_event, event_file};
+pub use freshness::{Freshness, InputChange, differing_keys};
 pub use journal::{ROAD, journal};
 pub use language::{Language, Split, UnknownName};
-pub use manifest::{Commit, FileRecord, InputRecord, Manifest, Rows, ShardRecord};
+pub use manifest::{Commit, FileRecord, Host, InputRecord, Manifest, Rows, ShardRecord};
+pub use lock::{Lock, Owner};
+pub use making::Repeated;
 pub use nouns::{
     Bundle, Checkpoint, CodeText, Embeddings, Encoder, EncoderSpec, Functions, GraphForm, Raw, Scores, Syntax, TokenPooling, Tokens,
     Vocabulary,
 };
 pub use progress::{Bar, Progress, cpu_seconds, peak_rss_mib, reset_peak_rss};
+pub use record::{AnyRecord, Content, Files, Folder, Held, RECORD, VALUE, is_plain, json_files, load, open_json, save};
 pub use runtime::onnxruntime_library;
-pub use seal::{fsync_dir, fsync_tree, publish_link, write_atomically};
+pub use seal::{files_below, fsync_dir, fsync_tree, open_to_all, publish_link, write_atomically};
 pub use shards::{Shard, Shards};
 pub use stage::{Inputs, Recordable, Report, Run, Stage};
 pub use status::{StageStatus, render_status};
-pub use store::{Artifact, Store};
+pub use store::{Artifact, ArtifactId, SCRATCH, Store};
 pub use units::{Mrr, OutOfRange, TokenCount};

@@ -4,17 +4,24 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Digest;
+use crate::{Digest, Elsewhere, is_plain};
 
 pub(crate) const MANIFEST: &str = "manifest.json";
-/// Version of this file's own format.
-const SCHEMA: u32 = 1;
+/// Version of this file's own format, and the oldest that is read. 2: the file has a digest of its own.
+const SCHEMA: u32 = 2;
+const OLDEST_SCHEMA: u32 = 1;
+/// The member that holds the digest of all others.
+const OWN_DIGEST: &str = "digest";
+/// A longer diff is recorded by its digest alone.
+const LONGEST_DIFF: usize = 4 << 20;
 
 /// The record of one run. Everything under `host` is a fact about the machine and the moment: it
 /// is kept for people and enters no digest.
@@ -89,6 +96,9 @@ pub struct Host {
 pub struct Commit {
     pub id: Option<String>,
     pub dirty: bool,
+    /// What a dirty checkout had changed (`git diff HEAD`): the name of a file in the data folder's `diffs/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<Digest>,
 }
 
 impl Manifest {
@@ -100,15 +110,36 @@ impl Manifest {
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
         let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        let manifest: Self = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is damaged: delete its folder and run the stage again", path.display()))?;
+        Self::of_bytes(&bytes, &path.display())
+    }
+
+    /// Reads a manifest that `at` names in errors.
+    pub fn of_bytes(bytes: &[u8], at: &impl std::fmt::Display) -> Result<Self> {
+        let damaged = || format!("{at} is damaged: delete its folder and run the stage again");
+        let value: Value = serde_json::from_slice(bytes).with_context(damaged)?;
+        let schema = value["schema"].as_u64().unwrap_or_default();
         ensure!(
-            manifest.schema == SCHEMA,
-            "{} has schema {}, this tool reads {SCHEMA}: use the tool that wrote it, or delete the folder",
-            path.display(),
-            manifest.schema
+            (u64::from(OLDEST_SCHEMA)..=u64::from(SCHEMA)).contains(&schema),
+            "{at} has schema {schema}, this tool reads {OLDEST_SCHEMA} to {SCHEMA}: use the tool that wrote it, or delete the folder"
         );
+        if schema >= 2 {
+            let recorded = value[OWN_DIGEST].as_str().map(str::to_owned);
+            ensure!(recorded == Some(own_digest(value.clone()).to_string()), "its own digest differs: {}", damaged());
+        }
+        let manifest: Self = serde_json::from_value(value).with_context(damaged)?;
+        if let Some(path) = manifest.outputs.keys().find(|path| !is_plain(path)) {
+            bail!("{at} names {}, which is outside of its folder", path.display());
+        }
         Ok(manifest)
+    }
+
+    /// The bytes of the file, with a digest of themselves: a flipped bit in a row count is seen too.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        // Read back first: a number's text is what is digested, and a reader has nothing else.
+        let mut value: Value = serde_json::from_slice(&serde_json::to_vec(self)?)?;
+        let digest = own_digest(value.clone());
+        value[OWN_DIGEST] = digest.to_string().into();
+        Ok(serde_json::to_vec_pretty(&value)?)
     }
 
     /// Digest of the output bytes: equal bytes disturb nothing downstream.
@@ -127,33 +158,82 @@ impl Manifest {
 
     /// Files whose size differs from the record: a cheap look, `verify` hashes the bytes.
     pub fn files_of_wrong_size(&self, dir: &Path) -> Vec<PathBuf> {
-        self.outputs
-            .iter()
-            .filter(|(path, file)| std::fs::metadata(dir.join(path)).map(|meta| meta.len()).ok() != Some(file.bytes))
-            .map(|(path, _)| path.clone())
-            .collect()
+        let here = self.expected_here(dir);
+        let wrong = here.filter(|(path, file)| std::fs::metadata(dir.join(path)).map(|meta| meta.len()).ok() != Some(file.bytes));
+        wrong.map(|(path, _)| path.clone()).collect()
     }
 
     /// Files whose bytes differ from the record.
     pub fn damaged_files(&self, dir: &Path) -> Vec<PathBuf> {
-        self.outputs
-            .iter()
-            .filter(|(path, file)| Digest::of_file(&dir.join(path)).ok() != Some(file.blake3))
-            .map(|(path, _)| path.clone())
-            .collect()
+        let here: Vec<_> = self.expected_here(dir).collect();
+        let wrong = here.into_par_iter().filter(|(path, file)| Digest::of_file(&dir.join(path)).ok() != Some(file.blake3));
+        wrong.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// All files, less those that a restored ledger left elsewhere.
+    fn expected_here(&self, dir: &Path) -> impl Iterator<Item = (&PathBuf, &FileRecord)> {
+        let elsewhere = Elsewhere::of(dir).is_some();
+        self.outputs.iter().filter(move |(path, _)| !elsewhere || dir.join(path).exists())
+    }
+}
+
+/// Of all members but the digest itself. Maps are sorted, numbers are as the text has them.
+fn own_digest(mut value: Value) -> Digest {
+    if let Value::Object(members) = &mut value {
+        members.remove(OWN_DIGEST);
+    }
+    Digest::of_bytes(value.to_string().as_bytes())
+}
+
+impl Host {
+    /// Of this process, before it did anything.
+    pub fn here(threads: usize) -> Self {
+        Self {
+            tool: format!("codenets {}", env!("CARGO_PKG_VERSION")),
+            commit: Commit::here().0.clone(),
+            started_unix_s: 0,
+            finished_unix_s: 0,
+            wall_s: 0.0,
+            peak_rss_mib: 0,
+            threads,
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            shards_reused: 0,
+            shards_run: 0,
+        }
     }
 }
 
 impl Commit {
-    /// Of the checkout that the tool was built in, or nothing outside one.
-    pub fn here() -> Self {
-        let git = |args: &[&str]| {
-            let output = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(args).output().ok()?;
-            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        };
-        Self {
-            id: git(&["rev-parse", "HEAD"]),
-            dirty: git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty()),
+    /// Of the checkout that the tool was built in, or nothing outside one; the text of its diff is kept in `data`.
+    pub(crate) fn recorded_in(data: &Path) -> Result<Self> {
+        let (commit, diff) = Self::here();
+        if let Some((digest, text)) = commit.diff.zip(diff.as_ref()) {
+            let path = Self::diff_file(data, digest);
+            if !path.exists() {
+                crate::write_atomically(&path, text)?;
+            }
         }
+        Ok(commit.clone())
+    }
+
+    /// Of the checkout that the tool was built in, and its diff where that is not too long to keep.
+    pub fn here() -> &'static (Self, Option<Vec<u8>>) {
+        static HERE: LazyLock<(Commit, Option<Vec<u8>>)> = LazyLock::new(|| {
+            let git = |args: &[&str]| {
+                let output = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(args).output().ok()?;
+                output.status.success().then_some(output.stdout)
+            };
+            let id = git(&["rev-parse", "HEAD"]).map(|id| String::from_utf8_lossy(&id).trim().to_owned());
+            let diff = git(&["diff", "--binary", "HEAD"]).filter(|text| !text.is_empty());
+            let commit = Commit { id, dirty: diff.is_some(), diff: diff.as_ref().map(|text| Digest::of_bytes(text)) };
+            (commit, diff.filter(|text| text.len() <= LONGEST_DIFF))
+        });
+        &HERE
+    }
+
+    /// Where the text of a diff is.
+    pub fn diff_file(data: &Path, diff: Digest) -> PathBuf {
+        data.join("diffs").join(format!("{diff}.diff"))
     }
 }

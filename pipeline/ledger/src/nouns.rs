@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{Language, Recordable, Shards, Split};
+use crate::{Content, Files, Language, RECORD, Recordable, Shards, Split, elsewhere::ELSEWHERE, manifest::MANIFEST};
 
 /// Raw records in CodeSearchNet's folder layout, as harvested or as found.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub struct Syntax {
     pub shards: Shards,
     /// Special tokens of the linearised trees, over all rows, sorted.
     pub ast_specials: Vec<String>,
+    pub dir: PathBuf,
 }
 
 /// One complete `tokenizer.json`.
@@ -52,6 +53,7 @@ pub struct Vocabulary {
 #[derive(Debug)]
 pub struct Tokens {
     shards: Shards,
+    pub dir: PathBuf,
 }
 
 /// A training context, saved whole: weights, configuration, metrics.
@@ -61,6 +63,7 @@ pub struct Checkpoint {
     pub context: PathBuf,
     pub tokenizer: PathBuf,
     pub spec: EncoderSpec,
+    pub dir: PathBuf,
 }
 
 /// An encoder that any ONNX runtime runs: the graphs that its spec names.
@@ -202,6 +205,7 @@ pub enum CodeText {
 #[derive(Debug)]
 pub struct Embeddings {
     pub shards: Shards,
+    pub dir: PathBuf,
 }
 
 /// A search bundle; its files lie in `bundle/`, described by their own manifest.
@@ -217,6 +221,7 @@ pub struct Scores {
     pub report: PathBuf,
     /// `<split>_<protocol>_<language>_<system>` to score.
     pub flat: BTreeMap<String, f64>,
+    pub dir: PathBuf,
 }
 
 impl CodeText {
@@ -290,13 +295,33 @@ fn file(dir: &Path, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Files that say what a folder is, beside those that it consists of.
+fn is_label(path: &Path) -> bool {
+    [MANIFEST, RECORD, ELSEWHERE].iter().any(|name| path == Path::new(name))
+}
+
+fn own_files(dir: &Path) -> Result<Files> {
+    let paths = crate::seal::files_below(dir)?.into_iter().filter(|path| !is_label(path));
+    let mut files = Files::default();
+    paths.for_each(|path| files.insert(path.clone(), Content::File(dir.join(path), None)));
+    Ok(files)
+}
+
+fn named_files<'a>(named: impl IntoIterator<Item = (&'a str, PathBuf)>) -> Files {
+    let mut files = Files::default();
+    named.into_iter().for_each(|(name, path)| files.insert(name, Content::File(path, None)));
+    files
+}
+
 impl Recordable for Raw {
     const KIND: &'static str = "raw";
     fn open(dir: &Path) -> Result<Self> {
-        let files = crate::seal::files_below(dir)?;
-        let files: Vec<_> = files.into_iter().filter(|path| path.as_os_str() != crate::manifest::MANIFEST).collect();
+        let files: Vec<_> = crate::seal::files_below(dir)?.into_iter().filter(|path| !is_label(path)).collect();
         ensure!(!files.is_empty(), "no raw files in {}", dir.display());
         Ok(Self { files, dir: dir.to_owned() })
+    }
+    fn files(&self) -> Result<Files> {
+        own_files(&self.dir)
     }
 }
 
@@ -306,13 +331,19 @@ impl Recordable for Functions {
         file(dir, "rejects.parquet")?;
         Ok(Self { shards: Shards::open(dir)?, dir: dir.to_owned() })
     }
+    fn files(&self) -> Result<Files> {
+        own_files(&self.dir)
+    }
 }
 
 impl Recordable for Syntax {
     const KIND: &'static str = "syntax";
     fn open(dir: &Path) -> Result<Self> {
         let specials = fs::read(file(dir, "ast_specials.json")?)?;
-        Ok(Self { shards: Shards::open(dir)?, ast_specials: serde_json::from_slice(&specials)? })
+        Ok(Self { shards: Shards::open(dir)?, ast_specials: serde_json::from_slice(&specials)?, dir: dir.to_owned() })
+    }
+    fn files(&self) -> Result<Files> {
+        own_files(&self.dir)
     }
 }
 
@@ -321,12 +352,18 @@ impl Recordable for Vocabulary {
     fn open(dir: &Path) -> Result<Self> {
         Ok(Self { tokenizer: file(dir, "tokenizer.json")? })
     }
+    fn files(&self) -> Result<Files> {
+        Ok(named_files([("tokenizer.json", self.tokenizer.clone())]))
+    }
 }
 
 impl Recordable for Tokens {
     const KIND: &'static str = "tokens";
     fn open(dir: &Path) -> Result<Self> {
-        Ok(Self { shards: Shards::open(dir)? })
+        Ok(Self { shards: Shards::open(dir)?, dir: dir.to_owned() })
+    }
+    fn files(&self) -> Result<Files> {
+        own_files(&self.dir)
     }
 }
 
@@ -338,7 +375,11 @@ impl Recordable for Checkpoint {
             context: file(dir, "context.json")?,
             tokenizer: file(dir, "tokenizer.json")?,
             spec: EncoderSpec::read(&file(dir, "encoder.json")?)?,
+            dir: dir.to_owned(),
         })
+    }
+    fn files(&self) -> Result<Files> {
+        own_files(&self.dir)
     }
 }
 
@@ -348,12 +389,20 @@ impl Recordable for Encoder {
         let spec = EncoderSpec::read(&file(dir, "encoder.json")?)?;
         Ok(Self { dir: dir.to_owned(), graphs: spec.graphs(dir)?, tokenizer: file(dir, "tokenizer.json")?, spec })
     }
+    fn files(&self) -> Result<Files> {
+        let graphs = self.graphs.iter().map(|graph| (graph.as_str(), self.dir.join(graph)));
+        let own = [("tokenizer.json", self.tokenizer.clone()), ("encoder.json", self.dir.join("encoder.json"))];
+        Ok(named_files(own.into_iter().chain(graphs)))
+    }
 }
 
 impl Recordable for Embeddings {
     const KIND: &'static str = "embeddings";
     fn open(dir: &Path) -> Result<Self> {
-        Ok(Self { shards: Shards::open(dir)? })
+        Ok(Self { shards: Shards::open(dir)?, dir: dir.to_owned() })
+    }
+    fn files(&self) -> Result<Files> {
+        own_files(&self.dir)
     }
 }
 
@@ -366,6 +415,9 @@ impl Recordable for Bundle {
         }
         Ok(Self { dir })
     }
+    fn files(&self) -> Result<Files> {
+        own_files(self.dir.parent().context("a bundle lies in a folder")?)
+    }
 }
 
 impl Recordable for Scores {
@@ -373,6 +425,9 @@ impl Recordable for Scores {
     fn open(dir: &Path) -> Result<Self> {
         let scores = file(dir, "scores.json")?;
         let flat = serde_json::from_slice(&fs::read(&scores)?).context("scores.json is not a flat map of numbers")?;
-        Ok(Self { scores, report: file(dir, "report.html")?, flat })
+        Ok(Self { scores, report: file(dir, "report.html")?, flat, dir: dir.to_owned() })
+    }
+    fn files(&self) -> Result<Files> {
+        own_files(&self.dir)
     }
 }

@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Artifact, Digest, Manifest, Progress, Rows, Store, manifest::InputRecord, shards::ShardLedger};
+use crate::{Artifact, Digest, Files, Manifest, Progress, Rows, Store, manifest::InputRecord, shards::ShardLedger};
 
-/// Something a stage leaves behind: files in one directory, reopened by type.
+/// Files in one folder that reopen by type: what a stage leaves behind, and any part of the context of a build.
 pub trait Recordable: Sized {
-    /// Directory under `data/`.
+    /// What a folder says that it is; of a stage's output, also its directory under `data/`.
     const KIND: &'static str;
+    /// Raised when the code before could not read what is written now.
+    const VERSION: u32 = 1;
 
     /// Checks what is there and gives typed access to it.
     fn open(dir: &Path) -> Result<Self>;
+
+    /// What it consists of: [`Recordable::open`] finds the same in a folder with these files.
+    fn files(&self) -> Result<Files>;
 }
 
 /// One step of the build. Reads recorded artifacts, leaves one recorded artifact.

@@ -6,7 +6,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::{Freshness, Inputs, Recordable, Stage, Store, store::unix_now};
+use crate::{Freshness, Inputs, Recordable, Stage, Store, clock::unix_now};
 
 /// One stage in the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

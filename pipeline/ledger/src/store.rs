@@ -1,35 +1,35 @@
 //! The store: `data/<kind>/<key>/{files…, manifest.json}` and one pointer a kind, `CURRENT`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     marker::PhantomData,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    sync::Arc,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
 
-use crate::{
-    Commit, Digest, Freshness, Inputs, Manifest, Progress, Recordable, Report, Run, Stage,
-    manifest::{Host, InputRecord, MANIFEST},
-    peak_rss_mib, reset_peak_rss, seal,
-    shards::ShardLedger,
-    write_atomically,
-};
+use crate::{Digest, Elsewhere, Manifest, Progress, ROAD, Recordable, lock::Lock, manifest::MANIFEST, seal, write_atomically};
 
 const CURRENT: &str = "CURRENT";
 /// Begins the name of a folder that a stage writes to before it is sealed.
-const SCRATCH: &str = ".making-";
+pub const SCRATCH: &str = ".making-";
+const PINS: &str = "pins";
 
 /// A folder of recorded artifacts: one directory per kind, one subdirectory per key.
 #[derive(Debug)]
 pub struct Store {
-    root: PathBuf,
-    progress: Progress,
-    threads: usize,
+    pub(crate) root: PathBuf,
+    pub(crate) progress: Progress,
+    pub(crate) threads: usize,
+}
+
+/// Which artifact: its kind and the folder below it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArtifactId {
+    pub kind: String,
+    pub key: String,
 }
 
 /// A typed handle on one sealed directory.
@@ -43,7 +43,13 @@ pub struct Artifact<A> {
 
 impl<A: Recordable> Artifact<A> {
     pub fn open(&self) -> Result<A> {
+        Elsewhere::require_here(&self.dir, &self.manifest)?;
         A::open(&self.dir).with_context(|| format!("opening {}", self.dir.display()))
+    }
+
+    /// Are its files here, or were they left where the ledger was restored from?
+    pub fn is_here(&self) -> bool {
+        Elsewhere::require_here(&self.dir, &self.manifest).is_ok()
     }
 
     /// Digest of the output bytes.
@@ -64,7 +70,7 @@ impl<A: Recordable> Artifact<A> {
         Ok(file.with_context(|| format!("{} has no record of {}", A::KIND, path.display()))?.blake3)
     }
 
-    fn at(dir: PathBuf) -> Result<Self> {
+    pub(crate) fn at(dir: PathBuf) -> Result<Self> {
         let manifest = Manifest::read(&dir)?;
         ensure!(manifest.kind == A::KIND, "{} holds {}, not {}", dir.display(), manifest.kind, A::KIND);
         Ok(Self { digest: manifest.digest()?, dir, manifest: Arc::new(manifest), payload: PhantomData })
@@ -91,6 +97,11 @@ impl Store {
         Artifact::at(self.root.join(A::KIND).join(key))
     }
 
+    /// An artifact by its key.
+    pub fn artifact<A: Recordable>(&self, id: &ArtifactId) -> Result<Artifact<A>> {
+        Artifact::at(self.dir(id))
+    }
+
     /// The manifest that `CURRENT` of a kind names, if there is one.
     pub fn current_manifest(&self, kind: &str) -> Option<(PathBuf, Manifest)> {
         let dir = self.root.join(kind).join(self.current_key(kind)?);
@@ -113,183 +124,140 @@ impl Store {
         found
     }
 
-    fn current_key(&self, kind: &str) -> Option<String> {
+    /// The key that `CURRENT` of a kind names.
+    pub fn current_key(&self, kind: &str) -> Option<String> {
         let key = fs::read_to_string(self.root.join(kind).join(CURRENT)).ok()?;
         let key = key.trim();
-        (!key.is_empty() && key.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| key.to_owned())
+        is_key(key).then(|| key.to_owned())
     }
 
-    /// Why [`Store::make`] would run the stage now.
-    pub fn freshness<S: Stage>(&self, config: &S::Config) -> Result<Freshness> {
-        if let Some(input) = S::Inputs::kinds().into_iter().find(|kind| self.current_manifest(kind).is_none()) {
-            return Ok(Freshness::Waiting { input: input.to_owned() });
+    /// Points `CURRENT` of a kind at an artifact.
+    pub fn set_current(&self, id: &ArtifactId) -> Result<()> {
+        write_atomically(&self.root.join(&id.kind).join(CURRENT), format!("{}\n", id.key).as_bytes())
+    }
+
+    pub fn dir(&self, id: &ArtifactId) -> PathBuf {
+        self.root.join(&id.kind).join(&id.key)
+    }
+
+    /// Every sealed folder, current or not, by kind and key.
+    pub fn artifacts(&self) -> Result<Vec<ArtifactId>> {
+        let mut found = Vec::new();
+        for kind in ROAD {
+            let Ok(entries) = fs::read_dir(self.root.join(kind)) else { continue };
+            for entry in entries {
+                let key = entry?.file_name().to_string_lossy().into_owned();
+                let id = ArtifactId { kind: kind.to_owned(), key };
+                if is_key(&id.key) && self.dir(&id).is_dir() {
+                    found.push(id);
+                }
+            }
         }
-        let inputs = records(&S::Inputs::current(self)?, S::outside(config)?);
-        self.compare::<S>(&serde_json::to_value(config)?, &inputs)
+        found.sort();
+        Ok(found)
     }
 
-    fn compare<S: Stage>(&self, config: &Value, inputs: &BTreeMap<String, InputRecord>) -> Result<Freshness> {
-        let Some((dir, manifest)) = self.current_manifest(S::Output::KIND) else {
-            return Ok(Freshness::Missing);
-        };
-        let damaged = manifest.files_of_wrong_size(&dir);
-        if !damaged.is_empty() {
-            return Ok(Freshness::Damaged { files: damaged });
+    /// Artifacts that are kept whatever `CURRENT` says, by the name they were pinned under.
+    pub fn pins(&self) -> Result<BTreeMap<String, ArtifactId>> {
+        let folder = self.root.join(PINS);
+        let mut pins = BTreeMap::new();
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                continue;
+            }
+            let text = fs::read_to_string(entry.path()).with_context(|| format!("reading {}", entry.path().display()))?;
+            let id = text.trim().split_once(' ').filter(|(_, key)| is_key(key));
+            let (kind, key) = id.with_context(|| format!("{} is damaged: remove it, and pin again", entry.path().display()))?;
+            pins.insert(name, ArtifactId { kind: kind.to_owned(), key: key.to_owned() });
         }
-        let files_of = |kind: &str, key: &str| Manifest::read(&self.root.join(kind).join(key)).ok();
-        Ok(Freshness::of(&manifest, S::REVISION, config, inputs, files_of))
+        Ok(pins)
     }
 
-    /// Runs `S` unless its artifact is already recorded, and points `CURRENT` at the result.
-    pub fn make<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
+    /// Keeps an artifact, and all it came from, under a name.
+    pub fn pin(&self, name: &str, id: &ArtifactId) -> Result<()> {
         let _held = self.lock()?;
-        self.make_inner::<S>(config).with_context(|| format!("stage {}", S::NAME))
+        write_atomically(&self.pin_file(name)?, format!("{} {}\n", id.kind, id.key).as_bytes())
+    }
+
+    pub fn unpin(&self, name: &str) -> Result<()> {
+        let path = self.pin_file(name)?;
+        fs::remove_file(&path).with_context(|| format!("nothing is pinned as {name}"))
+    }
+
+    fn pin_file(&self, name: &str) -> Result<PathBuf> {
+        let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        ensure!(plain && !name.starts_with('.'), "{name:?} cannot name a pin: letters, digits, `-`, `_` and `.` can");
+        Ok(self.root.join(PINS).join(name))
     }
 
     /// One stage of a store runs at a time; the system lets go of the lock when a process ends, however
     /// it ends. Under the lock, scratch folders are debris of killed runs.
-    pub fn lock(&self) -> Result<fs::File> {
-        fs::create_dir_all(&self.root).with_context(|| format!("creating {}", self.root.display()))?;
-        let path = self.root.join(".lock");
-        let file = fs::File::create(&path).with_context(|| format!("opening {}", path.display()))?;
-        if file.try_lock().is_err() {
-            self.progress.say(&format!("waits for another run in {}", self.root.display()));
-            file.lock().with_context(|| format!("locking {}", path.display()))?;
-        }
-        for kind in fs::read_dir(&self.root)?.flatten() {
-            for entry in fs::read_dir(kind.path()).into_iter().flatten().flatten() {
-                if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
-                    fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
-                }
+    pub fn lock(&self) -> Result<Lock> {
+        fs::create_dir_all(&self.root).with_context(|| format!("creating {}: is its folder read-only?", self.root.display()))?;
+        let held = Lock::wait(&self.root.join(".lock"), &self.progress)?;
+        let below = fs::read_dir(&self.root)?.flatten().map(|entry| entry.path());
+        for folder in below.chain([self.root.clone()]) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let (name, path) = (entry.file_name(), entry.path());
+                let name = name.to_string_lossy();
+                let removed = if name.starts_with(SCRATCH) {
+                    fs::remove_dir_all(&path)
+                } else if name.starts_with(seal::TEMPORARY) {
+                    fs::remove_file(&path)
+                } else {
+                    Ok(())
+                };
+                removed.with_context(|| format!("removing {}", path.display()))?;
             }
         }
-        Ok(file)
+        Ok(held)
     }
 
-    fn make_inner<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
-        let inputs = S::Inputs::current(self)?;
-        let input_records = records(&inputs, S::outside(config)?);
-        let config_value = serde_json::to_value(config)?;
-        let why = self.compare::<S>(&config_value, &input_records)?;
-        let digests: BTreeMap<_, _> = input_records.iter().map(|(kind, input)| (kind, input.digest)).collect();
-        let key = Digest::of(&(S::NAME, S::REVISION, &config_value, &digests))?.short();
-        let kind = self.root.join(S::Output::KIND);
-        let dir = kind.join(&key);
+    /// The manifests of an artifact and of all it was made of: those that are here, by kind and key.
+    pub fn closure(&self, of: impl IntoIterator<Item = ArtifactId>) -> BTreeMap<ArtifactId, Manifest> {
+        let mut found = BTreeMap::new();
+        let mut open: Vec<ArtifactId> = of.into_iter().collect();
+        let mut seen: BTreeSet<ArtifactId> = open.iter().cloned().collect();
+        while let Some(id) = open.pop() {
+            let Ok(manifest) = Manifest::read(&self.dir(&id)) else { continue };
+            let inputs = manifest.inputs.iter().filter(|(kind, _)| ROAD.contains(&kind.as_str()));
+            let inputs = inputs.filter_map(|(kind, input)| input.key.clone().map(|key| ArtifactId { kind: kind.clone(), key }));
+            open.extend(inputs.filter(|input| seen.insert(input.clone())));
+            found.insert(id, manifest);
+        }
+        found
+    }
 
-        let recorded = Manifest::read(&dir).is_ok_and(|manifest| manifest.files_of_wrong_size(&dir).is_empty());
-        if why.is_fresh() && recorded {
-            self.progress.say(&format!("{:<9} fresh ({key})", S::NAME));
-        } else if recorded {
-            self.progress.say(&format!("{:<9} {why}; recorded before ({key})", S::NAME));
-        } else {
-            self.progress.say(&format!("{:<9} runs: {why}", S::NAME));
-            let sealed = self.run_and_seal::<S>(config, config_value, &inputs, input_records, &kind, &key)?;
-            if dir.exists() {
-                fs::remove_dir_all(&dir).with_context(|| format!("removing damaged {}", dir.display()))?;
+    /// Hashes every file of every sealed folder again and names the damaged ones, which are remembered: the stage that made them
+    /// is no longer fresh.
+    pub fn verify(&self) -> Result<Vec<PathBuf>> {
+        ensure!(self.root.is_dir(), "{} is not a folder", self.root.display());
+        let mut damaged = BTreeMap::new();
+        let ids = self.artifacts()?;
+        let bar = self.progress.bar("verify", ids.len() as u64, "artifacts");
+        for id in ids {
+            let dir = self.dir(&id);
+            let files = match Manifest::read(&dir) {
+                Ok(manifest) => manifest.damaged_files(&dir),
+                Err(_) => vec![PathBuf::from(MANIFEST)],
+            };
+            if !files.is_empty() {
+                damaged.insert(id, files);
             }
-            fs::rename(&sealed, &dir).with_context(|| format!("sealing {}", dir.display()))?;
-            seal::fsync_dir(&kind)?;
+            bar.add(1);
         }
-        write_atomically(&kind.join(CURRENT), format!("{key}\n").as_bytes())?;
-        Artifact::at(dir)
+        bar.finish();
+        let files = damaged.iter().flat_map(|(id, files)| files.iter().map(|file| self.dir(id).join(file))).collect();
+        if let Err(error) = self.remember_damage(damaged) {
+            self.progress.say(&format!("what is damaged is not remembered for `status`: {error:#}"));
+        }
+        Ok(files)
     }
 
-    fn run_and_seal<S: Stage>(
-        &self,
-        config: &S::Config,
-        config_value: Value,
-        inputs: &S::Inputs,
-        input_records: BTreeMap<String, InputRecord>,
-        kind: &Path,
-        key: &str,
-    ) -> Result<PathBuf> {
-        fs::create_dir_all(kind).with_context(|| format!("creating {}", kind.display()))?;
-        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(kind)?;
-        let (started, clock) = (unix_now(), Instant::now());
-        reset_peak_rss();
-        let previous = self
-            .current_manifest(S::Output::KIND)
-            .filter(|(_, manifest)| manifest.revision == S::REVISION && manifest.config == config_value);
-        let run = Run {
-            out: scratch.path(),
-            cache: &self.root.join("cache"),
-            beside: self.root.join("runs").join(format!("{}-{key}", S::NAME)),
-            progress: &self.progress,
-            threads: self.threads,
-            shards: ShardLedger { previous, inputs: input_records.clone(), ..ShardLedger::default() },
-        };
-        let report = S::run(config, inputs, &run)?;
-        let rows = report.rows();
-        ensure!(rows.written > 0, "{} wrote no rows ({} read, {} rejected)", S::NAME, rows.read, rows.rejected);
-        let outputs = seal::hash_files(scratch.path())?;
-        ensure!(!outputs.is_empty(), "{} wrote no files", S::NAME);
-        S::Output::open(scratch.path()).context("what the stage wrote does not reopen")?;
-        let manifest = Manifest {
-            schema: Manifest::schema(),
-            kind: S::Output::KIND.to_owned(),
-            stage: S::NAME.to_owned(),
-            revision: S::REVISION,
-            key: key.to_owned(),
-            config: config_value,
-            inputs: input_records,
-            outputs,
-            shards: run.shards.records.into_inner().expect("no holder panics"),
-            rows,
-            report: serde_json::to_value(report)?,
-            host: Host {
-                tool: format!("codenets {}", env!("CARGO_PKG_VERSION")),
-                commit: Commit::here(),
-                started_unix_s: started,
-                finished_unix_s: unix_now(),
-                wall_s: clock.elapsed().as_secs_f64(),
-                peak_rss_mib: peak_rss_mib(),
-                threads: self.threads,
-                os: std::env::consts::OS.to_owned(),
-                arch: std::env::consts::ARCH.to_owned(),
-                shards_reused: run.shards.reused.load(Ordering::Relaxed),
-                shards_run: run.shards.run.load(Ordering::Relaxed),
-            },
-        };
-        seal::fsync_tree(scratch.path())?;
-        write_atomically(&scratch.path().join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
-        self.progress.say(&format!(
-            "{:<9} {} rows in, {} out, {} rejected, {:.1} s ({key})",
-            S::NAME,
-            rows.read,
-            rows.written,
-            rows.rejected,
-            manifest.host.wall_s
-        ));
-        let path = scratch.keep();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        }
-        Ok(path)
-    }
-
-    /// Re-hashes every file of the current artifacts and names the damaged ones.
-    pub fn verify(&self, kinds: &[&str]) -> Result<Vec<PathBuf>> {
-        let mut damaged = Vec::new();
-        for kind in kinds {
-            let Some(key) = self.current_key(kind) else { continue };
-            let dir = self.root.join(kind).join(key);
-            match Manifest::read(&dir) {
-                Ok(manifest) => damaged.extend(manifest.damaged_files(&dir).into_iter().map(|path| dir.join(path))),
-                Err(_) => damaged.push(dir.join(MANIFEST)),
-            }
-        }
-        if self.root.is_dir() { Ok(damaged) } else { bail!("{} is not a folder", self.root.display()) }
-    }
 }
 
-fn records(inputs: &impl Inputs, outside: Vec<(String, Digest)>) -> BTreeMap<String, InputRecord> {
-    let inside = inputs.records().into_iter().map(|(kind, record)| (kind.to_owned(), record));
-    let outside = outside.into_iter().map(|(name, digest)| (name, InputRecord { key: None, digest, bytes: 0 }));
-    inside.chain(outside).collect()
-}
-
-pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map(|elapsed| elapsed.as_secs()).unwrap_or_default()
+/// Keys are the first digits of a digest.
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -1,0 +1,44 @@
+//! Artifacts whose manifest is here and whose files are not: they were left where the ledger was restored from.
+
+use std::{fs, path::Path};
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::{Manifest, write_atomically};
+
+/// Beside the manifest of such an artifact.
+pub(crate) const ELSEWHERE: &str = "ELSEWHERE";
+
+/// Where the files are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The address that `restore` was given.
+    pub from: String,
+}
+
+impl Elsewhere {
+    pub fn of(dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(dir.join(ELSEWHERE)).ok()?).ok()
+    }
+
+    /// Marks a sealed folder.
+    pub fn mark(&self, dir: &Path) -> Result<()> {
+        write_atomically(&dir.join(ELSEWHERE), &serde_json::to_vec(self)?)
+    }
+
+    /// An error with the remedy where files of an artifact were left elsewhere.
+    pub(crate) fn require_here(dir: &Path, manifest: &Manifest) -> Result<()> {
+        let Some(elsewhere) = Self::of(dir) else { return Ok(()) };
+        if manifest.outputs.keys().all(|path| dir.join(path).exists()) {
+            return Ok(());
+        }
+        bail!(
+            "the files of {} {} were not restored: make restore FROM={} WITH={}",
+            manifest.kind,
+            manifest.key,
+            elsewhere.from,
+            manifest.kind
+        )
+    }
+}
