@@ -12,7 +12,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use ledger::{Bundle, ROAD, Recordable, Scores, Store, fault, fsync_dir, fsync_tree, open_to_all, publish_link, utc_stamp, write_atomically};
+use ledger::{
+    Bundle, ROAD, Recordable, Scores, Store, fault, fsync_dir, fsync_tree, open_to_all, publish_link, utc_stamp, write_atomically,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -238,7 +240,8 @@ pub fn prune(store: &Store, keep: usize) -> Result<Vec<String>> {
     let data = store.root();
     let ids = published(data)?;
     let current = current_id(data);
-    let pinned: Vec<String> = store.pins()?.into_values().filter(|id| id.kind == Bundle::KIND).map(|id| id.key).collect();
+    let pinned = store.closure(store.pins()?.into_values()).into_keys();
+    let pinned: Vec<String> = pinned.filter(|id| id.kind == Bundle::KIND).map(|id| id.key).collect();
     let is_kept = |id: &String| Some(id) == current.as_ref() || pinned.iter().any(|key| id.ends_with(key));
     let old = ids.len().saturating_sub(keep.max(1));
     let mut removed = Vec::new();

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
+mod archiving;
 mod bad_input;
+mod clouds;
 mod corpus;
 mod downloads;
 mod faults;

@@ -103,9 +103,8 @@ fn config(conf: Option<&Conf>, start: &Start) -> Result<Config> {
 /// A training that is done, or one that was begun here or restored.
 fn require_checkpoint(store: &Store, config: &Config) -> Result<()> {
     let folder = store.beside::<Train>(config)?.join("checkpoints");
-    let is_begun = std::fs::read_dir(&folder).is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step-")))
-    });
+    let is_begun = std::fs::read_dir(&folder)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step-"))));
     anyhow::ensure!(
         is_begun || store.freshness::<Train>(config)?.is_fresh(),
         "nothing to resume in {}: no training with this configuration and these tokens was begun here (restore it with its runs, or train from the start)",

@@ -17,7 +17,8 @@ pub fn resolve(store: &Store, said: &str) -> Result<(Store, ArtifactId)> {
         return Ok((here(), ArtifactId { kind: said.to_owned(), key }));
     }
     if let Some((kind, start)) = said.split_once(':').filter(|(kind, _)| ROAD.contains(kind)) {
-        let fits: Vec<_> = store.artifacts()?.into_iter().filter(|id| id.kind == kind && !start.is_empty() && id.key.starts_with(start)).collect();
+        let fits: Vec<_> =
+            store.artifacts()?.into_iter().filter(|id| id.kind == kind && !start.is_empty() && id.key.starts_with(start)).collect();
         return match fits.as_slice() {
             [id] => Ok((here(), id.clone())),
             [] => bail!("no {kind} in {} has a key that begins with {start:?}", store.root().display()),

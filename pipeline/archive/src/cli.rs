@@ -249,9 +249,21 @@ fn list(common: &Common, place: &Place) -> Result<()> {
     let text: Vec<String> = rows
         .iter()
         .map(|row| {
-            let about: Vec<String> = row["about"].as_object().into_iter().flatten().map(|(name, value)| format!("{name} {}", value.as_str().unwrap_or_default())).collect();
+            let about: Vec<String> = row["about"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| format!("{name} {}", value.as_str().unwrap_or_default()))
+                .collect();
             let bytes = row["bytes"].as_u64().unwrap_or_default();
-            format!("{}  {}  {} files, {:.1} MiB  {}", row["name"].as_str().unwrap_or_default(), row["record"].as_str().unwrap_or_default(), row["files"], mib(bytes), about.join(", "))
+            format!(
+                "{}  {}  {} files, {:.1} MiB  {}",
+                row["name"].as_str().unwrap_or_default(),
+                row["record"].as_str().unwrap_or_default(),
+                row["files"],
+                mib(bytes),
+                about.join(", ")
+            )
         })
         .collect();
     ensure!(!rows.is_empty(), "{} has no records", place.address());
@@ -282,7 +294,11 @@ fn verify(common: &Common, store: &Store) -> Result<()> {
     for path in &damaged {
         println!("damaged: {}", path.display());
     }
-    ensure!(damaged.is_empty(), "{} damaged files: `make run` makes what is current again, `make gc` removes what is not reached", damaged.len());
+    ensure!(
+        damaged.is_empty(),
+        "{} damaged files: `make run` makes what is current again, `make gc` removes what is not reached",
+        damaged.len()
+    );
     println!("every file of the recorded artifacts is intact");
     Ok(())
 }

@@ -41,7 +41,11 @@ fn kind_diff(kind: &str, a: Option<&Manifest>, b: Option<&Manifest>) -> KindDiff
     let mut changes = Vec::new();
     let Some((a, b)) = a.zip(b) else {
         let key = |manifest: Option<&Manifest>| manifest.map_or(Value::Null, |manifest| manifest.key.clone().into());
-        return KindDiff { kind: kind.to_owned(), same_bytes: None, changes: vec![Change { what: "key".to_owned(), a: key(a), b: key(b) }] };
+        return KindDiff {
+            kind: kind.to_owned(),
+            same_bytes: None,
+            changes: vec![Change { what: "key".to_owned(), a: key(a), b: key(b) }],
+        };
     };
     let mut compare = |what: String, a: Value, b: Value| {
         if a != b {

@@ -35,7 +35,11 @@ pub fn plan(store: &Store) -> Result<Vec<Garbage>> {
     // One whose manifest cannot be read reaches nothing, but may itself be one that is kept.
     for id in store.artifacts()? {
         if !kept.contains_key(&id) && !roots.contains(&id) {
-            garbage.push(Garbage { bytes: freed(&store.dir(&id)), path: store.dir(&id), why: "not reached from current, published or pinned".to_owned() });
+            garbage.push(Garbage {
+                bytes: freed(&store.dir(&id)),
+                path: store.dir(&id),
+                why: "not reached from current, published or pinned".to_owned(),
+            });
             gone.insert(id.key);
         }
     }
@@ -50,7 +54,11 @@ pub fn plan(store: &Store) -> Result<Vec<Garbage>> {
         kept.values().filter_map(|manifest| manifest.host.commit.diff).map(|diff| Commit::diff_file(store.root(), diff)).collect();
     for entry in fs::read_dir(store.root().join("diffs")).into_iter().flatten().flatten() {
         if !diffs.contains(&entry.path()) {
-            garbage.push(Garbage { bytes: freed(&entry.path()), path: entry.path(), why: "changes that no kept artifact was made with".to_owned() });
+            garbage.push(Garbage {
+                bytes: freed(&entry.path()),
+                path: entry.path(),
+                why: "changes that no kept artifact was made with".to_owned(),
+            });
         }
     }
     let restoring = store.root().join(".restoring");
@@ -112,8 +120,10 @@ fn published(dir: &Path) -> Result<BTreeSet<ArtifactId>> {
     if let Some((_, key)) = id.rsplit_once('-') {
         found.insert(ArtifactId { kind: Bundle::KIND.to_owned(), key: key.to_owned() });
     }
-    let bytes = fs::read(&path).with_context(|| format!("reading {}: nothing is removed while it is not known what it was made of", path.display()))?;
-    let manifest: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: roll back, or remove it", path.display()))?;
+    let bytes = fs::read(&path)
+        .with_context(|| format!("reading {}: nothing is removed while it is not known what it was made of", path.display()))?;
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: roll back, or remove it", path.display()))?;
     let stages = manifest["published"]["stages"].as_object().into_iter().flatten();
     let kinds: BTreeMap<&str, &str> = STAGES.into_iter().collect();
     for (stage, facts) in stages {

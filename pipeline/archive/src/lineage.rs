@@ -17,7 +17,7 @@ pub struct Lineage {
 }
 
 /// Files of raw that the text names; the page and the JSON have all.
-const NAMED_FILES: usize = 8;
+const NAMED_FILES: usize = 24;
 
 impl Lineage {
     pub fn of(store: &Store, target: &ArtifactId) -> Result<Self> {

@@ -49,7 +49,9 @@ pub fn send(store: &Store, to: &str) -> Result<(u64, u64)> {
         }
         match serde_json::from_slice::<Value>(&line) {
             Ok(event) => {
-                receiver.take(&event).with_context(|| format!("{sent} events were sent before: run the same command again for the rest"))?;
+                receiver
+                    .take(&event)
+                    .with_context(|| format!("{sent} events were sent before: run the same command again for the rest"))?;
                 sent += 1;
             }
             Err(_) => skipped += 1,

@@ -8,8 +8,8 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use futures::TryStreamExt;
 use object_store::{
-    BackoffConfig, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder,
-    local::LocalFileSystem, path::Path,
+    BackoffConfig, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
+    gcp::GoogleCloudStorageBuilder, local::LocalFileSystem, path::Path,
 };
 use tokio::runtime::Runtime;
 use url::Url;
@@ -63,7 +63,8 @@ impl Place {
     /// Puts bytes under a name, all or none of them, over what was there.
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
         let put = self.runtime.block_on(self.store.put(&self.path(name), bytes.into()));
-        put.map(drop).with_context(|| format!("writing {} (what is there already stays: run the same command again)", self.address_of(name)))
+        put.map(drop)
+            .with_context(|| format!("writing {} (what is there already stays: run the same command again)", self.address_of(name)))
     }
 
     /// The bytes under a name, if they are not more than `most`.
@@ -100,7 +101,9 @@ impl Place {
             .runtime
             .block_on(self.store.list(Some(&path)).try_collect())
             .with_context(|| format!("listing {}", self.address_of(folder)))?;
-        let name = |location: &Path| location.prefix_match(&path).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"));
+        let name = |location: &Path| {
+            location.prefix_match(&path).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+        };
         let mut names: Vec<_> = listed.iter().filter_map(|meta| Some((format!("{folder}/{}", name(&meta.location)?), meta.size))).collect();
         names.sort();
         Ok(names)
@@ -167,7 +170,9 @@ mod tests {
 
     #[test]
     fn addresses_that_are_none_are_told_which_there_are() {
-        for (address, said) in [("ftp://host/x", "ftp:// is not understood"), ("s3:///x", "names no bucket"), ("/no/such/folder", "is not a folder")] {
+        for (address, said) in
+            [("ftp://host/x", "ftp:// is not understood"), ("s3:///x", "names no bucket"), ("/no/such/folder", "is not a folder")]
+        {
             let error = format!("{:#}", Place::open(address, false).unwrap_err());
             assert!(error.contains(said), "{error}");
         }

@@ -41,7 +41,10 @@ fn of(manifest: &Manifest) -> Vec<Difference> {
 
 fn commit(commit: &Commit) -> String {
     let id = commit.id.as_deref().unwrap_or("unknown");
-    commit.diff.map_or_else(|| if commit.dirty { format!("{id} with changes") } else { id.to_owned() }, |diff| format!("{id} with changes {}", diff.short()))
+    commit.diff.map_or_else(
+        || if commit.dirty { format!("{id} with changes") } else { id.to_owned() },
+        |diff| format!("{id} with changes {}", diff.short()),
+    )
 }
 
 /// Lines for people; stages that differ in the same way share one.

@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ledger::{ArtifactId, Digest, Elsewhere, FileRecord, Held, Manifest, ROAD, Recordable, Store, fsync_tree, load, open_to_all, write_atomically};
+use ledger::{
+    ArtifactId, Digest, Elsewhere, FileRecord, Held, Manifest, ROAD, Recordable, Store, fsync_tree, load, open_to_all, write_atomically,
+};
 
 use crate::{
     place::Place,

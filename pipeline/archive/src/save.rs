@@ -12,7 +12,14 @@ use crate::{
 };
 
 /// Saves, and gives the digest that finds it again.
-pub fn save(store: &Store, target: &ArtifactId, place: &Place, name: &str, wanted: &Wanted, config: Option<Settings>) -> Result<(Digest, Sent)> {
+pub fn save(
+    store: &Store,
+    target: &ArtifactId,
+    place: &Place,
+    name: &str,
+    wanted: &Wanted,
+    config: Option<Settings>,
+) -> Result<(Digest, Sent)> {
     let _kept = reading(store)?;
     let point = SavePoint::of(store, target, wanted, config)?;
     let manifest = point.commits.iter().find(|(run, _)| run.ends_with(&target.key)).map(|(_, checkout)| &checkout.commit);

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use ledger::{
-    ArtifactId, Bundle, Checkout, Checkpoint, Embeddings, Encoder, Folder, Functions, Held, Manifest, Metrics, ROAD, Raw, Recordable, Scores,
-    Settings, Store, Syntax, Tokens, Vocabulary, recordable, recordable_json,
+    ArtifactId, Bundle, Checkout, Checkpoint, Embeddings, Encoder, Folder, Functions, Held, Manifest, Metrics, ROAD, Raw, Recordable,
+    Scores, Settings, Store, Syntax, Tokens, Vocabulary, recordable, recordable_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,9 +121,9 @@ impl SavePoint {
             Manifest::read(&store.dir(target))?;
         }
         let taken = Taken { store, closure: &closure, wanted, target };
-        let commits = closure.values().map(|manifest| {
-            (format!("{}-{}", manifest.stage, manifest.key), Checkout::recorded(store.root(), &manifest.host.commit))
-        });
+        let commits = closure
+            .values()
+            .map(|manifest| (format!("{}-{}", manifest.stage, manifest.key), Checkout::recorded(store.root(), &manifest.host.commit)));
         let current = ROAD.iter().filter_map(|&kind| Some((kind.to_owned(), store.current_key(kind)?)));
         let current = current.filter(|(kind, key)| closure.contains_key(&ArtifactId { kind: kind.clone(), key: key.clone() })).collect();
         let scores: Kept<Scores> = taken.of()?;

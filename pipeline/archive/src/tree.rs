@@ -71,7 +71,13 @@ fn record(digest: Digest) -> String {
 }
 
 /// Saves a record under a name; the digest that finds it again.
-pub fn push<R: Recordable>(place: &Place, value: &R, about: BTreeMap<String, String>, name: &str, progress: &Progress) -> Result<(Digest, Sent)> {
+pub fn push<R: Recordable>(
+    place: &Place,
+    value: &R,
+    about: BTreeMap<String, String>,
+    name: &str,
+    progress: &Progress,
+) -> Result<(Digest, Sent)> {
     require_name(name)?;
     let files = Files::of(value)?;
     let total: u64 = files.iter().map(|(_, content)| size(content)).sum();
@@ -154,11 +160,7 @@ fn push_file(place: &Place, content: &Content, put: &impl Fn(&str, Vec<u8>) -> R
         }
     }
     let record = FileRecord { bytes, blake3: whole.digest() };
-    ensure!(
-        known.as_ref().is_none_or(|known| *known == record),
-        "{} is damaged: run `make verify`, then make it again",
-        path.display()
-    );
+    ensure!(known.as_ref().is_none_or(|known| *known == record), "{} is damaged: run `make verify`, then make it again", path.display());
     if record.bytes > CHUNK {
         put(&chunk_list(record.blake3), serde_json::to_vec(&chunks)?)?;
     }
@@ -310,7 +312,8 @@ pub fn check(place: &Place, tree: &Tree, bar: &Bar) -> Result<Vec<String>> {
 }
 
 fn require_name(name: &str) -> Result<()> {
-    let plain = !name.is_empty() && !name.starts_with('.') && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let plain =
+        !name.is_empty() && !name.starts_with('.') && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     ensure!(plain, "{name:?} cannot name a record: letters, digits, `-`, `_` and `.` can");
     Ok(())
 }

@@ -57,7 +57,9 @@ impl Run {
 
     pub(crate) fn end(&self, store: &Store, outcome: &Outcome<'_>) {
         let event = match outcome {
-            Outcome::Complete(manifest) => self.event("COMPLETE", manifest.host.finished_unix_s, run_facets(manifest), vec![output(manifest)]),
+            Outcome::Complete(manifest) => {
+                self.event("COMPLETE", manifest.host.finished_unix_s, run_facets(manifest), vec![output(manifest)])
+            }
             Outcome::Failed(error) => {
                 let message = json!({ "message": format!("{error:#}"), "programmingLanguage": "Rust" });
                 let facets = json!({ "errorMessage": facet(message, "1-0-1/ErrorMessageRunFacet.json#/$defs/ErrorMessageRunFacet") });

@@ -44,9 +44,9 @@ pub use events::{completed as completed_event, event_file};
 pub use freshness::{Freshness, InputChange, differing_keys};
 pub use journal::{ROAD, journal};
 pub use language::{Language, Split, UnknownName};
-pub use manifest::{Commit, FileRecord, Host, InputRecord, Manifest, Rows, ShardRecord};
 pub use lock::{Lock, Owner};
 pub use making::Repeated;
+pub use manifest::{Commit, FileRecord, Host, InputRecord, Manifest, Rows, ShardRecord};
 pub use nouns::{
     Bundle, Checkpoint, CodeText, Embeddings, Encoder, EncoderSpec, Functions, GraphForm, Raw, Scores, Syntax, TokenPooling, Tokens,
     Vocabulary,

@@ -254,7 +254,6 @@ impl Store {
         }
         Ok(files)
     }
-
 }
 
 /// Keys are the first digits of a digest.
