@@ -15,6 +15,7 @@ mod outside;
 mod pretrained;
 mod publishing;
 mod retrieval;
+mod sealing;
 mod searching;
 mod sources;
 mod training;
