@@ -165,7 +165,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     world.configure(setting);
     world.run("trainer", &["train"]);
     let whole = world.manifest("checkpoint");
-    assert!(whole["outputs"].as_object().unwrap().contains_key("last/optimizer.safetensors"));
+    assert!(whole["outputs"].as_object().unwrap().contains_key("last/optimizer/tensors.safetensors"));
     let runs = world.path("data/runs");
     let checkpoints = || {
         let run = fs::read_dir(&runs).ok()?.flatten().next()?.path();

@@ -1,8 +1,8 @@
 //! Where training stands, on disk: what a killed run goes on from, to the same bits.
 //!
-//! A checkpoint is a folder with `parameters.safetensors`, `optimizer.safetensors` and `state.json`, which names the
-//! digests of both. It is written under another name, synced and renamed. Random numbers need no state of their own:
-//! every generator is made of seed, epoch and batch, which are in the state.
+//! A checkpoint is a record ([`TrainingState`]) of three: the model's parameters, the optimizer's moments, and the
+//! progress, which names the digests of both. It is written under another name, synced and renamed. Random numbers need no
+//! state of their own: every generator is made of seed, epoch and batch, which are in the progress.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ledger::Digest;
+use ledger::{Content, Digest, Files, Recordable, recordable, recordable_json};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -103,17 +103,61 @@ pub struct State {
     pub progress: Progress,
 }
 
+recordable! {
+    /// Everything that a step changes, as it lies on disk.
+    #[derive(Debug)]
+    pub struct TrainingState: "training-state", 1 {
+        pub model: ModelFile,
+        pub optimizer: OptimizerFile,
+        pub progress: ProgressFile,
+    }
+}
+
+/// Parameters by name, as safetensors.
+#[derive(Debug)]
+pub struct ModelFile(pub PathBuf);
+
+/// AdamW's moments and steps by the names of the parameters, as safetensors.
+#[derive(Debug)]
+pub struct OptimizerFile(pub PathBuf);
+
+/// Where the training stands, and what lies beside.
 #[derive(Debug, Serialize, Deserialize)]
-struct StateFile {
+pub struct ProgressFile {
     progress: Progress,
     seed: u64,
     parameters: Digest,
     optimizer: Digest,
 }
+recordable_json!(ProgressFile, "training-progress", 1);
 
-const PARAMETERS: &str = "parameters.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
-const STATE: &str = "state.json";
+impl Recordable for ModelFile {
+    const KIND: &'static str = "model";
+    fn open(dir: &Path) -> Result<Self> {
+        tensors(dir).map(Self)
+    }
+    fn files(&self) -> Result<Files> {
+        Ok(Files::one(TENSORS, Content::File(self.0.clone(), None)))
+    }
+}
+
+impl Recordable for OptimizerFile {
+    const KIND: &'static str = "optimizer";
+    fn open(dir: &Path) -> Result<Self> {
+        tensors(dir).map(Self)
+    }
+    fn files(&self) -> Result<Files> {
+        Ok(Files::one(TENSORS, Content::File(self.0.clone(), None)))
+    }
+}
+
+const TENSORS: &str = "tensors.safetensors";
+
+fn tensors(dir: &Path) -> Result<PathBuf> {
+    let path = dir.join(TENSORS);
+    ensure!(path.is_file(), "{} is missing", path.display());
+    Ok(path)
+}
 
 /// The rotating checkpoints of one run.
 #[derive(Debug)]
@@ -205,33 +249,28 @@ pub fn name(metric: Metric) -> &'static str {
 
 /// Writes a state as a folder.
 pub fn write(folder: &Path, state: &State, seed: u64) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-    let (parameters, optimizer) = (folder.join(PARAMETERS), folder.join(OPTIMIZER));
+    let parent = folder.parent().context("a checkpoint lies in a folder")?;
+    let scratch =
+        tempfile::Builder::new().prefix(".tensors-").tempdir_in(parent).with_context(|| format!("writing {}", folder.display()))?;
+    let (parameters, optimizer) = (scratch.path().join("parameters"), scratch.path().join("optimizer"));
     state.parameters.save(&parameters)?;
     state.optimizer.save(&optimizer)?;
     let digest = |path: &Path| Digest::of_file(path).with_context(|| format!("reading {}", path.display()));
-    let file = StateFile { progress: state.progress.clone(), seed, parameters: digest(&parameters)?, optimizer: digest(&optimizer)? };
-    let path = folder.join(STATE);
-    fs::write(&path, serde_json::to_vec_pretty(&file)?).with_context(|| format!("writing {}", path.display()))?;
-    for path in [parameters, optimizer, path] {
-        fs::File::open(&path).and_then(|file| file.sync_all()).with_context(|| format!("syncing {}", path.display()))?;
-    }
-    Ok(())
+    let progress =
+        ProgressFile { progress: state.progress.clone(), seed, parameters: digest(&parameters)?, optimizer: digest(&optimizer)? };
+    ledger::save(&TrainingState { model: ModelFile(parameters), optimizer: OptimizerFile(optimizer), progress }, folder)
 }
 
 fn read(folder: &Path, specs: &[Spec], optimizer: &OptimizerConfig, seed: u64) -> Result<State> {
-    let path = folder.join(STATE);
-    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    let file: StateFile = serde_json::from_slice(&bytes).with_context(|| format!("{} is not a training state", path.display()))?;
-    ensure!(file.seed == seed, "{} was made with seed {}", path.display(), file.seed);
-    for (name, digest) in [(PARAMETERS, file.parameters), (OPTIMIZER, file.optimizer)] {
-        let path = folder.join(name);
-        let found = Digest::of_file(&path).with_context(|| format!("reading {}", path.display()))?;
+    let TrainingState { model, optimizer: moments, progress } = ledger::load(folder)?;
+    ensure!(progress.seed == seed, "{} was made with seed {}", folder.display(), progress.seed);
+    for (path, digest) in [(&model.0, progress.parameters), (&moments.0, progress.optimizer)] {
+        let found = Digest::of_file(path).with_context(|| format!("reading {}", path.display()))?;
         ensure!(found == digest, "{} is damaged", path.display());
     }
-    let parameters = Parameters::load(&folder.join(PARAMETERS), specs)?;
-    let optimizer = AdamW::load(optimizer, &parameters, &folder.join(OPTIMIZER))?;
-    Ok(State { parameters, optimizer, progress: file.progress })
+    let parameters = Parameters::load(&model.0, specs)?;
+    let optimizer = AdamW::load(optimizer, &parameters, &moments.0)?;
+    Ok(State { parameters, optimizer, progress: progress.progress })
 }
 
 #[cfg(test)]
@@ -265,12 +304,12 @@ mod tests {
         assert_eq!(checkpoints.newest(&specs.specs, &config, &mut damaged).unwrap(), state(15));
         assert_eq!(checkpoints.found().len(), 2, "the first is gone");
         // A newest one that is damaged is passed over, and said.
-        let weights = dir.path().join("checkpoints/step-00000015").join(PARAMETERS);
+        let weights = dir.path().join("checkpoints/step-00000015/model").join(TENSORS);
         let mut bytes = fs::read(&weights).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&weights, bytes).unwrap();
         assert_eq!(checkpoints.newest(&specs.specs, &config, &mut damaged).unwrap(), state(10));
-        assert!(damaged[0].ends_with("parameters.safetensors is damaged"), "{damaged:?}");
+        assert!(damaged[0].ends_with("model/tensors.safetensors is damaged"), "{damaged:?}");
         checkpoints.save_best(Metric::Mrr, &state(3).parameters).unwrap();
         assert_eq!(Parameters::load(&checkpoints.best(Metric::Mrr), &specs.specs).unwrap(), state(3).parameters);
     }

@@ -18,11 +18,11 @@ pub struct Restore {
 
 impl Restore {
     pub fn weights(&self) -> PathBuf {
-        self.checkpoint.join(if self.optimizer { "last/parameters.safetensors" } else { "model.safetensors" })
+        self.checkpoint.join(if self.optimizer { "last/model/tensors.safetensors" } else { "model.safetensors" })
     }
 
     pub fn optimizer(&self) -> PathBuf {
-        self.checkpoint.join("last/optimizer.safetensors")
+        self.checkpoint.join("last/optimizer/tensors.safetensors")
     }
 
     /// Digests of what is read.

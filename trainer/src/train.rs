@@ -82,7 +82,7 @@ struct Prepared<'a> {
 
 impl Stage for Train {
     const NAME: &'static str = "train";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     type Config = Config;
     type Inputs = (Artifact<Tokens>, Artifact<Vocabulary>);
     type Output = Checkpoint;

@@ -60,3 +60,8 @@ pub use stage::{Inputs, Recordable, Report, Run, Stage};
 pub use status::{StageStatus, render_status};
 pub use store::{Artifact, ArtifactId, SCRATCH, Store};
 pub use units::{Mrr, OutOfRange, TokenCount};
+
+/// The page about records, whose examples are run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/records.md")]
+pub struct RecordsPage;

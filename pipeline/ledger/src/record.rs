@@ -44,6 +44,11 @@ struct Label {
 }
 
 impl Files {
+    /// A single file.
+    pub fn one(path: impl Into<PathBuf>, content: Content) -> Self {
+        Self(BTreeMap::from([(path.into(), content)]))
+    }
+
     pub fn insert(&mut self, path: impl Into<PathBuf>, content: Content) {
         self.0.insert(path.into(), content);
     }
@@ -153,9 +158,7 @@ pub fn open_json<T: DeserializeOwned>(dir: &Path) -> Result<T> {
 
 /// The one file of a value that is JSON.
 pub fn json_files<T: Serialize>(value: &T) -> Result<Files> {
-    let mut files = Files::default();
-    files.insert(VALUE, Content::Bytes(serde_json::to_vec_pretty(value)?));
-    Ok(files)
+    Ok(Files::one(VALUE, Content::Bytes(serde_json::to_vec_pretty(value)?)))
 }
 
 /// Makes a type that serde knows a [`Recordable`]: `recordable_json!(Metrics, "metrics", 1);`
@@ -300,5 +303,97 @@ impl Recordable for Folder {
             files.insert(Path::new("files").join(path), content);
         }
         Ok(files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Metrics, Settings};
+
+    recordable! {
+        #[derive(Debug, PartialEq)]
+        struct Experiment: "experiment", 2 {
+            config: Settings,
+            best: Option<Metrics>,
+            by_language: BTreeMap<String, Metrics>,
+        }
+    }
+
+    recordable! {
+        /// The same folder names, another version.
+        #[derive(Debug)]
+        struct Older: "experiment", 1 {
+            config: Settings,
+        }
+    }
+
+    fn metrics(mrr: f64) -> Metrics {
+        Metrics(BTreeMap::from([("mrr".to_owned(), mrr)]))
+    }
+
+    fn experiment() -> Experiment {
+        Experiment {
+            config: Settings(BTreeMap::from([("train".to_owned(), serde_json::json!({"epochs": 3}))])),
+            best: Some(metrics(0.5)),
+            by_language: ["go", "ruby"].map(|name| (name.to_owned(), metrics(0.25))).into(),
+        }
+    }
+
+    #[test]
+    fn a_struct_of_records_comes_back_and_says_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one");
+        save(&experiment(), &path).unwrap();
+        assert_eq!(load::<Experiment>(&path).unwrap(), experiment());
+        // Every part is a record of its own.
+        assert_eq!(load::<Metrics>(&path.join("by_language/ruby")).unwrap(), metrics(0.25));
+        let any = AnyRecord::at(&path).unwrap();
+        assert_eq!((any.kind.as_str(), any.version), ("experiment", 2));
+        let said = |error: anyhow::Error| format!("{error:#}").replace(&dir.path().display().to_string(), "DIR");
+        insta::assert_snapshot!(said(any.typed::<Metrics>().unwrap_err()));
+        insta::assert_snapshot!(said(load::<Older>(&path).unwrap_err()));
+        insta::assert_snapshot!(said(load::<Settings>(dir.path()).unwrap_err()));
+        insta::assert_snapshot!(said(save(&experiment(), &path).unwrap_err()));
+        // A part in another's place is found when the whole is opened.
+        fs::remove_dir_all(path.join("config")).unwrap();
+        save(&metrics(0.1), &path.join("config")).unwrap();
+        insta::assert_snapshot!(said(load::<Experiment>(&path).unwrap_err()));
+    }
+
+    #[test]
+    fn a_dirty_checkout_is_recorded_with_its_changes() {
+        use crate::{Checkout, Commit, Digest};
+        let dir = tempfile::tempdir().unwrap();
+        let text = b"diff --git a/x b/x\n";
+        let digest = Digest::of_bytes(text);
+        let commit = Commit { id: Some("0123".to_owned()), dirty: true, diff: Some(digest) };
+        write_diff(dir.path(), digest, text);
+        save(&Checkout::recorded(dir.path(), &commit), &dir.path().join("record")).unwrap();
+        let back: Checkout = load(&dir.path().join("record")).unwrap();
+        assert_eq!((back.commit, fs::read(back.diff.unwrap()).unwrap()), (commit, text.to_vec()));
+        fs::write(dir.path().join("record/changes.diff"), "something else").unwrap();
+        assert!(format!("{:#}", load::<Checkout>(&dir.path().join("record")).unwrap_err()).contains("is damaged"));
+    }
+
+    fn write_diff(data: &Path, digest: crate::Digest, text: &[u8]) {
+        crate::write_atomically(&crate::Commit::diff_file(data, digest), text).unwrap();
+    }
+
+    proptest::proptest! {
+        /// Whatever a label says, it is read or refused, never a panic.
+        #[test]
+        fn any_label_is_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(RECORD), &bytes).unwrap();
+            proptest::prop_assert!(load::<Metrics>(dir.path()).is_err());
+        }
+
+        #[test]
+        fn a_path_that_leaves_its_folder_is_not_plain(parts in proptest::collection::vec("[a-z.]{1,3}|\\.\\.", 1..5), absolute: bool) {
+            let path = PathBuf::from(format!("{}{}", if absolute { "/" } else { "" }, parts.join("/")));
+            let leaves = absolute || parts.iter().any(|part| part == "..");
+            proptest::prop_assert!(!(leaves && is_plain(&path)), "{}", path.display());
+        }
     }
 }
