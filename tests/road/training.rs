@@ -209,9 +209,9 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     let mut steps: Vec<PathBuf> = fs::read_dir(run.join("checkpoints")).unwrap().flatten().map(|entry| entry.path()).collect();
     steps.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-"));
     steps.sort();
-    fs::write(steps.last().unwrap().join("parameters.safetensors"), b"cut").unwrap();
+    fs::write(steps.last().unwrap().join("model/tensors.safetensors"), b"cut").unwrap();
     let said = world.run("trainer", &["train"]).1;
-    assert!(said.contains("passes over a checkpoint") && said.contains("parameters.safetensors is damaged"), "{said}");
+    assert!(said.contains("passes over a checkpoint") && said.contains("model/tensors.safetensors is damaged"), "{said}");
     assert_eq!(world.manifest("checkpoint")["outputs"], whole["outputs"]);
 }
 

@@ -170,6 +170,10 @@ pub struct Checkpoints {
 impl Checkpoints {
     pub fn new(folder: PathBuf, keep: usize, seed: u64) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        for entry in fs::read_dir(&folder)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with('.')) {
+            // Debris of a killed run.
+            fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+        }
         Ok(Self { folder, keep, seed })
     }
 

@@ -18,8 +18,8 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// Version of this file's own format, and the oldest that is read. 2: the file has a digest of its own.
 const SCHEMA: u32 = 2;
 const OLDEST_SCHEMA: u32 = 1;
-/// The member that holds the digest of all others.
-const OWN_DIGEST: &str = "digest";
+/// The last member: the digest of the file's text without it.
+const OWN_DIGEST: &str = ",\n  \"digest\": \"";
 /// A longer diff is recorded by its digest alone.
 const LONGEST_DIFF: usize = 4 << 20;
 
@@ -122,10 +122,7 @@ impl Manifest {
             (u64::from(OLDEST_SCHEMA)..=u64::from(SCHEMA)).contains(&schema),
             "{at} has schema {schema}, this tool reads {OLDEST_SCHEMA} to {SCHEMA}: use the tool that wrote it, or delete the folder"
         );
-        if schema >= 2 {
-            let recorded = value[OWN_DIGEST].as_str().map(str::to_owned);
-            ensure!(recorded == Some(own_digest(value.clone()).to_string()), "its own digest differs: {}", damaged());
-        }
+        ensure!(schema < 2 || has_own_digest(bytes), "its own digest differs: {}", damaged());
         let manifest: Self = serde_json::from_value(value).with_context(damaged)?;
         if let Some(path) = manifest.outputs.keys().find(|path| !is_plain(path)) {
             bail!("{at} names {}, which is outside of its folder", path.display());
@@ -135,11 +132,10 @@ impl Manifest {
 
     /// The bytes of the file, with a digest of themselves: a flipped bit in a row count is seen too.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        // Read back first: a number's text is what is digested, and a reader has nothing else.
-        let mut value: Value = serde_json::from_slice(&serde_json::to_vec(self)?)?;
-        let digest = own_digest(value.clone());
-        value[OWN_DIGEST] = digest.to_string().into();
-        Ok(serde_json::to_vec_pretty(&value)?)
+        let text = serde_json::to_string_pretty(self)?;
+        let digest = Digest::of_bytes(text.as_bytes());
+        let members = text.strip_suffix("\n}").context("a manifest is an object")?;
+        Ok(format!("{members}{OWN_DIGEST}{digest}\"\n}}").into_bytes())
     }
 
     /// Digest of the output bytes: equal bytes disturb nothing downstream.
@@ -177,12 +173,14 @@ impl Manifest {
     }
 }
 
-/// Of all members but the digest itself. Maps are sorted, numbers are as the text has them.
-fn own_digest(mut value: Value) -> Digest {
-    if let Value::Object(members) = &mut value {
-        members.remove(OWN_DIGEST);
-    }
-    Digest::of_bytes(value.to_string().as_bytes())
+/// Is the text what it was when it was digested?
+fn has_own_digest(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let digested = || {
+        let (members, digest) = text.strip_suffix("\"\n}")?.rsplit_once(OWN_DIGEST)?;
+        Some(Digest::of_bytes(format!("{members}\n}}").as_bytes()).to_string() == digest)
+    };
+    digested() == Some(true)
 }
 
 impl Host {
@@ -235,5 +233,40 @@ impl Commit {
     /// Where the text of a diff is.
     pub fn diff_file(data: &Path, diff: Digest) -> PathBuf {
         data.join("diffs").join(format!("{diff}.diff"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(wall_s: f64, read: u64) -> Manifest {
+        let host = Host { wall_s, ..Host::here(2) };
+        let rows = Rows { read, written: 1, rejected: 0 };
+        let (kind, stage, key) = ("raw".to_owned(), "harvest".to_owned(), "0123456789ab".to_owned());
+        let config = serde_json::json!({ "share": wall_s, "name": "ü\n\"" });
+        let (inputs, outputs, shards) = Default::default();
+        Manifest { schema: SCHEMA, kind, stage, revision: 1, key, config, inputs, outputs, shards, rows, report: Value::Null, host }
+    }
+
+    proptest::proptest! {
+        /// Every manifest comes back, whatever its numbers; no bit of it can be flipped unseen.
+        #[test]
+        fn a_flipped_bit_of_a_manifest_is_seen(wall_s in 0.0f64..1e9, read: u64, place: proptest::sample::Index, bit in 0u8..8) {
+            let bytes = manifest(wall_s, read).to_bytes().unwrap();
+            let back = Manifest::of_bytes(&bytes, &"it").unwrap();
+            proptest::prop_assert_eq!((back.rows.read, back.kind), (read, "raw".to_owned()));
+            let mut flipped = bytes.clone();
+            flipped[place.index(bytes.len())] ^= 1 << bit;
+            proptest::prop_assert!(Manifest::of_bytes(&flipped, &"it").is_err());
+        }
+    }
+
+    #[test]
+    fn a_manifest_whose_files_lie_elsewhere_is_refused() {
+        let mut of = manifest(1.0, 2);
+        of.outputs.insert(PathBuf::from("../secret"), FileRecord { bytes: 1, blake3: Digest::of_bytes(b"x") });
+        let error = Manifest::of_bytes(&of.to_bytes().unwrap(), &"it").unwrap_err();
+        assert!(error.to_string().contains("outside of its folder"), "{error}");
     }
 }
