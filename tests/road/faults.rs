@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::process::ExitStatusExt, process::Command, thread, time::Duration};
 
-use crate::world::{World, ran};
+use crate::world::{STAGES, World, ran};
 
 #[test]
 fn a_road_killed_anywhere_is_taken_up_again_with_the_same_bytes() {
@@ -105,11 +105,63 @@ fn a_full_disk_is_said_and_nothing_is_half_sealed() {
 
 #[test]
 fn two_runs_at_once_end_well() {
+    let alone = World::new();
+    alone.road(&[]);
     let world = World::new();
-    let other = world.spawn("pipeline", &["run"]);
-    world.run("pipeline", &["run"]);
-    assert!(other.wait_with_output().unwrap().status.success());
+    // Two whole roads in one folder, and one that cleans all the while.
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let said = thread::scope(|scope| {
+        let roads = [scope.spawn(|| world.road(&[])), scope.spawn(|| world.road(&[]))];
+        let cleaner = scope.spawn(|| {
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                if world.path("data").exists() {
+                    world.run("archive", &["gc", "--yes"]);
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let said = roads.map(|road| road.join().unwrap());
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        cleaner.join().unwrap();
+        said
+    });
+    // Each stage was run once, by one of the two.
+    let mut stages: Vec<&str> = said.iter().flat_map(|said| ran(said)).collect();
+    stages.sort_unstable();
+    let mut all = STAGES;
+    all.sort_unstable();
+    assert_eq!(stages, all);
+    assert!(said.concat().contains("waits for `road-"), "{}", said.concat());
+    assert_eq!(world.digests().keys().collect::<Vec<_>>(), alone.digests().keys().collect::<Vec<_>>());
     assert!(world.run("archive", &["verify"]).0.contains("intact"));
+    world.run("indexer", &["verify"]);
+}
+
+/// No file may be longer than 4 KiB: what a full disk is to a program that writes.
+#[test]
+fn a_full_disk_stops_a_save_and_a_restore_which_go_on_when_there_is_room() {
+    let world = World::new();
+    world.run("pipeline", &["run"]);
+    let to = world.path("saved").display().to_string();
+    let tight = |world: &World, arguments: &[&str]| {
+        let asked = world.command("archive", arguments);
+        let words = std::iter::once(asked.get_program()).chain(asked.get_args()).map(|word| format!("'{}'", word.to_string_lossy()));
+        let script = format!("trap '' XFSZ; ulimit -f 8; exec {}", words.collect::<Vec<_>>().join(" "));
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains("error: ") && said.contains("File too large") && !said.contains("panicked"),
+            "{said}"
+        );
+    };
+    tight(&world, &["save", "--to", &to, "--with", "all"]);
+    assert!(!world.path("saved/refs/latest").exists());
+    world.run("archive", &["save", "--to", &to, "--with", "all"]);
+    let other = World::empty();
+    tight(&other, &["restore", "--from", &to, "--with", "all"]);
+    assert!(!other.path("data/raw").exists());
+    other.run("archive", &["restore", "--from", &to, "--with", "all"]);
+    assert_eq!(other.manifest("tokens"), world.manifest("tokens"));
 }
 
 #[test]
