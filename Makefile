@@ -117,7 +117,7 @@ save: build ## The current build and all it came from to TO=address (a folder, s
 	@test -n "$(TO)" || { echo 'say where to: make save TO=s3://bucket/path (or gs://, az://, a folder)'; exit 1; }
 	@$(ARCHIVE) save $(OPTIONS) --to "$(TO)" $(if $(WITH),--with "$(WITH)") $(if $(OF),--of "$(OF)") $(if $(NAME),--name "$(NAME)")
 
-restore: build ## The ledger out of FROM=address [WITH=dataset,index,bundle,runs] [NAME=latest]; then CONF=DATA/restored.conf is its configuration
+restore: build ## The ledger out of FROM=address, all that was saved or only WITH=dataset,index,bundle,runs [NAME=latest]; then CONF=DATA/restored.conf is its configuration
 	@test -n "$(FROM)" || { echo 'say where from: make restore FROM=s3://bucket/path (or gs://, az://, a folder)'; exit 1; }
 	@$(ARCHIVE) restore --data $(DATA) --from "$(FROM)" $(if $(WITH),--with "$(WITH)") $(if $(NAME),--name "$(NAME)") $(if $(JSON),--json)
 

@@ -27,9 +27,9 @@ fn stale(world: &World) -> Vec<String> {
 }
 
 /// Another machine: nothing there but the configuration that was restored.
-pub fn elsewhere(from: &str, with: &str) -> World {
+pub fn elsewhere(from: &str) -> World {
     let world = World::empty();
-    world.run("archive", &["restore", "--from", from, "--with", with]);
+    world.run("archive", &["restore", "--from", from]);
     fs::copy(world.path("data/restored.conf"), world.path("road.conf")).unwrap();
     world
 }
@@ -47,7 +47,7 @@ fn a_build_travels_and_goes_on_where_it_was() {
     assert!(said.contains("is saved at") && said.contains("as latest"), "{said}");
 
     // Everything but the bundle's own files: fresh, and served elsewhere.
-    let other = elsewhere(&to, "dataset,index");
+    let other = elsewhere(&to);
     assert_eq!(stale(&other), [r#""publish": "the bundle's files were not restored: restore WITH=bundle to serve it from here""#]);
     assert_eq!(other.digests(), world.digests());
     assert!(other.run("archive", &["verify"]).0.contains("intact"));
@@ -67,12 +67,12 @@ fn a_build_travels_and_goes_on_where_it_was() {
 
     // Models alone, then more of the same record: what is here is not fetched again.
     let third = World::empty();
-    third.run("archive", &["restore", "--from", &to]);
+    third.run("archive", &["restore", "--from", &to, "--with", "model"]);
     fs::copy(third.path("data/restored.conf"), third.path("road.conf")).unwrap();
     assert_eq!(stale(&third).len(), 1, "{:?}", stale(&third));
     let said = third.fail("archive", &["save", "--to", &address(&third, "again"), "--with", "dataset"]);
-    assert!(said.contains("were not restored: make restore"), "{said}");
-    let (again, _) = third.run("archive", &["restore", "--from", &to, "--json"]);
+    assert!(said.contains("are not here: make restore"), "{said}");
+    let (again, _) = third.run("archive", &["restore", "--from", &to, "--with", "model", "--json"]);
     let again: Value = serde_json::from_str(&again).unwrap();
     assert_eq!((&again["artifacts"], again["fetched_bytes"].as_u64().unwrap() < 100_000), (&json!(0), true), "{again}");
     third.run("archive", &["restore", "--from", &to, "--with", "dataset"]);
@@ -134,7 +134,7 @@ fn a_training_that_was_cut_goes_on_elsewhere_to_the_same_bits() {
     let to = address(&world, "saved");
     world.run("archive", &["save", "--to", &to, "--with", "dataset,runs"]);
 
-    let other = elsewhere(&to, "dataset,runs");
+    let other = elsewhere(&to);
     let (_, said) = other.run("trainer", &["train", "--resume"]);
     assert!(said.contains("goes on from step"), "{said}");
     world.run("trainer", &["train"]);

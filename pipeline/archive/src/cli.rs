@@ -49,8 +49,9 @@ enum Command {
         /// Artifact (default: what lies furthest down the road)
         #[arg(long)]
         of: Option<String>,
-        #[command(flatten)]
-        with: With,
+        /// Besides model and scores: dataset, index, bundle, runs, all, or kinds of artifacts
+        #[arg(long, value_delimiter = ',')]
+        with: Vec<String>,
         /// Name by which it is found again
         #[arg(long, default_value = "latest")]
         name: String,
@@ -60,8 +61,9 @@ enum Command {
         /// Address
         #[arg(long)]
         from: String,
-        #[command(flatten)]
-        with: With,
+        /// Only these files, besides model and scores (default: all that were saved): dataset, index, bundle, runs, or kinds
+        #[arg(long, value_delimiter = ',')]
+        with: Vec<String>,
         /// Name or digest of what was saved
         #[arg(long, default_value = "latest")]
         name: String,
@@ -113,14 +115,6 @@ enum Command {
     },
 }
 
-/// Which files.
-#[derive(Debug, clap::Args)]
-struct With {
-    /// Besides model and scores: dataset, index, bundle, runs, all, or kinds of artifacts
-    #[arg(long, value_delimiter = ',')]
-    with: Vec<String>,
-}
-
 /// Runs the tool with these arguments (the first is its name).
 pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<()> {
     let Cli { command, common } = Cli::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
@@ -132,7 +126,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
     match command {
         Command::Save { to, of: said, with, name } => {
             let (store, target) = of(&said)?;
-            let wanted = Wanted::of(&with.with)?;
+            let wanted = Wanted::of(&with)?;
             let config = common.load()?.resolved()?;
             let place = Place::open(&to, true)?;
             let (id, sent) = save::save(&store, &target, &place, &name, &wanted, Some(config))?;
@@ -153,7 +147,8 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             Ok(())
         }
         Command::Restore { from, with, name } => {
-            let restored = restore::restore(&store, &Place::open(&from, false)?, &name, &Wanted::of(&with.with)?)?;
+            let wanted = if with.is_empty() { Wanted::all() } else { Wanted::of(&with)? };
+            let restored = restore::restore(&store, &Place::open(&from, false)?, &name, &wanted)?;
             tell_restored(&common, &restored);
             Ok(())
         }
@@ -218,7 +213,7 @@ fn tell_restored(common: &Common, restored: &restore::Restored) {
     let left = if restored.without_files.is_empty() {
         String::new()
     } else {
-        format!("\nwithout their files (WITH=…): {}", restored.without_files.join(", "))
+        format!("\nwithout their files: {}", restored.without_files.join(", "))
     };
     let next = if restored.has_config {
         format!("\nnext: make status DATA={0} CONF={0}/{1}", common.data.display(), restore::CONFIG)

@@ -5,7 +5,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::TryStreamExt;
 use object_store::{
     BackoffConfig, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
@@ -56,7 +56,7 @@ impl Place {
         match self.runtime.block_on(self.store.head(&self.path(name))) {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("asking for {}", self.address_of(name))),
+            Err(error) => Err(told(&error)).with_context(|| format!("asking for {}", self.address_of(name))),
         }
     }
 
@@ -64,6 +64,7 @@ impl Place {
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
         let put = self.runtime.block_on(self.store.put(&self.path(name), bytes.into()));
         put.map(drop)
+            .map_err(|error| told(&error))
             .with_context(|| format!("writing {} (what is there already stays: run the same command again)", self.address_of(name)))
     }
 
@@ -87,7 +88,7 @@ impl Place {
                 Err(_) if attempt < DOWNLOADS => std::thread::sleep(Duration::from_millis(200) * attempt * attempt),
                 Err(error) => {
                     let remedy = "what was fetched already stays: run the same command again";
-                    return Err(error).with_context(|| format!("reading {} ({remedy})", self.address_of(name)));
+                    return Err(told(&error)).with_context(|| format!("reading {} ({remedy})", self.address_of(name)));
                 }
             }
         }
@@ -100,6 +101,7 @@ impl Place {
         let listed: Vec<_> = self
             .runtime
             .block_on(self.store.list(Some(&path)).try_collect())
+            .map_err(|error: object_store::Error| told(&error))
             .with_context(|| format!("listing {}", self.address_of(folder)))?;
         let name = |location: &Path| {
             location.prefix_match(&path).map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
@@ -108,6 +110,11 @@ impl Place {
         names.sort();
         Ok(names)
     }
+}
+
+/// Its text alone: it holds those of its causes.
+fn told(error: &object_store::Error) -> anyhow::Error {
+    anyhow!("{error}")
 }
 
 fn connect(address: &str, may_be_new: bool) -> Result<(Arc<dyn ObjectStore>, Path)> {

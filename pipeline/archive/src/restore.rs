@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use ledger::{
-    ArtifactId, Digest, Elsewhere, FileRecord, Held, Manifest, ROAD, Recordable, Store, fsync_tree, load, open_to_all, write_atomically,
+    ArtifactId, Digest, Elsewhere, FileRecord, Held, Manifest, ROAD, Recordable, Store, fsync_tree, is_key, load, open_to_all,
+    write_atomically,
 };
 
 use crate::{
@@ -87,7 +88,10 @@ pub fn restore(store: &Store, place: &Place, name: &str, wanted: &Wanted) -> Res
     }
     for (kind, key) in &point.target.current {
         let id = ArtifactId { kind: kind.clone(), key: key.clone() };
-        ensure!(ROAD.contains(&kind.as_str()) && store.dir(&id).is_dir(), "the record names {kind} {key} as current and does not have it");
+        ensure!(
+            ROAD.contains(&kind.as_str()) && is_key(key) && store.dir(&id).is_dir(),
+            "the record names {kind} {key} as current and does not have it"
+        );
         if let Some(other) = store.current_key(kind).filter(|other| other != key) {
             store.progress().say(&format!("{kind}: current was {other}, is {key}"));
         }
@@ -121,7 +125,7 @@ fn already_here(store: &Store, tree: &Tree) -> BTreeMap<PathBuf, ArtifactId> {
 fn sealed(path: &Path) -> Option<(String, String)> {
     let mut parts = path.iter().map(|part| part.to_string_lossy().into_owned());
     let (kind, key, sealed) = (parts.next()?, parts.next()?, parts.next()?);
-    (sealed == "sealed" && ROAD.contains(&kind.as_str()) && key.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some((kind, key))
+    (sealed == "sealed" && ROAD.contains(&kind.as_str()) && is_key(&key)).then_some((kind, key))
 }
 
 /// Fetches what is wanted and not here, and lays it out as it was saved.
@@ -188,7 +192,7 @@ impl Install<'_> {
                 self.restored.kept += 1;
                 continue;
             }
-            ensure!(held.artifact.manifest().key == *key, "{} {key} is another artifact than it says", A::KIND);
+            ensure!(is_key(key) && held.artifact.manifest().key == *key, "{} {key} is another artifact than it says", A::KIND);
             let source = self.assembled.join(&folder);
             let target = self.store.dir(&id);
             if !held.is_whole {

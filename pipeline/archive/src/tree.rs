@@ -32,7 +32,9 @@ const FORMAT: u32 = 1;
 /// Bytes of an object, at most. A file that is longer is cut, so that what was sent of it stays sent.
 pub const CHUNK: u64 = 16 << 20;
 /// Bytes of a list, at most.
-const LONGEST_LIST: u64 = 1 << 30;
+const LONGEST_LIST: u64 = 256 << 20;
+/// Chunks of a file, at most: 16 TiB.
+const MOST_CHUNKS: u64 = 1 << 20;
 /// Files that are under way at once: with CHUNK they bound the memory.
 const WORKERS: usize = 6;
 
@@ -188,6 +190,7 @@ fn chunk_length(file: &FileRecord, number: usize) -> u64 {
 /// The chunks of a long file, if their list is there and whole.
 fn chunks_of(place: &Place, file: &FileRecord) -> Result<Option<Vec<Digest>>> {
     let count = file.bytes.div_ceil(CHUNK);
+    ensure!(count <= MOST_CHUNKS, "a file of {} bytes is more than a place can hold", file.bytes);
     let Some(bytes) = place.get(&chunk_list(file.blake3), 64 + 80 * count)? else { return Ok(None) };
     let chunks: Option<Vec<Digest>> = serde_json::from_slice(&bytes).ok();
     Ok(chunks.filter(|chunks| chunks.len() as u64 == count))

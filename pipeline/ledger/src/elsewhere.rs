@@ -34,11 +34,10 @@ impl Elsewhere {
             return Ok(());
         }
         bail!(
-            "the files of {} {} were not restored: make restore FROM={} WITH={}",
+            "the files of {0} {1} are not here: make restore FROM={2} WITH={0}, and where they were not saved, make save WITH={0} first",
             manifest.kind,
             manifest.key,
             elsewhere.from,
-            manifest.kind
         )
     }
 }

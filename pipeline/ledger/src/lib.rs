@@ -58,7 +58,7 @@ pub use seal::{files_below, fsync_dir, fsync_tree, open_to_all, publish_link, wr
 pub use shards::{Shard, Shards};
 pub use stage::{Inputs, Recordable, Report, Run, Stage};
 pub use status::{StageStatus, render_status};
-pub use store::{Artifact, ArtifactId, SCRATCH, Store};
+pub use store::{Artifact, ArtifactId, SCRATCH, Store, is_key};
 pub use units::{Mrr, OutOfRange, TokenCount};
 
 /// The page about records, whose examples are run.

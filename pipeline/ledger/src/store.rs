@@ -257,6 +257,6 @@ impl Store {
 }
 
 /// Keys are the first digits of a digest.
-fn is_key(text: &str) -> bool {
+pub fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
