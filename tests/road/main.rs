@@ -15,6 +15,7 @@ mod publishing;
 mod retrieval;
 mod searching;
 mod sources;
+mod tracking;
 mod training;
 mod whole_road;
 mod world;
