@@ -18,7 +18,7 @@ STATUS = $(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) st
 	| $(INDEXER) status $(OPTIONS) --after -
 
 .PHONY: help demo run setup setup-gpu build test lint bench \
-	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback retract \
+	harvest ingest parse vocab tokenize train export sync embed index evaluate publish rollback retract \
 	status plan search compare predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train bench-index experiments teacher fuzz
 
 help: ## This list
@@ -59,6 +59,9 @@ train export: build setup
 	@$(TRAINER) $@ $(OPTIONS)
 train: ## tokens -> checkpoint
 export: ## checkpoint -> encoder: ONNX, checked
+
+sync: build ## Send to the MLflow server of MLFLOW_TRACKING_URI what it lacks of the runs in DATA/runs
+	@$(TRAINER) sync --data $(DATA) $(if $(JSON),--json)
 
 embed index publish: build setup
 	@$(INDEXER) $@ $(OPTIONS)

@@ -57,13 +57,13 @@ impl Background {
                     let Some(delivery) = &mut delivery else { return Ok(()) };
                     delivery.send(&server, is_end.then(|| Instant::now() + LAST_WAIT), &progress, None)
                 };
-                match attempt() {
-                    Ok(()) => pause = FIRST_PAUSE,
-                    Err(error) => {
-                        tell(&error, &progress);
-                        next = Instant::now() + pause;
-                        pause = (2 * pause).min(LONGEST_PAUSE);
-                    }
+                let outcome = attempt();
+                tell(&outcome, &progress);
+                if outcome.is_ok() {
+                    pause = FIRST_PAUSE;
+                } else {
+                    next = Instant::now() + pause;
+                    pause = (2 * pause).min(LONGEST_PAUSE);
                 }
                 if is_end {
                     break;

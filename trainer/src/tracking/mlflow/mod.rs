@@ -145,19 +145,24 @@ fn deliver(folder: &Path, spool: Spool, server: Option<&Server>, progress: &Prog
     if !spool::Reader::open(folder, standing(folder, server, begin).0)?.has_more()? {
         return Ok(());
     }
+    // One that did not answer this process is left to the next one.
+    if IS_DOWN.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     // Where another process sends it, it has been sent.
     let Some(mut delivery) = Delivery::open(folder, server, begin)? else { return Ok(()) };
-    if let Err(error) = delivery.send(server, None, progress, None) {
-        tell(&error, progress);
-    }
+    tell(&delivery.send(server, None, progress, None), progress);
     Ok(())
 }
 
-/// Says once a process that a server does not answer, and all else that goes wrong with it.
-fn tell(error: &anyhow::Error, progress: &Progress) {
-    static IS_SAID: AtomicBool = AtomicBool::new(false);
+/// Whether the server did not answer when it was last asked.
+static IS_DOWN: AtomicBool = AtomicBool::new(false);
+
+/// Says what went wrong with a server; that it does not answer, once, until it has answered again.
+fn tell(outcome: &Result<()>, progress: &Progress) {
+    let Err(error) = outcome else { return IS_DOWN.store(false, Ordering::Relaxed) };
     let is_outage = matches!(Failure::of(error), Some(Failure::Unreachable { .. }));
-    if !(is_outage && IS_SAID.swap(true, Ordering::Relaxed)) {
+    if !(is_outage && IS_DOWN.swap(true, Ordering::Relaxed)) {
         progress.say(&format!("mlflow    goes on without it: {error:#}; what it lacks is spooled, and sent later or by `trainer sync`"));
     }
 }

@@ -23,7 +23,7 @@ const UPLOAD_BYTES_PER_S: u64 = 100_000;
 const MOST_METRICS: usize = 1000;
 const MOST_TEXTS: usize = 100;
 const MOST_BYTES: usize = 800_000;
-/// Characters of a parameter's value: now, and in servers before 2.10.
+/// Characters of a parameter's value: now, and in old servers.
 const PARAMETER: usize = 6000;
 const PARAMETER_ONCE: usize = 500;
 /// Characters of a tag's value, and of a name.
