@@ -3,8 +3,8 @@
 
 use std::{
     path::PathBuf,
-    sync::mpsc::{self, RecvTimeoutError, Sender},
-    thread::{self, JoinHandle},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,8 @@ const LAST_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Background {
     signal: Sender<Signal>,
-    thread: JoinHandle<()>,
+    /// Nothing comes; it closes when the thread ends.
+    ended: Receiver<()>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,15 +38,21 @@ enum Signal {
 impl Background {
     pub fn start(server: Server, folder: PathBuf, begin: Begin, progress: Progress) -> Result<Self> {
         let (signal, signals) = mpsc::channel();
+        let (running, ended) = mpsc::channel();
         let work = move || {
+            let _running: Sender<()> = running;
             let mut delivery = None;
             let (mut pause, mut next) = (FIRST_PAUSE, Instant::now());
+            let mut failed: Option<Instant> = None;
             loop {
                 let is_end = match signals.recv_timeout(EVERY) {
                     Ok(signal) => signal == Signal::End,
                     Err(RecvTimeoutError::Timeout) => false,
                     Err(RecvTimeoutError::Disconnected) => break,
                 };
+                if is_end && failed.is_some_and(|failed| failed.elapsed() < FIRST_PAUSE) {
+                    break;
+                }
                 if !is_end && Instant::now() < next {
                     continue;
                 }
@@ -62,6 +69,7 @@ impl Background {
                 if outcome.is_ok() {
                     pause = FIRST_PAUSE;
                 } else {
+                    failed = Some(Instant::now());
                     next = Instant::now() + pause;
                     pause = (2 * pause).min(LONGEST_PAUSE);
                 }
@@ -70,8 +78,8 @@ impl Background {
                 }
             }
         };
-        let thread = thread::Builder::new().name("mlflow".to_owned()).spawn(work).context("starting a thread")?;
-        let background = Self { signal, thread };
+        thread::Builder::new().name("mlflow".to_owned()).spawn(work).context("starting a thread")?;
+        let background = Self { signal, ended };
         background.look();
         Ok(background)
     }
@@ -82,9 +90,9 @@ impl Background {
         let _ = self.signal.send(Signal::Look);
     }
 
-    /// There is nothing more to come: waits for the rest to be sent.
+    /// There is nothing more to come: waits for the rest to be sent, and leaves what takes too long.
     pub fn end(self) {
         let _ = self.signal.send(Signal::End);
-        let _ = self.thread.join();
+        let _ = self.ended.recv_timeout(LAST_WAIT);
     }
 }

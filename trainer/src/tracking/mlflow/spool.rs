@@ -10,7 +10,8 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
@@ -250,10 +251,18 @@ impl Spool {
         }
         let context = || format!("opening {}", path.display());
         let file = OpenOptions::new().append(true).open(&path).with_context(context)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!("{} is written to by another training: wait for its end", path.display()),
-            Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+        // Those who only add an entry or two hold it for a moment.
+        let mut attempts = 10;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if attempts > 0 => {
+                    attempts -= 1;
+                    thread::sleep(Duration::from_millis(50));
+                }
+                Err(TryLockError::WouldBlock) => bail!("{} is written to by another training: wait for its end", path.display()),
+                Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+            }
         }
         let said = Said::read(folder)?;
         file.set_len(said.bytes).with_context(context)?;
