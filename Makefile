@@ -19,7 +19,7 @@ STATUS = $(PIPELINE) status --conf $(CONF) --data $(DATA) --json | $(TRAINER) st
 	| $(INDEXER) status $(OPTIONS) --after -
 
 .PHONY: help demo run setup setup-gpu build test lint bench \
-	harvest ingest parse vocab tokenize train export embed index evaluate publish rollback retract \
+	harvest ingest parse vocab tokenize train export sync embed index evaluate publish rollback retract \
 	save restore saved reproduce lineage diff events gc pin unpin \
 	status plan search compare predictions tour journal verify fidelity duplicates explore bench-corpus bench-scale bench-train bench-index experiments teacher fuzz
 
@@ -62,6 +62,9 @@ train export: build setup
 	@$(TRAINER) $@ $(OPTIONS) $(if $(RESUME),$(if $(filter train,$@),--resume))
 train: ## tokens -> checkpoint (RESUME=1: only go on from a killed or restored training)
 export: ## checkpoint -> encoder: ONNX, checked
+
+sync: build ## Send to the MLflow server of MLFLOW_TRACKING_URI what it lacks of the runs in DATA/runs
+	@$(TRAINER) sync --data $(DATA) $(if $(JSON),--json)
 
 embed index publish: build setup
 	@$(INDEXER) $@ $(OPTIONS)

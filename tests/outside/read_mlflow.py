@@ -1,12 +1,52 @@
-"""What an mlflow server knows of an experiment's only run: read_mlflow.py ADDRESS EXPERIMENT."""
+"""What an mlflow server knows, by the real client: read_mlflow.py ADDRESS EXPERIMENT MODEL FOLDER.
+
+Runs by name, with every metric's history and the artifacts downloaded to FOLDER/name; versions of the registered model;
+and the champion loaded as a model and asked for a vector.
+"""
 
 import json
+import pathlib
 import sys
 
+import mlflow
+import numpy
 from mlflow import MlflowClient
 
-client = MlflowClient(sys.argv[1])
-experiment = client.get_experiment_by_name(sys.argv[2])
-(run,) = client.search_runs([experiment.experiment_id])
-losses = client.get_metric_history(run.info.run_id, "train/loss")
-print(json.dumps({"status": run.info.status, "params": run.data.params, "metrics": run.data.metrics, "losses": len(losses)}))
+address, experiment, model, folder = sys.argv[1:]
+mlflow.set_tracking_uri(address)
+client = MlflowClient(address)
+runs = []
+for run in client.search_runs([client.get_experiment_by_name(experiment).experiment_id]):
+    target = pathlib.Path(folder) / run.info.run_name
+    target.mkdir(parents=True)
+    mlflow.artifacts.download_artifacts(run_id=run.info.run_id, dst_path=str(target))
+    histories = {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
+    runs.append(
+        {
+            "name": run.info.run_name,
+            "id": run.info.run_id,
+            "status": run.info.status,
+            "seconds": (run.info.end_time - run.info.start_time) / 1000,
+            "params": run.data.params,
+            "tags": run.data.tags,
+            "metrics": {key: [[point.step, point.value] for point in sorted(points, key=lambda point: point.step)] for key, points in histories.items()},
+        }
+    )
+versions = [{"version": int(found.version), "run": found.run_id, "tags": found.tags, "source": found.source} for found in client.search_model_versions(f"name='{model}'")]
+champion = client.get_model_version_by_alias(model, "champion")
+ids = numpy.array([[1, 2, 3]], dtype=numpy.int64)
+given = mlflow.pyfunc.load_model(f"models:/{model}@champion").predict({"input_ids": ids, "attention_mask": numpy.ones_like(ids)})
+vector = given["embedding"][0]
+graph = mlflow.onnx.load_model(f"models:/{model}@champion")
+print(
+    json.dumps(
+        {
+            "runs": runs,
+            "versions": sorted(versions, key=lambda found: found["version"]),
+            "champion": int(champion.version),
+            "width": len(vector),
+            "length": float(numpy.linalg.norm(vector)),
+            "opset": graph.opset_import[0].version,
+        }
+    )
+)

@@ -18,6 +18,7 @@ mod retrieval;
 mod sealing;
 mod searching;
 mod sources;
+mod tracking;
 mod training;
 mod whole_road;
 mod world;

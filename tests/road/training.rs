@@ -3,9 +3,9 @@
 
 use std::{
     fs,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     thread,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    outside::{folder, script},
+    outside::script,
     world::{ROOT, World, texts},
 };
 
@@ -357,71 +357,4 @@ fn tensorboard_reads_what_is_left_for_it() {
     let valid = report["valid_pairs"].as_u64().unwrap();
     assert_eq!((seen["vectors"].as_u64().unwrap(), seen["width"].as_u64().unwrap()), (2 * valid, 32));
     assert_eq!(seen["labels"].as_u64().unwrap(), 2 * valid + 1);
-}
-
-/// A real `mlflow server` gets parameters, scalars and the end of the run; without one, training does not begin.
-#[test]
-fn mlflow_follows_a_training() {
-    let world = World::new();
-    world.run("pipeline", &["run"]);
-    let train = |address: &str| {
-        world.command("trainer", &["train"]).env("MLFLOW_TRACKING_URI", address).env("MLFLOW_EXPERIMENT_NAME", "road").output().unwrap()
-    };
-    let refused = train("http://127.0.0.1:9");
-    assert!(!refused.status.success() && texts(&refused).1.contains("MLFLOW_TRACKING_URI"), "{}", texts(&refused).1);
-    let Some(venv) = mlflow() else {
-        eprintln!("skipped: mlflow cannot be installed here");
-        return;
-    };
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let store = format!("sqlite:///{}", world.path("mlflow.db").display());
-    let mut server = Command::new(venv.join("bin/mlflow"))
-        .args(["server", "--host", "127.0.0.1", "--port", &port.to_string(), "--workers", "1", "--backend-store-uri", &store])
-        .current_dir(world.dir.path())
-        .env("PATH", format!("{}:{}", venv.join("bin").display(), std::env::var("PATH").unwrap_or_default()))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        // With its workers, which outlive it otherwise.
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    let address = format!("http://127.0.0.1:{port}");
-    let up = (0..600).any(|_| {
-        thread::sleep(Duration::from_millis(200));
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    let output = train(&address);
-    let seen = up.then(|| {
-        let script = Command::new(venv.join("bin/python")).arg(folder().join("read_mlflow.py")).arg(&address).arg("road").output().unwrap();
-        assert!(script.status.success(), "{}", texts(&script).1);
-        serde_json::from_slice::<Value>(&script.stdout).unwrap()
-    });
-    Command::new("kill").args(["-9", "--", &format!("-{}", server.id())]).status().unwrap();
-    server.wait().unwrap();
-    assert!(output.status.success(), "{}", texts(&output).1);
-    let (seen, report) = (seen.expect("the server came up"), world.manifest("checkpoint")["report"].clone());
-    assert_eq!(seen["status"], "FINISHED");
-    assert_eq!(seen["params"]["encoder.kind"], "nbow");
-    assert_eq!(seen["params"]["optimizer.learning-rate"], "0.008");
-    assert_eq!(seen["losses"], report["steps"]);
-    let last = report["epochs"].as_array().unwrap().last().unwrap()["valid"]["mrr"].as_f64().unwrap();
-    assert!((seen["metrics"]["valid/mrr"].as_f64().unwrap() - last).abs() < 1e-9);
-}
-
-/// An environment with mlflow, made once.
-fn mlflow() -> Option<PathBuf> {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mlflow");
-    let stamp = venv.join("made.txt");
-    if !stamp.is_file() {
-        let _ = fs::remove_dir_all(&venv);
-        let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status().unwrap().success();
-        let pip = || {
-            Command::new(venv.join("bin/python")).args(["-m", "pip", "install", "--quiet", "--only-binary=:all:", "mlflow>=3,<4"]).status()
-        };
-        if !made || !pip().unwrap().success() {
-            return None;
-        }
-        fs::write(&stamp, "").unwrap();
-    }
-    Some(venv)
 }

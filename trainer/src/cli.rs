@@ -14,14 +14,22 @@ use ledger::{
     onnxruntime_library,
 };
 
-use crate::{Adopt, Export, Train, bench::bench, config::Config, restore::Restore, runtime, train::Context};
+use crate::{
+    Adopt, Export, Train,
+    bench::bench,
+    config::Config,
+    restore::Restore,
+    runtime,
+    tracking::{self, Server},
+    train::Context,
+};
 
 /// Token ids to an encoder: train, export.
 ///
 /// `train` leaves a checkpoint (weights, optimizer, configuration, learning curve), `export` an ONNX graph that is
 /// checked against the trainer's own forward on real rows. A killed training goes on from its last checkpoint when the
 /// same command runs again. What is trained is section `train` of the configuration (conf/base.conf explains every
-/// key); watch it with `tensorboard --logdir data/runs`.
+/// key); watch it with `tensorboard --logdir data/runs`, or name an MLflow server in MLFLOW_TRACKING_URI (docs/tracking.md).
 #[derive(Debug, Parser)]
 #[command(name = "trainer", version, after_help = "Example: trainer run --conf conf/demo.conf --data data")]
 struct Cli {
@@ -43,6 +51,8 @@ enum Command {
     Adopt,
     /// Time training steps of the configured encoder on random ids; `make bench-train` runs PyTorch beside it
     Bench(BenchArgs),
+    /// Send to the MLflow server of MLFLOW_TRACKING_URI what it lacks of the runs in DATA/runs
+    Sync,
     /// The ledger as a tree: key, age, rows, and why a stage is stale
     Status(StatusArgs),
     /// Run recorded stages once more and compare bytes; nothing is kept (a training takes as long as it took)
@@ -117,8 +127,15 @@ fn train(store: &Store, config: &Config) -> Result<()> {
     if config.teacher.is_some() || config.token_start.is_some() {
         load_onnxruntime(store)?;
     }
-    store.make::<Train>(config)?;
-    Ok(())
+    let server = Server::of_environment()?;
+    let checkpoint = store.make::<Train>(config)?;
+    tracking::follow_checkpoint(store, &checkpoint, server.as_ref())
+}
+
+fn export(store: &Store, conf: &Conf) -> Result<()> {
+    let server = Server::of_environment()?;
+    let encoder = store.make::<Export>(&conf.section("export")?)?;
+    tracking::follow_encoder(store, &encoder, server.as_ref())
 }
 
 /// Runs the tool with these arguments (the first is its name).
@@ -134,6 +151,9 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
     {
         return train(&common.store_with(common.threads), &config(None, start)?);
     }
+    if matches!(command, Command::Sync) {
+        return tracking::sync(&common.store_with(common.threads), common.json);
+    }
     let conf = common.load()?;
     let store = common.store(&conf)?;
     match command {
@@ -143,7 +163,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
                 return make::<Adopt>(&store, &conf);
             }
             train(&store, &conf.section("train")?)?;
-            make::<Export>(&store, &conf)
+            export(&store, &conf)
         }
         Command::Train(start) => {
             let config = config(Some(&conf), &start)?;
@@ -154,7 +174,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         }
         Command::Export => {
             load_onnxruntime(&store)?;
-            make::<Export>(&store, &conf)
+            export(&store, &conf)
         }
         Command::Adopt => {
             load_onnxruntime(&store)?;
@@ -171,6 +191,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             }
             found.end()
         }
+        Command::Sync => unreachable!("it needs no configuration"),
         Command::Bench(args) => bench(&conf.section("train")?, &args.lengths, args.steps),
         Command::Status(args) => common.print_status(&args, &store, |stages| {
             if conf.adopts()? {

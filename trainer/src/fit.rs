@@ -134,7 +134,7 @@ impl<B: AutodiffBackend> Stepper<'_, B> {
 
 impl<B: AutodiffBackend> Fit<'_, B> {
     /// Trains from `state` to the end.
-    pub fn run(&self, state: &mut State, checkpoints: &Checkpoints, tracker: &mut Tracker<'_>) -> Result<Timing> {
+    pub fn run(&self, state: &mut State, checkpoints: &Checkpoints, tracker: &mut Tracker) -> Result<Timing> {
         let config = self.stepper.config;
         let pairs = self.source.samples.len() as u64;
         let bar = self.run.progress.bar("train", pairs * config.epochs, "pairs");
@@ -158,7 +158,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         Ok(timing)
     }
 
-    fn epoch(&self, state: &mut State, checkpoints: &Checkpoints, tracker: &mut Tracker<'_>, bar: &Bar, timing: &mut Timing) -> Result<()> {
+    fn epoch(&self, state: &mut State, checkpoints: &Checkpoints, tracker: &mut Tracker, bar: &Bar, timing: &mut Timing) -> Result<()> {
         let config = self.stepper.config;
         let epoch = state.progress.epoch;
         let plan = plan::epoch(self.source.samples, &config.batch, config.seed, epoch);
@@ -211,7 +211,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
     }
 
     /// Scores the epoch, keeps its weights where they are the best, and writes down where training stands.
-    fn finish_epoch(&self, state: &mut State, checkpoints: &Checkpoints, tracker: &mut Tracker<'_>) -> Result<()> {
+    fn finish_epoch(&self, state: &mut State, checkpoints: &Checkpoints, tracker: &mut Tracker) -> Result<()> {
         let config = self.stepper.config;
         if let Some(name) = state.parameters.not_finite() {
             anyhow::bail!("{name} is no longer finite: lower train.optimizer.learning-rate");

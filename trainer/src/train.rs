@@ -1,6 +1,6 @@
 //! `train`: token columns to a checkpoint, a training context saved whole.
 
-use std::{fs, path::Path, time::Instant};
+use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use burn::tensor::backend::AutodiffBackend;
@@ -78,6 +78,8 @@ struct Prepared<'a> {
     source: Source<'a>,
     valid: &'a Samples,
     tokenizer: &'a Path,
+    /// What the weights come from, for those who watch.
+    tags: BTreeMap<String, String>,
 }
 
 impl Stage for Train {
@@ -146,7 +148,9 @@ impl Stage for Train {
         if let Some(restore) = &config.restore {
             restore.require_vocabulary(&tokenizer)?;
         }
-        let prepared = Prepared { config, model: &model, source, valid: &valid, tokenizer: &tokenizer };
+        let tags = [("codenets.tokens", tokens.digest()), ("codenets.vocabulary", vocabulary.digest())];
+        let tags = tags.into_iter().map(|(kind, digest)| (kind.to_owned(), digest.to_string())).collect();
+        let prepared = Prepared { config, model: &model, source, valid: &valid, tokenizer: &tokenizer, tags };
         let clock = Instant::now();
         let (state, timing, checkpoints) = fit_on_device(&prepared, run)?;
         let progress = &state.progress;
@@ -277,11 +281,13 @@ fn fit<B: AutodiffBackend>(
         }
         None => begin(prepared, run.progress)?,
     };
-    let mut tracker = Tracker::start(&run.beside, &serde_json::to_value(config)?, state.progress.step == 0, run.progress)?;
+    let begins = state.progress.step == 0;
+    let mut tracker = Tracker::start(&run.beside, &serde_json::to_value(config)?, &prepared.tags, begins, run.progress)?;
     let stepper = Stepper { config, model: prepared.model, ops, device };
     let fit = Fit { stepper, source: prepared.source, valid: prepared.valid, run };
-    let timing = fit.run(&mut state, &checkpoints, &mut tracker)?;
-    tracker.finish();
+    let timing = fit.run(&mut state, &checkpoints, &mut tracker);
+    tracker.finish(timing.is_ok())?;
+    let timing = timing?;
     project(prepared, &state, &fit, run)?;
     Ok((state, timing, checkpoints))
 }

@@ -269,10 +269,7 @@ impl std::fmt::Display for Corrupt {
 impl std::error::Error for Corrupt {}
 
 /// Runs `work` on each item on several threads; the first error ends all.
-pub fn each<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) -> Result<()> + Sync) -> Result<()>
-where
-    T: Send,
-{
+pub fn each<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) -> Result<()> + Sync) -> Result<()> {
     let items = Mutex::new(items.into_iter().collect::<Vec<_>>().into_iter());
     let failed = AtomicBool::new(false);
     let next = || if failed.load(Ordering::Relaxed) { None } else { items.lock().expect("no holder panics").next() };

@@ -188,7 +188,7 @@ impl Host {
     pub fn here(threads: usize) -> Self {
         Self {
             tool: format!("codenets {}", env!("CARGO_PKG_VERSION")),
-            commit: Commit::here().0.clone(),
+            commit: Commit::here().clone(),
             started_unix_s: 0,
             finished_unix_s: 0,
             wall_s: 0.0,
@@ -205,7 +205,7 @@ impl Host {
 impl Commit {
     /// Of the checkout that the tool was built in, or nothing outside one; the text of its diff is kept in `data`.
     pub(crate) fn recorded_in(data: &Path) -> Result<Self> {
-        let (commit, diff) = Self::here();
+        let (commit, diff) = Self::checkout();
         if let Some((digest, text)) = commit.diff.zip(diff.as_ref()) {
             let path = Self::diff_file(data, digest);
             if !path.exists() {
@@ -215,8 +215,13 @@ impl Commit {
         Ok(commit.clone())
     }
 
-    /// Of the checkout that the tool was built in, and its diff where that is not too long to keep.
-    pub fn here() -> &'static (Self, Option<Vec<u8>>) {
+    /// Of the checkout that the tool was built in.
+    pub fn here() -> &'static Self {
+        &Self::checkout().0
+    }
+
+    /// The commit, and its diff where that is not too long to keep.
+    fn checkout() -> &'static (Self, Option<Vec<u8>>) {
         static HERE: LazyLock<(Commit, Option<Vec<u8>>)> = LazyLock::new(|| {
             let git = |args: &[&str]| {
                 let output = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(args).output().ok()?;

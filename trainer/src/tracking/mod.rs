@@ -1,12 +1,12 @@
-//! What a person watches: TensorBoard's files always and an MLflow server where the environment names one, both beside the
-//! run and never part of its artifact (they hold clock times); and the checkpoint's page.
+//! What a person watches: TensorBoard's files and a spool for MLflow, both beside the run and never part of its artifact
+//! (they hold clock times); and the checkpoint's page.
 
 mod curve;
 mod events;
 mod mlflow;
 mod projector;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use ledger::Progress;
@@ -14,46 +14,39 @@ use serde_json::Value;
 
 pub use curve::write_curve;
 use events::EventFile;
-use mlflow::Mlflow;
+use mlflow::{Mlflow, Status};
+pub use mlflow::{Server, follow_checkpoint, follow_encoder, sync};
 pub use projector::write_projector;
 
 /// Where scalars go.
 #[derive(Debug)]
-pub struct Tracker<'a> {
+pub struct Tracker {
     events: EventFile,
-    mlflow: Option<Mlflow>,
-    progress: &'a Progress,
+    mlflow: Mlflow,
 }
 
-impl<'a> Tracker<'a> {
-    /// Opens both; `config` is written down when training begins.
-    pub fn start(beside: &Path, config: &Value, begins: bool, progress: &'a Progress) -> Result<Self> {
+impl Tracker {
+    /// Opens both; `config` is written down when training begins, `tags` say what is trained on.
+    pub fn start(beside: &Path, config: &Value, tags: &BTreeMap<String, String>, begins: bool, progress: &Progress) -> Result<Self> {
         let mut events = EventFile::create(&beside.join("tensorboard"))?;
         if begins {
             events.text(0, "config", &format!("```json\n{}\n```", serde_json::to_string_pretty(config)?))?;
         }
-        let name = beside.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mlflow = Mlflow::of_environment(&name, config, beside).context("mlflow")?;
-        Ok(Self { events, mlflow, progress })
+        let mlflow = Mlflow::start(beside, config, tags, begins, progress).context("mlflow")?;
+        Ok(Self { events, mlflow })
     }
 
     pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
-        if let Some(mlflow) = &mut self.mlflow {
-            mlflow.scalars(step, values, self.progress);
-        }
+        self.mlflow.scalars(step, values)?;
         self.events.scalars(step, values)
     }
 
-    /// Sends what waits.
-    pub fn flush(&mut self) {
-        if let Some(mlflow) = &mut self.mlflow {
-            mlflow.flush(self.progress);
-        }
+    /// An epoch is done: what waits may be sent.
+    pub fn flush(&self) {
+        self.mlflow.flush();
     }
 
-    pub fn finish(&mut self) {
-        if let Some(mlflow) = &mut self.mlflow {
-            mlflow.finish(self.progress);
-        }
+    pub fn finish(self, is_trained: bool) -> Result<()> {
+        self.mlflow.finish(if is_trained { Status::Finished } else { Status::Failed })
     }
 }
