@@ -120,10 +120,10 @@ fn two_runs_at_once_end_well() {
                 thread::sleep(Duration::from_millis(50));
             }
         });
-        let said = roads.map(|road| road.join().unwrap());
+        let said = roads.map(|road| road.join());
         ended.store(true, std::sync::atomic::Ordering::Relaxed);
         cleaner.join().unwrap();
-        said
+        said.map(|said| said.unwrap())
     });
     // Each stage was run once, by one of the two.
     let mut stages: Vec<&str> = said.iter().flat_map(|said| ran(said)).collect();

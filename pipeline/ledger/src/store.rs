@@ -196,14 +196,16 @@ impl Store {
     pub fn lock(&self) -> Result<Lock> {
         fs::create_dir_all(&self.root).with_context(|| format!("creating {}: is its folder read-only?", self.root.display()))?;
         let held = Lock::wait(&self.root.join(".lock"), &self.progress)?;
-        let below = fs::read_dir(&self.root)?.flatten().map(|entry| entry.path());
-        for folder in below.chain([self.root.clone()]) {
+        // Elsewhere others may be writing: reports need no lock.
+        let written_under_lock = ROAD.into_iter().chain([PINS, "diffs"]).map(|folder| self.root.join(folder));
+        for folder in written_under_lock.chain([self.root.clone()]) {
+            let is_root = folder == self.root;
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let (name, path) = (entry.file_name(), entry.path());
                 let name = name.to_string_lossy();
                 let removed = if name.starts_with(SCRATCH) {
                     fs::remove_dir_all(&path)
-                } else if name.starts_with(seal::TEMPORARY) {
+                } else if name.starts_with(seal::TEMPORARY) && !is_root {
                     fs::remove_file(&path)
                 } else {
                     Ok(())
