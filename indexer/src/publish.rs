@@ -282,7 +282,7 @@ mod tests {
         let first = next_id(&[], key);
         assert!(first.ends_with(&format!("-{key}")) && first.len() == 29, "{first}");
         assert_eq!(next_id(&["20991231T235959Z-aa".to_owned()], key), format!("21000101T000000Z-{key}"));
-        let second = next_id(&[first.clone()], key);
+        let second = next_id(std::slice::from_ref(&first), key);
         assert!(second > first);
     }
 }
