@@ -129,6 +129,7 @@ saved: build ## What FROM=address has
 
 reproduce: build setup ## How what was saved differs from what is here, and, where all is equal, its stages run again: FROM=address [STAGE=parse,vocab] [NAME=latest]
 	@test -n "$(FROM)" || { echo 'say where from: make reproduce FROM=address'; exit 1; }
+	@rm -rf $(DATA)/reproduced
 	@$(ARCHIVE) reproduce --data $(DATA)/reproduced --from "$(FROM)" $(if $(NAME),--name "$(NAME)")
 	@for tool in $(PIPELINE) $(TRAINER) $(INDEXER); do \
 		$$tool reproduce --conf $(CONF) --data $(DATA)/reproduced $(if $(STAGE),--stage "$(STAGE)") || failed=1; done; test -z "$$failed"

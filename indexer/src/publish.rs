@@ -240,7 +240,7 @@ pub fn prune(store: &Store, keep: usize) -> Result<Vec<String>> {
     let data = store.root();
     let ids = published(data)?;
     let current = current_id(data);
-    let pinned = store.closure(store.pins()?.into_values()).into_keys();
+    let pinned = store.closure(store.pins()?.into_values())?.into_keys();
     let pinned: Vec<String> = pinned.filter(|id| id.kind == Bundle::KIND).map(|id| id.key).collect();
     let is_kept = |id: &String| Some(id) == current.as_ref() || pinned.iter().any(|key| id.ends_with(key));
     let old = ids.len().saturating_sub(keep.max(1));

@@ -29,7 +29,7 @@ use crate::{
 pub const TOMBSTONES: &str = "tombstones.parquet";
 
 fn list(data: &Path) -> PathBuf {
-    data.join("serve").join("retracted")
+    data.join(ledger::RETRACTED)
 }
 
 /// Ids that nothing published may show.

@@ -123,19 +123,28 @@ fn require_checkpoint(store: &Store, config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// What is made is made, whoever is told of it.
+fn follow(store: &Store, told: Result<()>) {
+    if let Err(error) = told {
+        store.progress().say(&format!("mlflow    is not told: {error:#}"));
+    }
+}
+
 fn train(store: &Store, config: &Config) -> Result<()> {
     if config.teacher.is_some() || config.token_start.is_some() {
         load_onnxruntime(store)?;
     }
     let server = Server::of_environment()?;
     let checkpoint = store.make::<Train>(config)?;
-    tracking::follow_checkpoint(store, &checkpoint, server.as_ref())
+    follow(store, tracking::follow_checkpoint(store, &checkpoint, server.as_ref()));
+    Ok(())
 }
 
 fn export(store: &Store, conf: &Conf) -> Result<()> {
     let server = Server::of_environment()?;
     let encoder = store.make::<Export>(&conf.section("export")?)?;
-    tracking::follow_encoder(store, &encoder, server.as_ref())
+    follow(store, tracking::follow_encoder(store, &encoder, server.as_ref()));
+    Ok(())
 }
 
 /// Runs the tool with these arguments (the first is its name).

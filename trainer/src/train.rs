@@ -282,7 +282,7 @@ fn fit<B: AutodiffBackend>(
         None => begin(prepared, run.progress)?,
     };
     let begins = state.progress.step == 0;
-    let mut tracker = Tracker::start(&run.beside, &serde_json::to_value(config)?, &prepared.tags, begins, run.progress)?;
+    let mut tracker = Tracker::start(run, &serde_json::to_value(config)?, &prepared.tags, begins)?;
     let stepper = Stepper { config, model: prepared.model, ops, device };
     let fit = Fit { stepper, source: prepared.source, valid: prepared.valid, run };
     let timing = fit.run(&mut state, &checkpoints, &mut tracker);

@@ -10,8 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
-use ledger::{ArtifactId, Bundle, Commit, ROAD, Recordable, Store};
+use anyhow::{Context, Result, bail};
+use ledger::{ArtifactId, Bundle, Commit, Manifest, ROAD, Recordable, Store};
 use serde::Serialize;
 
 use crate::save::READERS;
@@ -28,7 +28,7 @@ pub struct Garbage {
 /// What would go, largest first.
 pub fn plan(store: &Store) -> Result<Vec<Garbage>> {
     let roots = roots(store)?;
-    let kept = store.closure(roots.clone());
+    let kept = reached(store, roots.clone())?;
     let keys: BTreeSet<&str> = kept.keys().map(|id| id.key.as_str()).collect();
     let mut garbage = Vec::new();
     let mut gone = BTreeSet::new();
@@ -46,7 +46,7 @@ pub fn plan(store: &Store) -> Result<Vec<Garbage>> {
     for entry in fs::read_dir(store.root().join("runs")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let key = name.rsplit_once('-').map_or("", |(_, key)| key);
-        if gone.contains(key) && !keys.contains(key) {
+        if gone.contains(key) && !keys.contains(key) && !has_unsent(&entry.path()) {
             garbage.push(Garbage { bytes: freed(&entry.path()), path: entry.path(), why: "kept by a run whose artifact goes".to_owned() });
         }
     }
@@ -67,6 +67,30 @@ pub fn plan(store: &Store) -> Result<Vec<Garbage>> {
     }
     garbage.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
     Ok(garbage)
+}
+
+/// All that the roots came from, also by files: a training may begin from another checkpoint's, which it knows by their digests.
+fn reached(store: &Store, mut roots: BTreeSet<ArtifactId>) -> Result<BTreeMap<ArtifactId, Manifest>> {
+    loop {
+        let kept = store.closure(roots.iter().cloned())?;
+        let outside: BTreeSet<_> = kept
+            .values()
+            .flat_map(|manifest| manifest.inputs.values())
+            .filter(|input| input.key.is_none())
+            .map(|input| input.digest)
+            .collect();
+        let mut more = Vec::new();
+        for id in store.artifacts()?.into_iter().filter(|id| !kept.contains_key(id)) {
+            let is_read = |manifest: Manifest| manifest.outputs.values().any(|file| outside.contains(&file.blake3));
+            if Manifest::read(&store.dir(&id)).is_ok_and(is_read) {
+                more.push(id);
+            }
+        }
+        if more.is_empty() {
+            return Ok(kept);
+        }
+        roots.extend(more);
+    }
 }
 
 /// Removes what [`plan`] finds, under the lock; what was removed.
@@ -99,11 +123,17 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 fn roots(store: &Store) -> Result<BTreeSet<ArtifactId>> {
+    if let Some(kind) = ROAD.iter().find(|kind| store.has_damaged_pointer(kind)) {
+        bail!("{}/{kind}/CURRENT is damaged: nothing is removed until `make run` has set it again", store.root().display());
+    }
     let current = ROAD.iter().filter_map(|&kind| Some(ArtifactId { kind: kind.to_owned(), key: store.current_key(kind)? }));
     let mut roots: BTreeSet<ArtifactId> = current.collect();
     roots.extend(store.pins()?.into_values());
-    for entry in fs::read_dir(store.root().join("serve").join("bundles")).into_iter().flatten().flatten() {
-        roots.extend(published(&entry.path())?);
+    let served = store.root().join("serve").join("bundles");
+    if served.exists() {
+        for entry in fs::read_dir(&served).with_context(|| format!("listing {}", served.display()))? {
+            roots.extend(published(&entry?.path())?);
+        }
     }
     Ok(roots)
 }
@@ -132,6 +162,17 @@ fn published(dir: &Path) -> Result<BTreeSet<ArtifactId>> {
         }
     }
     Ok(found)
+}
+
+/// Has a run told a tracking server less than all it has to tell? (`mlflow*/spool.jsonl`, and beside it how far a server has it.)
+fn has_unsent(run: &Path) -> bool {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    entries(run).iter().any(|folder| {
+        let Ok(spool) = fs::metadata(folder.join("spool.jsonl")) else { return false };
+        let sent = entries(folder).into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+        let most = sent.filter_map(|path| serde_json::from_slice::<serde_json::Value>(&fs::read(path).ok()?).ok()?["bytes"].as_u64()).max();
+        most.unwrap_or_default() < spool.len()
+    })
 }
 
 /// Stages and what they leave.

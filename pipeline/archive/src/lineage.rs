@@ -21,7 +21,7 @@ const NAMED_FILES: usize = 24;
 
 impl Lineage {
     pub fn of(store: &Store, target: &ArtifactId) -> Result<Self> {
-        let artifacts = store.closure([target.clone()]);
+        let artifacts = store.closure([target.clone()])?;
         // Says what is wrong with it.
         Manifest::read(&store.dir(target))?;
         ensure!(artifacts.contains_key(target), "{} {} is not recorded", target.kind, target.key);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ledger::{Digest, Store, event_file, write_atomically};
 use reqwest::blocking::Client;
 use serde_json::Value;
@@ -67,6 +67,7 @@ impl Receiver {
         if !to.contains("://") {
             return Ok(Self::File(to.into()));
         }
+        ensure!(!to.contains('@'), "an address with a name and a password ends up in logs: use OPENLINEAGE_API_KEY");
         if !to.starts_with("http://") && !to.starts_with("https://") {
             bail!("{to} is neither a file nor the http address of a server");
         }

@@ -85,9 +85,9 @@ pub fn html(lineage: &Lineage) -> String {
     let mut page = format!(
         "<!doctype html><meta charset=\"utf-8\"><title>{title}</title>\
          <style>body{{font:14px sans-serif;margin:2em}}td,th{{padding:2px 12px 2px 0;text-align:left;vertical-align:top}}\
-         code,pre{{font:12px monospace}}summary{{cursor:pointer;padding:4px 0}}.g{{overflow-x:auto}}</style>\
+         code,pre{{font:12px monospace}}summary{{cursor:pointer;padding:4px 0}}svg{{max-width:100%;height:auto}}</style>\
          <h1>{title}</h1><p>Raw files on the left. A box says stage and revision, rows, size and time; a digest shows when the pointer rests on it.</p>\
-         <div class=\"g\">{}</div>",
+         {}",
         svg(lineage)
     );
     let mut placed = place(lineage);

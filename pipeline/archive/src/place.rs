@@ -20,6 +20,8 @@ pub struct Place {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     address: String,
+    /// Of a folder: the crate does not make what it writes durable.
+    folder: Option<PathBuf>,
     runtime: Runtime,
 }
 
@@ -35,7 +37,12 @@ impl Place {
     pub fn open(address: &str, may_be_new: bool) -> Result<Self> {
         let (store, prefix) = connect(address, may_be_new).with_context(|| format!("opening {address}"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting the network")?;
-        Ok(Self { store, prefix, address: address.trim_end_matches('/').to_owned(), runtime })
+        let folder = match address.split_once("://") {
+            None => Some(PathBuf::from(address)),
+            Some(("file", _)) => Url::parse(address)?.to_file_path().ok(),
+            Some(_) => None,
+        };
+        Ok(Self { store, prefix, address: address.trim_end_matches('/').to_owned(), folder, runtime })
     }
 
     pub fn address(&self) -> &str {
@@ -65,7 +72,16 @@ impl Place {
         let put = self.runtime.block_on(self.store.put(&self.path(name), bytes.into()));
         put.map(drop)
             .map_err(|error| told(&error))
+            .and_then(|()| self.make_durable(name))
             .with_context(|| format!("writing {} (what is there already stays: run the same command again)", self.address_of(name)))
+    }
+
+    /// Of a folder: the bytes and their name survive a power cut before what names them is written.
+    fn make_durable(&self, name: &str) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let path = folder.join(name);
+        fs::File::open(&path)?.sync_all()?;
+        ledger::fsync_dir(path.parent().context("a file lies in a folder")?)
     }
 
     /// The bytes under a name, if they are not more than `most`.

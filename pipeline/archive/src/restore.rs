@@ -4,20 +4,20 @@
 //! sealed by a rename, and the pointers are set last.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
 use ledger::{
-    ArtifactId, Digest, Elsewhere, FileRecord, Held, Manifest, ROAD, Recordable, Store, fsync_tree, is_key, load, open_to_all,
+    ArtifactId, Digest, Elsewhere, FileRecord, Held, Manifest, RETRACTED, ROAD, Recordable, Store, fsync_tree, is_key, load, open_to_all,
     write_atomically,
 };
 
 use crate::{
     place::Place,
-    savepoint::{SavePoint, Wanted},
+    savepoint::{SavePoint, Wanted, retracted},
     tree::{self, Tree},
 };
 
@@ -51,10 +51,10 @@ pub fn restore(store: &Store, place: &Place, name: &str, wanted: &Wanted) -> Res
     );
     let scratch = store.root().join(RESTORING);
     let mut restored = Restored::default();
-    let here = already_here(store, &tree);
+    let here = already_here(store, place, &tree, wanted)?;
     let assembled = assemble(store, place, &id, &tree, wanted, &here, &mut restored)?;
     let point: SavePoint = load(&assembled).context("what was fetched does not open")?;
-    let from = Elsewhere { from: place.address().to_owned() };
+    let from = place.address().to_owned();
     let mut install = Install { store, assembled: &assembled, here: &here, from, restored: &mut restored };
     install.all(&point.raw)?;
     install.all(&point.functions)?;
@@ -79,8 +79,14 @@ pub fn restore(store: &Store, place: &Place, name: &str, wanted: &Wanted) -> Res
             continue;
         }
         fs::create_dir_all(store.root().join("runs"))?;
+        fsync_tree(&folder.dir)?;
         fs::rename(&folder.dir, &target).with_context(|| format!("restoring {}", target.display()))?;
         restored.runs += 1;
+    }
+    let retracted: BTreeSet<String> = point.retracted.0.iter().chain(&retracted(store)?.0).cloned().collect();
+    if !retracted.is_empty() {
+        let lines: String = retracted.iter().map(|id| format!("{id}\n")).collect();
+        write_atomically(&store.root().join(RETRACTED), lines.as_bytes())?;
     }
     if let Some(config) = &point.config {
         write_atomically(&store.root().join(CONFIG), &serde_json::to_vec_pretty(&config.0)?)?;
@@ -101,24 +107,40 @@ pub fn restore(store: &Store, place: &Place, name: &str, wanted: &Wanted) -> Res
     Ok(restored)
 }
 
-/// Folders of artifacts in the tree that are here, whole, with the same manifest.
-fn already_here(store: &Store, tree: &Tree) -> BTreeMap<PathBuf, ArtifactId> {
+/// Folders of artifacts in the tree that are here with the same bytes, whole, or with as many files as are to come.
+///
+/// # Errors
+/// One is here with other bytes, as another machine may have made it: neither is put in the other's place.
+fn already_here(store: &Store, place: &Place, tree: &Tree, wanted: &Wanted) -> Result<BTreeMap<PathBuf, ArtifactId>> {
     let mut here = BTreeMap::new();
     for (path, file) in &tree.files {
         let Some((kind, key)) = sealed(path).filter(|_| path.ends_with("sealed/manifest.json")) else { continue };
+        let folder = path.parent().unwrap_or(Path::new(""));
         let id = ArtifactId { kind, key };
         let dir = store.dir(&id);
-        let is_same = Digest::of_file(&dir.join("manifest.json")).ok() == Some(file.blake3);
-        let is_whole = || {
-            Manifest::read(&dir).is_ok_and(|manifest| {
-                manifest.outputs.keys().all(|path| dir.join(path).exists()) && manifest.files_of_wrong_size(&dir).is_empty()
-            }) && store.known_damage(&id).is_empty()
-        };
-        if is_same && is_whole() {
-            here.insert(path.parent().unwrap_or(Path::new("")).to_owned(), id);
+        // One that does not read is made good by what comes.
+        let Ok(own) = Manifest::read(&dir) else { continue };
+        let mut bytes = Vec::new();
+        tree::read(place, file, |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        let theirs = Manifest::of_bytes(&bytes, &place.address_of(&path.display().to_string()))?;
+        ensure!(
+            own.digest()? == theirs.digest()?,
+            "{} {} is here with other bytes than were saved (made on another machine?): restore into another folder (DATA=), or remove {}",
+            id.kind,
+            id.key,
+            dir.display()
+        );
+        let has_all = own.outputs.keys().all(|path| dir.join(path).exists());
+        let is_intact = own.files_of_wrong_size(&dir).is_empty() && store.known_damage(&id).is_empty();
+        let brings_files = tree.files.keys().any(|path| path.starts_with(folder) && !path.ends_with("manifest.json") && wanted.takes(path));
+        if (has_all && is_intact) || !brings_files {
+            here.insert(folder.to_owned(), id);
         }
     }
-    here
+    Ok(here)
 }
 
 /// `<kind>/<key>/sealed/…`
@@ -160,10 +182,9 @@ fn assemble(
     for (path, file) in files {
         let (source, target) = (objects.join(file.blake3.to_string()), assembled.join(path));
         fs::create_dir_all(target.parent().context("a file lies in a folder")?)?;
-        // A copy for each, where the system has no links: they are sealed files, never written again.
-        fs::hard_link(&source, &target)
-            .or_else(|_| fs::copy(&source, &target).map(drop))
-            .with_context(|| format!("writing {}", target.display()))?;
+        // Sealed files are never written again and may be one; what runs keep is.
+        let linked = if path.starts_with("runs") { fs::copy(&source, &target).map(drop) } else { fs::hard_link(&source, &target) };
+        linked.or_else(|_| fs::copy(&source, &target).map(drop)).with_context(|| format!("writing {}", target.display()))?;
         open_file_to_all(&target)?;
     }
     Ok(assembled)
@@ -178,7 +199,7 @@ struct Install<'a> {
     store: &'a Store,
     assembled: &'a Path,
     here: &'a BTreeMap<PathBuf, ArtifactId>,
-    from: Elsewhere,
+    from: String,
     restored: &'a mut Restored,
 }
 
@@ -197,13 +218,8 @@ impl Install<'_> {
             let target = self.store.dir(&id);
             if !held.is_whole {
                 self.restored.without_files.push(format!("{} {key}", A::KIND));
-                if Manifest::read(&target).is_ok_and(|manifest| manifest.digest().ok() == Some(held.artifact.digest())) {
-                    // What is here has at least as much.
-                    self.restored.kept += 1;
-                    continue;
-                }
             }
-            self.from.mark(&source)?;
+            Elsewhere { from: self.from.clone(), without_files: !held.is_whole }.mark(&source)?;
             fsync_tree(&source)?;
             open_to_all(&source)?;
             let kind = self.store.root().join(A::KIND);

@@ -21,7 +21,13 @@ pub fn save(
     config: Option<Settings>,
 ) -> Result<(Digest, Sent)> {
     let _kept = reading(store)?;
-    let point = SavePoint::of(store, target, wanted, config)?;
+    // The stages' own records say what they were made with, whichever configuration is named now.
+    let config = config.map(|mut config| -> Result<Settings> {
+        let made = store.closure([target.clone()])?;
+        config.0.extend(made.into_values().map(|manifest| (manifest.stage, manifest.config)));
+        Ok(config)
+    });
+    let point = SavePoint::of(store, target, wanted, config.transpose()?)?;
     let manifest = point.commits.iter().find(|(run, _)| run.ends_with(&target.key)).map(|(_, checkout)| &checkout.commit);
     let commit = manifest.and_then(|commit| Some(format!("{}{}", commit.id.as_ref()?, if commit.dirty { " and changes" } else { "" })));
     let mut about = BTreeMap::from([("artifact".to_owned(), format!("{} {}", target.kind, target.key))]);
@@ -33,7 +39,7 @@ pub fn save(
 pub fn reading(store: &Store) -> Result<Option<fs::File>> {
     let path = store.root().join(READERS);
     // A folder that may only be read is not cleaned either.
-    let Ok(file) = fs::File::create(&path) else { return Ok(None) };
+    let Ok(file) = fs::File::create(&path).or_else(|_| fs::File::open(&path)) else { return Ok(None) };
     file.lock_shared().with_context(|| format!("locking {}", path.display()))?;
     Ok(Some(file))
 }

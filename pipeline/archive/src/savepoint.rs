@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use ledger::{
-    ArtifactId, Bundle, Checkout, Checkpoint, Embeddings, Encoder, Folder, Functions, Held, Manifest, Metrics, ROAD, Raw, Recordable,
-    Scores, Settings, Store, Syntax, Tokens, Vocabulary, recordable, recordable_json,
+    ArtifactId, Bundle, Checkout, Checkpoint, Embeddings, Encoder, Folder, Functions, Held, Manifest, Metrics, RETRACTED, ROAD, Raw,
+    Recordable, Scores, Settings, Store, Syntax, Tokens, Vocabulary, recordable, recordable_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,23 @@ recordable! {
         /// What runs kept for themselves: checkpoints that a training goes on from, event files.
         pub runs: BTreeMap<String, Folder>,
         pub metrics: Metrics,
+        pub retracted: Retracted,
     }
+}
+
+/// Ids of functions that nothing published may show, wherever it is published.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retracted(pub Vec<String>);
+recordable_json!(Retracted, "retracted", 1);
+
+/// Of this store.
+pub fn retracted(store: &Store) -> Result<Retracted> {
+    let path = store.root().join(RETRACTED);
+    if !path.exists() {
+        return Ok(Retracted::default());
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Retracted(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
 }
 
 /// Which artifact was asked for, and which of those saved were current.
@@ -116,7 +132,7 @@ impl Wanted {
 impl SavePoint {
     /// Of an artifact of this store and all that it came from.
     pub fn of(store: &Store, target: &ArtifactId, wanted: &Wanted, config: Option<Settings>) -> Result<Self> {
-        let closure = store.closure([target.clone()]);
+        let closure = store.closure([target.clone()])?;
         if !closure.contains_key(target) {
             Manifest::read(&store.dir(target))?;
         }
@@ -145,6 +161,7 @@ impl SavePoint {
             scores,
             runs: if wanted.runs { runs(store)? } else { BTreeMap::new() },
             metrics: Metrics(metrics),
+            retracted: retracted(store)?,
         })
     }
 }
@@ -176,7 +193,7 @@ fn runs(store: &Store) -> Result<BTreeMap<String, Folder>> {
     for entry in fs::read_dir(store.root().join("runs")).into_iter().flatten() {
         let dir = entry?.path();
         let Some(name) = dir.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
-        if !ledger::files_below(&dir)?.is_empty() {
+        if !Folder::files_of(&dir)?.is_empty() {
             runs.insert(name, Folder { dir });
         }
     }

@@ -225,6 +225,7 @@ pub fn fetch(place: &Place, file: &FileRecord, target: &Path) -> Result<()> {
     let writing = || format!("writing {}", target.display());
     let mut part = tempfile::NamedTempFile::new_in(dir).with_context(writing)?;
     read(place, file, |bytes| std::io::Write::write_all(&mut part, bytes).with_context(writing))?;
+    part.as_file().sync_all().with_context(writing)?;
     part.persist(target).with_context(writing)?;
     Ok(())
 }

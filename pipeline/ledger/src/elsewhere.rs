@@ -1,4 +1,4 @@
-//! Artifacts whose manifest is here and whose files are not: they were left where the ledger was restored from.
+//! Artifacts that were restored, and those of them whose files were left where the ledger was restored from.
 
 use std::{fs, path::Path};
 
@@ -15,6 +15,8 @@ pub(crate) const ELSEWHERE: &str = "ELSEWHERE";
 pub struct Elsewhere {
     /// The address that `restore` was given.
     pub from: String,
+    /// Did its files stay there? (Restored ones are marked too: what they read outside the store need not be on this machine.)
+    pub without_files: bool,
 }
 
 impl Elsewhere {
@@ -29,7 +31,7 @@ impl Elsewhere {
 
     /// An error with the remedy where files of an artifact were left elsewhere.
     pub(crate) fn require_here(dir: &Path, manifest: &Manifest) -> Result<()> {
-        let Some(elsewhere) = Self::of(dir) else { return Ok(()) };
+        let Some(elsewhere) = Self::of(dir).filter(|elsewhere| elsewhere.without_files) else { return Ok(()) };
         if manifest.outputs.keys().all(|path| dir.join(path).exists()) {
             return Ok(());
         }

@@ -81,14 +81,6 @@ impl Run {
     }
 }
 
-/// The COMPLETE event of a run that is only known by its manifest: the same run id whenever it is asked for.
-pub fn completed(manifest: &Manifest) -> Value {
-    let id = run_id(&[&manifest.stage, &manifest.key, &manifest.host.started_unix_s.to_string()]);
-    let mut facets = run_facets(manifest);
-    facets["codenets_config"] = custom_run_facet(json!({ "config": manifest.config }));
-    event("COMPLETE", manifest.host.finished_unix_s, &id, &manifest.stage, facets, &datasets(&manifest.inputs), vec![output(manifest)])
-}
-
 fn event(kind: &str, unix_s: u64, id: &str, stage: &str, facets: Value, inputs: &[Value], outputs: Vec<Value>) -> Value {
     let job_type = json!({ "processingType": "BATCH", "integration": "CODENETS", "jobType": "STAGE" });
     json!({

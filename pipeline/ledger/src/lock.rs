@@ -59,11 +59,11 @@ impl Owner {
     }
 
     fn write(&self, mut file: &File) -> Result<()> {
-        // In place: the lock is on this very file. Spaces at the end hide what was longer.
-        let mut text = serde_json::to_string(self)?;
-        text.push_str(&" ".repeat(256usize.saturating_sub(text.len())));
+        // In place: the lock is on this very file.
+        let text = serde_json::to_string(self)?;
         file.rewind()?;
         file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)?;
         Ok(())
     }
 }
@@ -85,9 +85,13 @@ impl Lock {
             progress.say(&format!("waits for {owner}"));
             file.lock().with_context(|| format!("locking {}", path.display()))?;
         }
-        wait_for_other_host(path, progress, SILENCE);
         let mut owner = Owner::here();
         // A full disk takes no heartbeat; the system's lock holds all the same.
+        while wait_for_other_host(path, progress, SILENCE) {
+            let _ = owner.write(&file);
+            // Another that waited as well may have written after us: the last one has it.
+            thread::sleep(2 * SILENCE / POLLS);
+        }
         let _ = owner.write(&file);
         let file = Arc::new(file);
         let (stop, stopped) = mpsc::channel();
@@ -112,20 +116,31 @@ impl Drop for Lock {
     }
 }
 
-fn wait_for_other_host(path: &Path, progress: &Progress, silence: Duration) {
-    let other = || Owner::of(path).filter(|owner| owner.host != host());
-    let Some(mut last) = other() else { return };
-    progress.say(&format!("waits for {last}, or for {} s without a sign of it", silence.as_secs()));
+/// Looks this often while an owner elsewhere would have to be silent.
+const POLLS: u32 = 30;
+
+/// Returns when no other machine holds the file, or none has given a sign for so long; whether one did.
+fn wait_for_other_host(path: &Path, progress: &Progress, silence: Duration) -> bool {
+    // What does not read (a line half written) is somebody's too.
+    let other = || {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let is_ours = serde_json::from_str::<Owner>(&text).is_ok_and(|owner| owner.host == host());
+        (!text.trim().is_empty() && !is_ours).then_some(text)
+    };
+    let Some(mut last) = other() else { return false };
+    let shown = |text: &str| serde_json::from_str::<Owner>(text).map_or_else(|_| "another machine".to_owned(), |owner| owner.to_string());
+    progress.say(&format!("waits for {}, or for {} s without a sign of it", shown(&last), silence.as_secs()));
     let mut moved = Instant::now();
     while moved.elapsed() < silence {
-        thread::sleep(silence / 30);
+        thread::sleep(silence / POLLS);
         match other() {
-            None => return,
+            None => return true,
             Some(now) if now != last => (last, moved) = (now, Instant::now()),
             Some(_) => {}
         }
     }
-    progress.say(&format!("goes on: {last} gave no sign"));
+    progress.say(&format!("goes on: {} gave no sign", shown(&last)));
+    true
 }
 
 fn host() -> String {
@@ -176,8 +191,15 @@ mod tests {
                     beat(&owner);
                 }
             });
-            wait_for_other_host(&path, &Progress::new(true), silence);
+            assert!(wait_for_other_host(&path, &Progress::new(true), silence));
         });
         assert!(started.elapsed() >= Duration::from_millis(500) + silence, "{:?}", started.elapsed());
+        // What is half written is somebody's; what is ours or empty is nobody's.
+        std::fs::write(&path, "{\"host\"").unwrap();
+        assert!(wait_for_other_host(&path, &Progress::new(true), silence));
+        beat(&Owner::here());
+        assert!(!wait_for_other_host(&path, &Progress::new(true), silence));
+        std::fs::write(&path, "").unwrap();
+        assert!(!wait_for_other_host(&path, &Progress::new(true), silence));
     }
 }

@@ -113,7 +113,11 @@ impl Store {
     /// Files of another size, or found damaged by the last `verify`.
     fn damage_of(&self, id: &ArtifactId, manifest: &Manifest) -> Vec<PathBuf> {
         let mut files = manifest.files_of_wrong_size(&self.dir(id));
-        files.extend(self.known_damage(id));
+        // Looked at again: it may have been mended since.
+        let dir = self.dir(id);
+        let is_damaged =
+            |path: &PathBuf| manifest.outputs.get(path).is_some_and(|file| Digest::of_file(&dir.join(path)).ok() != Some(file.blake3));
+        files.extend(self.known_damage(id).into_iter().filter(is_damaged));
         files.sort();
         files.dedup();
         files
@@ -228,6 +232,7 @@ impl Store {
         let run = Run {
             out,
             cache: &self.root.join("cache"),
+            is_repeated: beside.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SCRATCH)),
             beside,
             progress: &self.progress,
             threads: self.threads,
@@ -264,10 +269,10 @@ impl Store {
             }
         }
         // What a stage reads outside the store may be gone: then it cannot be the same run.
-        let asked = match self.asked::<S>(config) {
-            Ok(asked) => asked,
-            Err(error) => return Ok(Repeated::Lacks(format!("{error:#}"))),
-        };
+        if let Err(error) = S::outside(config) {
+            return Ok(Repeated::Lacks(format!("{error:#}")));
+        }
+        let asked = self.asked::<S>(config)?;
         let why = self.compare::<S>(&asked)?;
         if !why.is_fresh() {
             return Ok(Repeated::Differs(why));

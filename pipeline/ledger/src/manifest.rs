@@ -168,7 +168,7 @@ impl Manifest {
 
     /// All files, less those that a restored ledger left elsewhere.
     fn expected_here(&self, dir: &Path) -> impl Iterator<Item = (&PathBuf, &FileRecord)> {
-        let elsewhere = Elsewhere::of(dir).is_some();
+        let elsewhere = Elsewhere::of(dir).is_some_and(|elsewhere| elsewhere.without_files);
         self.outputs.iter().filter(move |(path, _)| !elsewhere || dir.join(path).exists())
     }
 }

@@ -68,16 +68,6 @@ impl Files {
         Ok(files)
     }
 
-    /// Files of a folder, as they are.
-    pub fn below(dir: &Path) -> Result<Self> {
-        let mut files = Self::default();
-        for path in seal::files_below(dir)? {
-            let content = Content::File(dir.join(&path), None);
-            files.insert(path, content);
-        }
-        Ok(files)
-    }
-
     pub fn iter(&self) -> impl Iterator<Item = (&PathBuf, &Content)> {
         self.0.iter()
     }
@@ -288,6 +278,14 @@ pub struct Folder {
     pub dir: PathBuf,
 }
 
+impl Folder {
+    /// What lies below it, but for what somebody is writing: `part` and names that begin with a dot.
+    pub fn files_of(dir: &Path) -> Result<Vec<PathBuf>> {
+        let is_written = |path: &PathBuf| path.iter().any(|part| part == "part" || part.to_string_lossy().starts_with('.'));
+        Ok(seal::files_below(dir)?.into_iter().filter(|path| !is_written(path)).collect())
+    }
+}
+
 impl Recordable for Folder {
     const KIND: &'static str = "folder";
     fn open(dir: &Path) -> Result<Self> {
@@ -299,8 +297,8 @@ impl Recordable for Folder {
     }
     fn files(&self) -> Result<Files> {
         let mut files = Files::default();
-        for (path, content) in Files::below(&self.dir)?.0 {
-            files.insert(Path::new("files").join(path), content);
+        for path in Self::files_of(&self.dir)? {
+            files.insert(Path::new("files").join(&path), Content::File(self.dir.join(path), None));
         }
         Ok(files)
     }

@@ -59,6 +59,8 @@ pub struct Run<'a> {
     /// What a run keeps for itself and for those who watch it (checkpoints to go on from, event files), by the key of
     /// what it makes: never part of it, and there again when a killed run starts anew. Made by who needs it.
     pub beside: PathBuf,
+    /// Is this a run whose output is compared and thrown away? Then nobody outside is told of it.
+    pub is_repeated: bool,
     pub progress: &'a Progress,
     pub threads: usize,
     pub(crate) shards: ShardLedger,

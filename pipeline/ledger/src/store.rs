@@ -140,6 +140,11 @@ impl Store {
         self.root.join(&id.kind).join(&id.key)
     }
 
+    /// Does a kind have a pointer that names no key?
+    pub fn has_damaged_pointer(&self, kind: &str) -> bool {
+        self.root.join(kind).join(CURRENT).exists() && self.current_key(kind).is_none()
+    }
+
     /// Every sealed folder, current or not, by kind and key.
     pub fn artifacts(&self) -> Result<Vec<ArtifactId>> {
         let mut found = Vec::new();
@@ -161,7 +166,11 @@ impl Store {
     pub fn pins(&self) -> Result<BTreeMap<String, ArtifactId>> {
         let folder = self.root.join(PINS);
         let mut pins = BTreeMap::new();
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        if !folder.exists() {
+            return Ok(pins);
+        }
+        for entry in fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))? {
+            let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with('.') {
                 continue;
@@ -177,6 +186,7 @@ impl Store {
     /// Keeps an artifact, and all it came from, under a name.
     pub fn pin(&self, name: &str, id: &ArtifactId) -> Result<()> {
         let _held = self.lock()?;
+        ensure!(self.dir(id).is_dir(), "{} {} is not in {}", id.kind, id.key, self.root.display());
         write_atomically(&self.pin_file(name)?, format!("{} {}\n", id.kind, id.key).as_bytes())
     }
 
@@ -216,19 +226,26 @@ impl Store {
         Ok(held)
     }
 
-    /// The manifests of an artifact and of all it was made of: those that are here, by kind and key.
-    pub fn closure(&self, of: impl IntoIterator<Item = ArtifactId>) -> BTreeMap<ArtifactId, Manifest> {
+    /// The manifests of artifacts and of all they were made of, by kind and key; what has no folder here is left out.
+    ///
+    /// # Errors
+    /// A manifest does not read: what it was made of is not known.
+    pub fn closure(&self, of: impl IntoIterator<Item = ArtifactId>) -> Result<BTreeMap<ArtifactId, Manifest>> {
         let mut found = BTreeMap::new();
         let mut open: Vec<ArtifactId> = of.into_iter().collect();
         let mut seen: BTreeSet<ArtifactId> = open.iter().cloned().collect();
         while let Some(id) = open.pop() {
-            let Ok(manifest) = Manifest::read(&self.dir(&id)) else { continue };
+            let dir = self.dir(&id);
+            if !dir.is_dir() {
+                continue;
+            }
+            let manifest = Manifest::read(&dir)?;
             let inputs = manifest.inputs.iter().filter(|(kind, _)| ROAD.contains(&kind.as_str()));
             let inputs = inputs.filter_map(|(kind, input)| input.key.clone().map(|key| ArtifactId { kind: kind.clone(), key }));
             open.extend(inputs.filter(|input| seen.insert(input.clone())));
             found.insert(id, manifest);
         }
-        found
+        Ok(found)
     }
 
     /// Hashes every file of every sealed folder again and names the damaged ones, which are remembered: the stage that made them

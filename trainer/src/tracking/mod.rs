@@ -6,10 +6,10 @@ mod events;
 mod mlflow;
 mod projector;
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use ledger::Progress;
+use ledger::Run;
 use serde_json::Value;
 
 pub use curve::write_curve;
@@ -27,12 +27,12 @@ pub struct Tracker {
 
 impl Tracker {
     /// Opens both; `config` is written down when training begins, `tags` say what is trained on.
-    pub fn start(beside: &Path, config: &Value, tags: &BTreeMap<String, String>, begins: bool, progress: &Progress) -> Result<Self> {
-        let mut events = EventFile::create(&beside.join("tensorboard"))?;
+    pub fn start(run: &Run<'_>, config: &Value, tags: &BTreeMap<String, String>, begins: bool) -> Result<Self> {
+        let mut events = EventFile::create(&run.beside.join("tensorboard"))?;
         if begins {
             events.text(0, "config", &format!("```json\n{}\n```", serde_json::to_string_pretty(config)?))?;
         }
-        let mlflow = Mlflow::start(beside, config, tags, begins, progress).context("mlflow")?;
+        let mlflow = Mlflow::start(run, config, tags, begins).context("mlflow")?;
         Ok(Self { events, mlflow })
     }
 

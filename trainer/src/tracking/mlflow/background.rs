@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How long the end of a training waits for it.
-const LAST_WAIT: Duration = Duration::from_secs(60);
+pub(super) const LAST_WAIT: Duration = Duration::from_secs(60);
 
 /// Ends when it is dropped, sent or not.
 #[derive(Debug)]

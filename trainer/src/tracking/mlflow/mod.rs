@@ -14,13 +14,14 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
 };
 
 use anyhow::Result;
-use ledger::{Artifact, Checkpoint, Commit, Encoder, Progress, Store};
+use ledger::{Artifact, Checkpoint, Commit, Encoder, Progress, Run, Store};
 use serde_json::Value;
 
-use background::Background;
+use background::{Background, LAST_WAIT};
 use delivery::{Delivery, standing};
 use server::Failure;
 pub use server::Server;
@@ -37,8 +38,10 @@ pub struct Mlflow {
 
 impl Mlflow {
     /// Begins or goes on with the spool of a run folder; `tags` say what is trained on, `config` becomes the parameters.
-    pub fn start(run: &Path, config: &Value, tags: &BTreeMap<String, String>, begins: bool, progress: &Progress) -> Result<Self> {
-        let server = Server::of_environment()?;
+    pub fn start(of: &Run<'_>, config: &Value, tags: &BTreeMap<String, String>, begins: bool) -> Result<Self> {
+        let (run, progress) = (&of.beside, of.progress);
+        // A training that is only compared with itself is no news.
+        let server = if of.is_repeated { None } else { Server::of_environment()? };
         let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut params = BTreeMap::new();
         flatten("", config, &mut params);
@@ -151,7 +154,7 @@ fn deliver(folder: &Path, spool: Spool, server: Option<&Server>, progress: &Prog
     }
     // Where another process sends it, it has been sent.
     let Some(mut delivery) = Delivery::open(folder, server, begin)? else { return Ok(()) };
-    tell(&delivery.send(server, None, progress, None), progress);
+    tell(&delivery.send(server, Some(Instant::now() + LAST_WAIT), progress, None), progress);
     Ok(())
 }
 
