@@ -252,7 +252,7 @@ impl Spool {
         let context = || format!("opening {}", path.display());
         let file = OpenOptions::new().append(true).open(&path).with_context(context)?;
         // Those who only add an entry or two hold it for a moment.
-        let mut attempts = 10;
+        let mut attempts = 100;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
