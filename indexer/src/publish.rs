@@ -8,12 +8,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use ledger::{
-    Bundle, ROAD, Recordable, Scores, Store, fault, fsync_dir, fsync_tree, open_to_all, publish_link, utc_stamp, write_atomically,
+    ArtifactId, Bundle, ROAD, Recordable, Scores, Store, fault, fsync_dir, fsync_tree, open_to_all, publish_link, unix_now, utc_stamp,
+    write_atomically,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -170,9 +170,10 @@ fn facts(store: &Store, id: &str, scores: &Scores) -> Result<Value> {
     let mut stages = serde_json::Map::new();
     let mut commit = Value::Null;
     // The bundle's own ancestors, which need not be what CURRENT names now.
-    let lineage = store.lineage(store.current::<Scores>()?.manifest());
+    let scored = ArtifactId { kind: Scores::KIND.to_owned(), key: store.current::<Scores>()?.manifest().key.clone() };
+    let lineage = store.closure([scored])?;
     for kind in ROAD {
-        if let Some(manifest) = lineage.get(kind) {
+        if let Some((_, manifest)) = lineage.iter().find(|(id, _)| id.kind == kind) {
             commit = serde_json::to_value(&manifest.host.commit)?;
             stages.insert(
                 manifest.stage.clone(),
@@ -254,20 +255,12 @@ pub fn prune(store: &Store, keep: usize) -> Result<Vec<String>> {
 
 /// `<utc>-<key>`, behind all that are there: their order is that of their times, also when the clock went back.
 fn next_id(published: &[String], key: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|elapsed| elapsed.as_secs()).unwrap_or_default();
-    let stamp_of = |id: &str| id.split_once('-').map(|(stamp, _)| stamp.to_owned());
-    let last = published.last().and_then(|id| stamp_of(id)).unwrap_or_default();
-    let mut seconds = now;
-    let mut step = 1;
-    while utc_stamp(seconds) <= last && step < 1 << 40 {
-        // Doubling first, so that a clock that went back by years is made up for in a few steps; then down again.
-        step *= 2;
-        seconds = now + step;
-    }
-    let (mut low, mut high) = (now, seconds);
+    let last = published.last().and_then(|id| id.split_once('-')).map_or("", |(stamp, _)| stamp);
+    // The first second from now on whose stamp sorts behind the last one.
+    let (mut low, mut high) = (unix_now(), unix_now() + (1 << 38));
     while low < high {
         let middle = low + (high - low) / 2;
-        if utc_stamp(middle) <= last { low = middle + 1 } else { high = middle }
+        if utc_stamp(middle).as_str() <= last { low = middle + 1 } else { high = middle }
     }
     format!("{}-{key}", utc_stamp(high))
 }

@@ -5,19 +5,13 @@
 //! a rollback brings nothing back. What is published later is held to the list too. A run that is killed
 //! between these files is mended by the next `publish`, `rollback` or `retract`.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use ledger::{
-    Store, publish_link,
+    Retracted, Store, publish_link,
     table::{self, TableWriter, text_field},
-    write_atomically,
 };
 
 use crate::{
@@ -28,23 +22,6 @@ use crate::{
 
 pub const TOMBSTONES: &str = "tombstones.parquet";
 
-fn list(data: &Path) -> PathBuf {
-    data.join(ledger::RETRACTED)
-}
-
-/// Ids that nothing published may show.
-fn retracted(data: &Path) -> Result<BTreeSet<String>> {
-    match fs::read_to_string(list(data)) {
-        Ok(text) => Ok(ids_of(&text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
-        Err(error) => Err(error).with_context(|| format!("reading {}", list(data).display())),
-    }
-}
-
-fn ids_of(text: &str) -> BTreeSet<String> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
-}
-
 /// Adds the ids of a file (a line each) to the list, or with `only` makes them the list, and holds all published bundles to it. Gives
 /// how many ids the list has, and how many rows of the served bundle they name.
 ///
@@ -54,7 +31,7 @@ pub fn retract(store: &Store, ids: &Path, only: bool) -> Result<(usize, usize)> 
     let _held = store.lock()?;
     let data = store.root();
     let text = fs::read_to_string(ids).with_context(|| format!("reading {}", ids.display()))?;
-    let (new, before) = (ids_of(&text), retracted(data)?);
+    let (new, before) = (Retracted::of_lines(&text).0, Retracted::read(data)?.unwrap_or_default().0);
     let folders = publish::published_folders(data)?;
     ensure!(!folders.is_empty(), "nothing is published in {}: run `make run` first", data.display());
     let mut unknown: Vec<String> = new.difference(&before).cloned().collect();
@@ -63,9 +40,9 @@ pub fn retract(store: &Store, ids: &Path, only: bool) -> Result<(usize, usize)> 
         unknown = unknown.into_iter().zip(rows).filter(|(_, row)| row.is_none()).map(|(id, _)| id).collect();
     }
     ensure!(unknown.is_empty(), "no published bundle holds {unknown:?}: ids are those that `search --json` gives");
-    let all = if only { new } else { before.union(&new).cloned().collect() };
-    let lines: String = all.iter().map(|id| format!("{id}\n")).collect();
-    write_atomically(&list(data), lines.as_bytes())?;
+    let all = Retracted(if only { new } else { before.union(&new).cloned().collect() });
+    all.write(data)?;
+    let all = all.0;
     enforce(data)?;
     let Ok(served) = publish::served(data).canonicalize() else { return Ok((all.len(), 0)) };
     // A new link, so that who watches it opens the bundle again.
@@ -78,10 +55,7 @@ pub fn retract(store: &Store, ids: &Path, only: bool) -> Result<(usize, usize)> 
 /// Holds every published bundle to the list, and mends one that a killed run left between its two files; who calls it holds the
 /// lock. Nothing to do where nothing was ever retracted.
 pub fn enforce(data: &Path) -> Result<()> {
-    if !list(data).exists() {
-        return Ok(());
-    }
-    let all = retracted(data)?;
+    let Some(Retracted(all)) = Retracted::read(data)? else { return Ok(()) };
     for folder in publish::published_folders(data)? {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
@@ -101,7 +75,7 @@ pub fn enforce(data: &Path) -> Result<()> {
 
 /// Holds a bundle that is about to be published to the list; `CHECKSUMS` is its maker's to write.
 pub fn apply(data: &Path, folder: &Path) -> Result<()> {
-    let all = retracted(data)?;
+    let all = Retracted::read(data)?.unwrap_or_default().0;
     if !all.is_empty() {
         write_tombstones(folder, &own(folder, &all)?)?;
     }

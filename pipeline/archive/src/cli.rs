@@ -129,7 +129,7 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
             let wanted = Wanted::of(&with)?;
             let config = common.load()?.resolved()?;
             let place = Place::open(&to, true)?;
-            let (id, sent) = save::save(&store, &target, &place, &name, &wanted, Some(config))?;
+            let (id, sent) = save::save(&store, &target, &place, &name, &wanted, config)?;
             common.print(
                 &format!(
                     "{} {} is saved at {to} as {name} ({}): {} files, {:.1} MiB, of which {} objects, {:.1} MiB were new",
@@ -194,7 +194,6 @@ pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) ->
         }
         Command::Pin { name: Some(name), of: said } => {
             let (_, target) = of(&said)?;
-            ensure!(store.dir(&target).is_dir(), "{} {} is of another data folder", target.kind, target.key);
             store.pin(&name, &target)?;
             println!("{} {} is kept as {name}", target.kind, target.key);
             Ok(())
@@ -215,11 +214,7 @@ fn tell_restored(common: &Common, restored: &restore::Restored) {
     } else {
         format!("\nwithout their files: {}", restored.without_files.join(", "))
     };
-    let next = if restored.has_config {
-        format!("\nnext: make status DATA={0} CONF={0}/{1}", common.data.display(), restore::CONFIG)
-    } else {
-        String::new()
-    };
+    let next = format!("\nnext: make status DATA={0} CONF={0}/{1}", common.data.display(), restore::CONFIG);
     common.print(
         &format!(
             "{} artifacts are restored, {} were here, {} runs, {:.1} MiB fetched{left}{next}",

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use ledger::{ArtifactId, Bundle, Commit, Manifest, ROAD, Recordable, Store};
+use ledger::{ArtifactId, Bundle, Commit, Manifest, ROAD, Recordable, Scores, Store};
 use serde::Serialize;
 
 use crate::save::READERS;
@@ -138,7 +138,7 @@ fn roots(store: &Store) -> Result<BTreeSet<ArtifactId>> {
     Ok(roots)
 }
 
-/// What a published bundle says that it was made of.
+/// The bundle that was published, which leads back to all that it was made of, and its scores.
 fn published(dir: &Path) -> Result<BTreeSet<ArtifactId>> {
     let mut found = BTreeSet::new();
     let path = dir.join("manifest.json");
@@ -154,12 +154,8 @@ fn published(dir: &Path) -> Result<BTreeSet<ArtifactId>> {
         .with_context(|| format!("reading {}: nothing is removed while it is not known what it was made of", path.display()))?;
     let manifest: serde_json::Value =
         serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: roll back, or remove it", path.display()))?;
-    let stages = manifest["published"]["stages"].as_object().into_iter().flatten();
-    let kinds: BTreeMap<&str, &str> = STAGES.into_iter().collect();
-    for (stage, facts) in stages {
-        if let Some((kind, key)) = kinds.get(stage.as_str()).zip(facts["key"].as_str()) {
-            found.insert(ArtifactId { kind: (*kind).to_owned(), key: key.to_owned() });
-        }
+    if let Some(key) = manifest["published"]["stages"]["evaluate"]["key"].as_str() {
+        found.insert(ArtifactId { kind: Scores::KIND.to_owned(), key: key.to_owned() });
     }
     Ok(found)
 }
@@ -174,21 +170,6 @@ fn has_unsent(run: &Path) -> bool {
         most.unwrap_or_default() < spool.len()
     })
 }
-
-/// Stages and what they leave.
-const STAGES: [(&str, &str); 11] = [
-    ("harvest", "raw"),
-    ("ingest", "functions"),
-    ("parse", "syntax"),
-    ("vocab", "vocabulary"),
-    ("tokenize", "tokens"),
-    ("train", "checkpoint"),
-    ("export", "encoder"),
-    ("adopt", "encoder"),
-    ("embed", "embeddings"),
-    ("index", "bundle"),
-    ("evaluate", "scores"),
-];
 
 /// Bytes of files that have no other name.
 fn freed(path: &Path) -> u64 {

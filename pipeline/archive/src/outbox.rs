@@ -1,14 +1,14 @@
 //! `events`: sends the OpenLineage events of a data folder on, to a server or to a file, each once.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
+    fs::{self, File},
+    io::{BufRead, BufReader, Seek, SeekFrom},
+    path::PathBuf,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use ledger::{Digest, Store, event_file, write_atomically};
+use ledger::{Digest, Store, append_event, event_file, write_atomically};
 use reqwest::blocking::Client;
 use serde_json::Value;
 
@@ -79,7 +79,7 @@ impl Receiver {
 
     fn take(&self, event: &Value) -> Result<()> {
         match self {
-            Self::File(path) => append(path, event).with_context(|| format!("writing {}", path.display())),
+            Self::File(path) => append_event(path, event).with_context(|| format!("writing {}", path.display())),
             Self::Server(client, address) => {
                 let mut request = client.post(address).header("content-type", "application/json").body(event.to_string());
                 if let Ok(key) = std::env::var("OPENLINEAGE_API_KEY") {
@@ -95,9 +95,4 @@ impl Receiver {
             }
         }
     }
-}
-
-fn append(path: &Path, event: &Value) -> Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    Ok(file.write_all(format!("{event}\n").as_bytes())?)
 }

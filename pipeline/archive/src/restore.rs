@@ -4,20 +4,20 @@
 //! sealed by a rename, and the pointers are set last.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
 use ledger::{
-    ArtifactId, Digest, Elsewhere, FileRecord, Held, Manifest, RETRACTED, ROAD, Recordable, Store, fsync_tree, is_key, load, open_to_all,
+    ArtifactId, Digest, Elsewhere, FileRecord, Held, Manifest, ROAD, Recordable, Retracted, Store, fsync_tree, is_key, load, open_to_all,
     write_atomically,
 };
 
 use crate::{
     place::Place,
-    savepoint::{SavePoint, Wanted, retracted},
+    savepoint::{SavePoint, Wanted},
     tree::{self, Tree},
 };
 
@@ -33,7 +33,6 @@ pub struct Restored {
     pub without_files: Vec<String>,
     pub runs: u64,
     pub fetched_bytes: u64,
-    pub has_config: bool,
 }
 
 /// Rebuilds what was saved under a name in this store.
@@ -83,15 +82,12 @@ pub fn restore(store: &Store, place: &Place, name: &str, wanted: &Wanted) -> Res
         fs::rename(&folder.dir, &target).with_context(|| format!("restoring {}", target.display()))?;
         restored.runs += 1;
     }
-    let retracted: BTreeSet<String> = point.retracted.0.iter().chain(&retracted(store)?.0).cloned().collect();
-    if !retracted.is_empty() {
-        let lines: String = retracted.iter().map(|id| format!("{id}\n")).collect();
-        write_atomically(&store.root().join(RETRACTED), lines.as_bytes())?;
+    let mut retracted = Retracted::read(store.root())?.unwrap_or_default();
+    retracted.0.extend(point.retracted.0);
+    if !retracted.0.is_empty() {
+        retracted.write(store.root())?;
     }
-    if let Some(config) = &point.config {
-        write_atomically(&store.root().join(CONFIG), &serde_json::to_vec_pretty(&config.0)?)?;
-        restored.has_config = true;
-    }
+    write_atomically(&store.root().join(CONFIG), &serde_json::to_vec_pretty(&point.config.0)?)?;
     for (kind, key) in &point.target.current {
         let id = ArtifactId { kind: kind.clone(), key: key.clone() };
         ensure!(

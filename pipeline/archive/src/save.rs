@@ -12,22 +12,9 @@ use crate::{
 };
 
 /// Saves, and gives the digest that finds it again.
-pub fn save(
-    store: &Store,
-    target: &ArtifactId,
-    place: &Place,
-    name: &str,
-    wanted: &Wanted,
-    config: Option<Settings>,
-) -> Result<(Digest, Sent)> {
+pub fn save(store: &Store, target: &ArtifactId, place: &Place, name: &str, wanted: &Wanted, config: Settings) -> Result<(Digest, Sent)> {
     let _kept = reading(store)?;
-    // The stages' own records say what they were made with, whichever configuration is named now.
-    let config = config.map(|mut config| -> Result<Settings> {
-        let made = store.closure([target.clone()])?;
-        config.0.extend(made.into_values().map(|manifest| (manifest.stage, manifest.config)));
-        Ok(config)
-    });
-    let point = SavePoint::of(store, target, wanted, config.transpose()?)?;
+    let point = SavePoint::of(store, target, wanted, config)?;
     let manifest = point.commits.iter().find(|(run, _)| run.ends_with(&target.key)).map(|(_, checkout)| &checkout.commit);
     let commit = manifest.and_then(|commit| Some(format!("{}{}", commit.id.as_ref()?, if commit.dirty { " and changes" } else { "" })));
     let mut about = BTreeMap::from([("artifact".to_owned(), format!("{} {}", target.kind, target.key))]);

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use ledger::{
-    ArtifactId, Bundle, Checkout, Checkpoint, Embeddings, Encoder, Folder, Functions, Held, Manifest, Metrics, RETRACTED, ROAD, Raw,
-    Recordable, Scores, Settings, Store, Syntax, Tokens, Vocabulary, recordable, recordable_json,
+    ArtifactId, Bundle, Checkout, Checkpoint, Embeddings, Encoder, Folder, Functions, Held, Manifest, Metrics, ROAD, Raw, Recordable,
+    Retracted, Scores, Settings, Store, Syntax, Tokens, Vocabulary, recordable, recordable_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,8 @@ recordable! {
     #[derive(Debug)]
     pub struct SavePoint: "save-point", 1 {
         pub target: Target,
-        pub config: Option<Settings>,
+        /// As each stage was run with; what no stage has, as it was named when this was saved.
+        pub config: Settings,
         /// Of each stage's run, `<stage>-<key>`.
         pub commits: BTreeMap<String, Checkout>,
         pub raw: Kept<Raw>,
@@ -39,21 +40,6 @@ recordable! {
         pub metrics: Metrics,
         pub retracted: Retracted,
     }
-}
-
-/// Ids of functions that nothing published may show, wherever it is published.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retracted(pub Vec<String>);
-recordable_json!(Retracted, "retracted", 1);
-
-/// Of this store.
-pub fn retracted(store: &Store) -> Result<Retracted> {
-    let path = store.root().join(RETRACTED);
-    if !path.exists() {
-        return Ok(Retracted::default());
-    }
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(Retracted(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
 }
 
 /// Which artifact was asked for, and which of those saved were current.
@@ -131,8 +117,9 @@ impl Wanted {
 
 impl SavePoint {
     /// Of an artifact of this store and all that it came from.
-    pub fn of(store: &Store, target: &ArtifactId, wanted: &Wanted, config: Option<Settings>) -> Result<Self> {
+    pub fn of(store: &Store, target: &ArtifactId, wanted: &Wanted, mut config: Settings) -> Result<Self> {
         let closure = store.closure([target.clone()])?;
+        config.0.extend(closure.values().map(|manifest| (manifest.stage.clone(), manifest.config.clone())));
         if !closure.contains_key(target) {
             Manifest::read(&store.dir(target))?;
         }
@@ -161,7 +148,7 @@ impl SavePoint {
             scores,
             runs: if wanted.runs { runs(store)? } else { BTreeMap::new() },
             metrics: Metrics(metrics),
-            retracted: retracted(store)?,
+            retracted: Retracted::read(store.root())?.unwrap_or_default(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What else belongs to the context of a build: its configuration, the code that ran, its numbers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Commit, Content, Digest, Files, Recordable, json_files, open_json, recordable_json};
+use crate::{Commit, Content, Digest, Files, Recordable, json_files, open_json, recordable_json, write_atomically};
 
 /// A resolved configuration: its sections, without includes and substitutions. JSON is HOCON, so the tools read its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,37 @@ recordable_json!(Settings, "config", 1);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics(pub BTreeMap<String, f64>);
 recordable_json!(Metrics, "metrics", 1);
+
+/// Ids of functions that nothing published may show, wherever it is published: `serve/retracted` of a data folder, a line each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retracted(pub BTreeSet<String>);
+recordable_json!(Retracted, "retracted", 1);
+
+impl Retracted {
+    /// Ids of a text, a line each.
+    pub fn of_lines(text: &str) -> Self {
+        Self(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// Those of a data folder; none where nothing was ever retracted.
+    pub fn read(data: &Path) -> Result<Option<Self>> {
+        let path = Self::path(data);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(Self::of_lines(&text))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    pub fn write(&self, data: &Path) -> Result<()> {
+        let lines: String = self.0.iter().map(|id| format!("{id}\n")).collect();
+        write_atomically(&Self::path(data), lines.as_bytes())
+    }
+
+    fn path(data: &Path) -> PathBuf {
+        data.join("serve").join("retracted")
+    }
+}
 
 /// The commit that a tool ran from, and what was changed on top of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

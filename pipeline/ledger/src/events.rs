@@ -75,7 +75,7 @@ impl Run {
     }
 
     fn write(&self, store: &Store, event: &Value) {
-        if let Err(error) = append(&event_file(store.root()), event) {
+        if let Err(error) = append_event(&event_file(store.root()), event) {
             store.progress().say(&format!("{:<9} its OpenLineage event is lost: {error:#}", self.stage));
         }
     }
@@ -147,8 +147,8 @@ fn run_id(parts: &[&str]) -> String {
     format!("{}-{}-8{}-{variant}{}-{}", &digest[..8], &digest[8..12], &digest[13..16], &digest[17..20], &digest[20..32])
 }
 
-/// One write, so that two processes' lines do not mix.
-fn append(path: &Path, event: &Value) -> Result<()> {
+/// Adds an event to a file: one write, so that two processes' lines do not mix.
+pub fn append_event(path: &Path, event: &Value) -> Result<()> {
     fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     file.write_all(format!("{event}\n").as_bytes())?;

@@ -4,9 +4,6 @@ use serde_json::{Map, Value, json};
 
 use crate::{Manifest, Store};
 
-/// In the data folder: ids of functions that nothing published may show, a line each.
-pub const RETRACTED: &str = "serve/retracted";
-
 /// Kinds in the order of the road.
 pub const ROAD: [&str; 10] =
     ["raw", "functions", "syntax", "vocabulary", "tokens", "checkpoint", "encoder", "embeddings", "bundle", "scores"];

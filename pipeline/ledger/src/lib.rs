@@ -36,15 +36,15 @@ pub mod table;
 mod units;
 pub mod words;
 
-pub use clock::{rfc3339, utc_stamp};
-pub use context::{Checkout, Metrics, Settings};
+pub use clock::{rfc3339, unix_now, utc_stamp};
+pub use context::{Checkout, Metrics, Retracted, Settings};
 pub use digest::{Digest, Hasher};
 pub use elsewhere::Elsewhere;
-pub use events::event_file;
+pub use events::{append_event, event_file};
 pub use freshness::{Freshness, InputChange, differing_keys};
-pub use journal::{RETRACTED, ROAD, journal};
+pub use journal::{ROAD, journal};
 pub use language::{Language, Split, UnknownName};
-pub use lock::{Lock, Owner};
+pub use lock::Lock;
 pub use making::Repeated;
 pub use manifest::{Commit, FileRecord, Host, InputRecord, Manifest, Rows, ShardRecord};
 pub use nouns::{

@@ -172,7 +172,7 @@ impl Store {
             .current_manifest(S::Output::KIND)
             .filter(|(_, manifest)| manifest.revision == S::REVISION && manifest.config == asked.config);
         let beside = self.beside_of(S::NAME, &asked.key);
-        let made = self.run_in::<S>(config, asked, scratch.path(), beside, previous);
+        let made = self.run_in::<S>(config, asked, scratch.path(), beside, previous, false);
         let made = match made {
             Ok(made) => made,
             Err(error) => {
@@ -228,11 +228,12 @@ impl Store {
         out: &Path,
         beside: PathBuf,
         previous: Option<(PathBuf, Manifest)>,
+        is_repeated: bool,
     ) -> Result<Made> {
         let run = Run {
             out,
             cache: &self.root.join("cache"),
-            is_repeated: beside.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SCRATCH)),
+            is_repeated,
             beside,
             progress: &self.progress,
             threads: self.threads,
@@ -280,7 +281,7 @@ impl Store {
         let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(self.root.join(S::Output::KIND))?;
         let beside = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&self.root)?;
         let clock = Instant::now();
-        let made = self.run_in::<S>(config, &asked, scratch.path(), beside.path().to_owned(), None)?;
+        let made = self.run_in::<S>(config, &asked, scratch.path(), beside.path().to_owned(), None, true)?;
         let paths = recorded.outputs.keys().chain(made.outputs.keys().filter(|path| !recorded.outputs.contains_key(*path)));
         let other = paths.filter(|path| recorded.outputs.get(*path) != made.outputs.get(*path)).cloned().collect();
         let bytes = made.outputs.values().map(|file| file.bytes).sum();

@@ -108,22 +108,6 @@ impl Store {
         Manifest::read(&dir).ok().map(|manifest| (dir, manifest))
     }
 
-    /// An artifact's manifest and those of all it was made of, by kind.
-    pub fn lineage(&self, of: &Manifest) -> BTreeMap<String, Manifest> {
-        let mut found = BTreeMap::from([(of.kind.clone(), of.clone())]);
-        let mut open = vec![of.clone()];
-        while let Some(manifest) = open.pop() {
-            for (kind, input) in &manifest.inputs {
-                let Some(key) = input.key.as_ref().filter(|_| !found.contains_key(kind)) else { continue };
-                if let Ok(ancestor) = Manifest::read(&self.root.join(kind).join(key)) {
-                    found.insert(kind.clone(), ancestor.clone());
-                    open.push(ancestor);
-                }
-            }
-        }
-        found
-    }
-
     /// The key that `CURRENT` of a kind names.
     pub fn current_key(&self, kind: &str) -> Option<String> {
         let key = fs::read_to_string(self.root.join(kind).join(CURRENT)).ok()?;
