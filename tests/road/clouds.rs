@@ -11,7 +11,6 @@ use std::{
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use hyper_util::{
@@ -20,7 +19,7 @@ use hyper_util::{
 };
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 
-use crate::world::{World, texts};
+use crate::world::{World, free_port, texts, wait_for_port};
 
 const KEY: &str = "AKEXAMPLE";
 const SECRET: &str = "SKEXAMPLE";
@@ -278,7 +277,7 @@ fn a_build_travels_over_azure() {
     };
     let world = World::new();
     world.run("pipeline", &["run"]);
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let _server = Azurite(
         Command::new(program)
             .args([
@@ -297,13 +296,7 @@ fn a_build_travels_over_azure() {
             .spawn()
             .unwrap(),
     );
-    assert!(
-        (0..300).any(|_| {
-            thread::sleep(Duration::from_millis(100));
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-        }),
-        "azurite came up"
-    );
+    wait_for_port(port);
     make_container(port);
     let archive = |world: &World, arguments: &[&str]| {
         world

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     outside::folder,
-    world::{World, texts},
+    world::{World, free_port, texts, wait_for_port},
 };
 
 /// A training of a transformer that lasts some seconds and leaves many checkpoints.
@@ -37,9 +37,20 @@ struct Server {
 impl Server {
     fn start(venv: &Path, world: &World, port: u16) -> Self {
         let store = format!("sqlite:///{}", world.path("mlflow.db").display());
-        let port = port.to_string();
         let process = Command::new(venv.join("bin/python"))
-            .args(["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", &port, "--workers", "1", "--backend-store-uri", &store])
+            .args([
+                "-m",
+                "mlflow",
+                "server",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                &port.to_string(),
+                "--workers",
+                "1",
+                "--backend-store-uri",
+                &store,
+            ])
             .arg("--artifacts-destination")
             .arg(world.path("artifacts"))
             .current_dir(world.dir.path())
@@ -51,11 +62,7 @@ impl Server {
             .spawn()
             .unwrap();
         let server = Self { process };
-        let up = (0..600).any(|_| {
-            thread::sleep(Duration::from_millis(200));
-            TcpStream::connect(format!("127.0.0.1:{port}")).is_ok()
-        });
-        assert!(up, "mlflow server does not come up");
+        wait_for_port(port);
         server
     }
 
@@ -147,7 +154,7 @@ fn runs_reach_a_server_whole_whatever_happens_to_it() {
     };
     let world = World::new();
     world.run("pipeline", &["run"]);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let address = format!("http://127.0.0.1:{port}");
     let train = |setting: &str| {
         world.configure(setting);

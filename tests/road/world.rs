@@ -3,8 +3,11 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -127,6 +130,20 @@ impl World {
 
 pub fn texts(output: &Output) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A port of this machine that nobody listens at.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until somebody listens at a port of this machine.
+pub fn wait_for_port(port: u16) {
+    let is_up = (0..1200).any(|_| {
+        thread::sleep(Duration::from_millis(100));
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+    });
+    assert!(is_up, "nobody listens at port {port}");
 }
 
 /// The stages that ran, by what the tools said.

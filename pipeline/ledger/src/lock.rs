@@ -180,7 +180,9 @@ mod tests {
         let path = dir.path().join(".lock");
         let mut owner = Owner { host: "elsewhere".to_owned(), ..Owner::here() };
         let silence = Duration::from_millis(300);
-        let beat = |owner: &Owner| owner.write(&File::create(&path).unwrap()).unwrap();
+        // In place, as an owner does: the file is never empty in between.
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&path).unwrap();
+        let beat = |owner: &Owner| owner.write(&opened).unwrap();
         beat(&owner);
         let started = Instant::now();
         thread::scope(|scope| {

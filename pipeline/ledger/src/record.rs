@@ -374,6 +374,12 @@ mod tests {
         assert!(format!("{:#}", load::<Checkout>(&dir.path().join("record")).unwrap_err()).contains("is damaged"));
     }
 
+    #[test]
+    fn plain_paths_stay_in_their_folder() {
+        assert!(is_plain(Path::new("checkpoint/a/context.json")));
+        assert!(["", "..", "../a", "a/../b", "/a"].iter().all(|path| !is_plain(Path::new(path))));
+    }
+
     fn write_diff(data: &Path, digest: crate::Digest, text: &[u8]) {
         crate::write_atomically(&crate::Commit::diff_file(data, digest), text).unwrap();
     }

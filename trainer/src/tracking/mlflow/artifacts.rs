@@ -79,11 +79,6 @@ impl Destination {
     }
 }
 
-/// Whether a name or a path of a spool stays below its folder.
-pub fn is_below(path: &Path) -> bool {
-    path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +102,5 @@ mod tests {
         ] {
             assert!(matches!(Destination::of(uri, server), Destination::Nowhere(said) if said.contains(why)), "{uri}");
         }
-        assert!(is_below(Path::new("checkpoint/a/context.json")));
-        assert!(!is_below(Path::new("../a")) && !is_below(Path::new("/a")));
     }
 }

@@ -9,12 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ledger::{Bar, Digest, Progress, write_atomically};
+use ledger::{Bar, Digest, Progress, is_plain, write_atomically};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    artifacts::{Destination, is_below},
+    artifacts::Destination,
     model,
     server::{Failure, RemoteRun, Server, metric},
     spool::{Begin, Content, Entry, Reader, Status},
@@ -207,7 +207,7 @@ impl Delivery {
     fn put(&mut self, server: &Server, name: &str, file: PathBuf, progress: &Progress) -> Result<()> {
         let destination = Destination::of(&self.position.artifact_uri, &server.address);
         let data = self.data()?;
-        ensure!(is_below(&file) && is_below(Path::new(name)), "a spool names a file {}", file.display());
+        ensure!(is_plain(&file) && is_plain(Path::new(name)), "a spool names a file {}", file.display());
         if let Destination::Nowhere(why) = &destination {
             progress.say(&format!("mlflow    leaves out {name}: {why}"));
         } else if !data.join(&file).is_file() {

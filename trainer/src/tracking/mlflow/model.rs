@@ -6,11 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ledger::{Artifact, Encoder, EncoderSpec};
+use ledger::{Artifact, Encoder, EncoderSpec, is_plain};
 use serde_json::{Value, json};
 
 use super::{
-    artifacts::{Destination, is_below},
+    artifacts::Destination,
     server::{RemoteRun, Server},
     spool::{Content, Exported},
 };
@@ -74,10 +74,10 @@ pub fn register(server: &Server, run: &RemoteRun, exported: &Exported, data: &Pa
     if let Destination::Nowhere(why) = &destination {
         return Ok(Registered::left_out(format!("{name}: no version, because its files are left out: {why}")));
     }
-    ensure!(is_below(Path::new(&exported.encoder)), "a spool names an encoder {:?}", exported.encoder);
+    ensure!(is_plain(Path::new(&exported.encoder)), "a spool names an encoder {:?}", exported.encoder);
     for (file, content) in &exported.files {
         let Content::File(path) = content else { continue };
-        ensure!(is_below(path) && is_below(Path::new(file)), "a spool names a file {}", path.display());
+        ensure!(is_plain(path) && is_plain(Path::new(file)), "a spool names a file {}", path.display());
         if !data.join(path).is_file() {
             return Ok(Registered::left_out(format!("{name}: no version, because {} is no longer there", path.display())));
         }

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, env, fmt, fs::File, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use percent_encoding::percent_decode_str;
 use reqwest::{
     Url,
     blocking::{Body, Client, RequestBuilder},
@@ -317,7 +318,7 @@ fn address_and_credentials(text: &str) -> Result<(String, Credentials)> {
         // Not repeated: it may hold a password.
         bail!("MLFLOW_TRACKING_URI is not the http address of a server: name one (`mlflow server` starts one), or unset it");
     };
-    let plain = |text: &str| percent_decoded(text);
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let credentials = match url.username() {
         "" => Credentials::None,
         name => Credentials::Password(plain(name), url.password().map(plain)),
@@ -325,17 +326,6 @@ fn address_and_credentials(text: &str) -> Result<(String, Credentials)> {
     // Both can only fail where there is no host.
     let _ = (url.set_username(""), url.set_password(None));
     Ok((url.as_str().trim_end_matches('/').to_owned(), credentials))
-}
-
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::new(), 0);
-    while at < bytes.len() {
-        let code = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        out.push(code.unwrap_or(bytes[at]));
-        at += if code.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn texts(texts: &BTreeMap<String, String>, most: usize) -> Vec<Value> {
