@@ -58,6 +58,7 @@ impl Report for EmbedReport {
 
 impl Stage for Embed {
     const NAME: &'static str = "embed";
+    const ABOUT: &'static str = "Encode functions as vectors with ONNX Runtime";
     const REVISION: u32 = 3;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Encoder>);
@@ -99,7 +100,7 @@ impl Stage for Embed {
             writer.finish()?;
             Ok(rows)
         })?;
-        run.progress.say(&format!(
+        run.progress.message(&format!(
             "embed     {} texts of {} were new, read by {} in {sessions} sessions",
             read.into_inner(),
             rows.iter().sum::<u64>(),

@@ -13,8 +13,6 @@ use ort::{
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
-use crate::runtime;
-
 /// Padded ids in one call, where no configuration says how many.
 pub const BATCH_TOKENS: usize = 1024;
 
@@ -86,7 +84,7 @@ fn ort_error(error: ort::Error) -> anyhow::Error {
 }
 
 fn session(graph: &Path, provider: Provider, threads: usize) -> Result<Session> {
-    let mut builder = Session::builder(runtime::environment()?).map_err(ort_error)?;
+    let mut builder = Session::builder(inference::environment()?).map_err(ort_error)?;
     builder = builder.with_intra_threads(threads).map_err(|error| anyhow!("onnxruntime: {error}"))?;
     let provided = match provider {
         Provider::Cpu => None,

@@ -5,24 +5,22 @@
 //! hybrid search; `bundle` opens what `index` wrote and is all that a reader in Rust needs.
 
 mod asked;
-mod bench;
+pub mod bench;
 pub mod bundle;
-pub mod cli;
-mod embed;
-mod encoder;
-mod evaluate;
+pub mod embed;
+pub mod encoder;
+pub mod evaluate;
 pub mod fusion;
 mod index;
 mod lexical;
 mod measure;
-mod predictions;
+pub mod predictions;
 pub mod publish;
 mod questions;
 mod ranking;
-mod retract;
-mod runtime;
+pub mod retract;
 mod snippet;
-mod tour;
+pub mod tour;
 mod vectors;
 
 pub use bundle::{Hit, Mode, OpenBundle, Query};

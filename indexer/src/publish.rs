@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use ledger::{
-    ArtifactId, Bundle, ROAD, Recordable, Scores, Store, fault, fsync_dir, fsync_tree, open_to_all, publish_link, unix_now, utc_stamp,
-    write_atomically,
+    ARTIFACT_KINDS, ArtifactId, Bundle, Recordable, Scores, Store, fault, fsync_dir, fsync_tree, open_to_all, publish_link, unix_now,
+    utc_stamp, write_atomically,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -90,13 +90,13 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
     retract::enforce(store.root())?;
     if is_current(store) {
         let id = current_id(store.root()).unwrap_or_default();
-        store.progress().say(&format!("publish   fresh ({id})"));
+        store.progress().message(&format!("publish   fresh ({id})"));
         return Ok(id);
     }
     let held = store.root().join("serve").join(HELD_BACK);
     if fs::read_to_string(&held).is_ok_and(|key| key.trim() == bundle.manifest().key) {
         let id = current_id(store.root()).unwrap_or_default();
-        store.progress().say(&format!(
+        store.progress().message(&format!(
             "publish   {} was rolled back and stays so: {id} is served (remove {} to publish it)",
             bundle.manifest().key,
             held.display()
@@ -139,7 +139,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<String> {
     let _ = fs::remove_file(&held);
     fault::point("pruning");
     prune(store, config.keep)?;
-    store.progress().say(&format!("publish   {id} is served at {}", served(store.root()).display()));
+    store.progress().message(&format!("publish   {id} is served at {}", served(store.root()).display()));
     Ok(id)
 }
 
@@ -172,7 +172,7 @@ fn facts(store: &Store, id: &str, scores: &Scores) -> Result<Value> {
     // The bundle's own ancestors, which need not be what CURRENT names now.
     let scored = ArtifactId { kind: Scores::KIND.to_owned(), key: store.current::<Scores>()?.manifest().key.clone() };
     let lineage = store.closure([scored])?;
-    for kind in ROAD {
+    for kind in ARTIFACT_KINDS {
         if let Some((_, manifest)) = lineage.iter().find(|(id, _)| id.kind == kind) {
             commit = serde_json::to_value(&manifest.host.commit)?;
             stages.insert(

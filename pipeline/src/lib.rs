@@ -1,6 +1,5 @@
 //! Raw text to typed columns: `harvest -> ingest -> parse -> vocab -> tokenize`, one module a stage.
 
-pub mod cli;
 pub mod explore;
 pub mod fidelity;
 pub mod grammar;

@@ -91,13 +91,14 @@ impl Report for VocabReport {
 
 impl Stage for Vocab {
     const NAME: &'static str = "vocab";
+    const ABOUT: &'static str = "Learn a BPE vocabulary and write one tokenizer.json";
     const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = Artifact<Syntax>;
     type Output = Vocabulary;
     type Report = VocabReport;
 
-    fn outside(config: &Config) -> Result<Vec<(String, Digest)>> {
+    fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         let Some(path) = &config.from else { return Ok(Vec::new()) };
         let digest = Digest::of_file(path).with_context(|| format!("reading vocab.from {}", path.display()))?;
         Ok(vec![("vocab.from".to_owned(), digest)])

@@ -216,7 +216,7 @@ fn a_score_is_traced_to_the_raw_files_and_two_builds_are_told_apart() {
     let world = World::new();
     world.road(&[]);
     let (text, _) = world.run("archive", &["lineage"]);
-    for kind in ledger::ROAD {
+    for kind in ledger::ARTIFACT_KINDS {
         assert!(text.contains(&format!("{kind} {}", world.manifest(kind)["key"].as_str().unwrap())), "{kind} in {text}");
     }
     let raw = world.manifest("raw");

@@ -132,7 +132,7 @@ fn a_flipped_bit_in_any_kind_of_file_is_named_flagged_and_mended() {
     // One file of every kind and ending, and every manifest.
     let mut seen = BTreeSet::new();
     let mut files: Vec<(&str, PathBuf)> = Vec::new();
-    for kind in ledger::ROAD {
+    for kind in ledger::ARTIFACT_KINDS {
         for path in ledger::files_below(&world.artifact(kind)).unwrap() {
             let ending =
                 if path.ends_with("manifest.json") { "manifest".into() } else { path.extension().unwrap_or(path.as_os_str()).to_owned() };
@@ -165,7 +165,7 @@ fn a_flipped_bit_in_any_kind_of_file_is_named_flagged_and_mended() {
         assert!(world.run("archive", &["verify"]).0.contains("intact"));
     }
     // Pointers, whatever they say.
-    for kind in ledger::ROAD {
+    for kind in ledger::ARTIFACT_KINDS {
         flip(&world.path("data").join(kind).join("CURRENT"));
     }
     let said = world.road(&[]);

@@ -18,7 +18,7 @@ fn the_road_is_recorded_fresh_and_incremental() {
     assert_eq!(ran(&world.road(&[])), STAGES);
 
     // Every stage left a manifest that says what it read, did and wrote.
-    for kind in ledger::ROAD {
+    for kind in ledger::ARTIFACT_KINDS {
         let manifest = world.manifest(kind);
         assert_eq!(manifest["kind"], kind);
         assert!(manifest["rows"]["written"].as_u64().unwrap() > 0, "{kind}");

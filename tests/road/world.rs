@@ -124,7 +124,7 @@ impl World {
 
     /// For every kind, what its files digest to.
     pub fn digests(&self) -> BTreeMap<&'static str, Value> {
-        ledger::ROAD.into_iter().map(|kind| (kind, self.manifest(kind)["outputs"].clone())).collect()
+        ledger::ARTIFACT_KINDS.into_iter().map(|kind| (kind, self.manifest(kind)["outputs"].clone())).collect()
     }
 }
 

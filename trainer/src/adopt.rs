@@ -8,8 +8,6 @@ use ledger::{Digest, Encoder, EncoderSpec, Language, Recordable, Report, Rows, R
 use ort::{session::Session, value::Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::runtime;
-
 /// The stage.
 #[derive(Debug)]
 pub struct Adopt;
@@ -35,13 +33,14 @@ const PROBE: [i64; 3] = [1, 2, 3];
 
 impl Stage for Adopt {
     const NAME: &'static str = "adopt";
+    const ABOUT: &'static str = "Take over the encoder that adopt.from names, instead of training one";
     const REVISION: u32 = 1;
     type Config = Adopted;
     type Inputs = ();
     type Output = Encoder;
     type Report = AdoptReport;
 
-    fn outside(config: &Adopted) -> Result<Vec<(String, Digest)>> {
+    fn external_inputs(config: &Adopted) -> Result<Vec<(String, Digest)>> {
         let Some(from) = &config.from else { return Ok(Vec::new()) };
         let encoder = Encoder::open(from).with_context(|| format!("adopt.from = {} is no encoder", from.display()))?;
         let files = encoder.graphs.iter().map(String::as_str).chain(FILES);
@@ -71,7 +70,7 @@ impl Stage for Adopt {
             .map(of)
             .collect();
         if !lacks.is_empty() {
-            run.progress.say(&format!("adopt     has no graph for {}", lacks.join(", ")));
+            run.progress.message(&format!("adopt     has no graph for {}", lacks.join(", ")));
         }
         Ok(AdoptReport { graphs: encoder.graphs.len() as u64, dimension: encoder.spec.dimension as u64, bytes })
     }
@@ -80,7 +79,7 @@ impl Stage for Adopt {
 /// The width of what a graph gives for one row.
 fn probe(graph: &Path, spec: &EncoderSpec) -> Result<usize> {
     let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
-    let mut session = Session::builder(runtime::environment()?).map_err(error)?.commit_from_file(graph).map_err(error)?;
+    let mut session = Session::builder(inference::environment()?).map_err(error)?.commit_from_file(graph).map_err(error)?;
     let mask = vec![1i64; PROBE.len()];
     let input = |values: Vec<i64>| Tensor::from_array(([1, PROBE.len()], values)).map_err(error);
     let mut inputs = ort::inputs!["input_ids" => input(PROBE.to_vec())?, "attention_mask" => input(mask.clone())?];

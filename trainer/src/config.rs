@@ -207,7 +207,7 @@ impl Config {
     }
 
     /// Digests of the files outside the store that training reads.
-    pub fn outside(&self) -> Result<Vec<(String, Digest)>> {
+    pub fn external_inputs(&self) -> Result<Vec<(String, Digest)>> {
         let mut files = Vec::new();
         for (name, encoder) in [("encoder", Some(&self.encoder)), ("query-encoder", self.query_encoder.as_ref())] {
             if let Some(EncoderConfig::Pretrained(pretrained)) = encoder {

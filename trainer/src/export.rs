@@ -15,7 +15,6 @@ use crate::{
     onnx::{self, Precision},
     ops::fused::{Cpu, Fused},
     parameters::Parameters,
-    runtime,
     tape::Packed,
     train::{self, Context},
     validation,
@@ -64,6 +63,7 @@ const CALL: usize = 50;
 
 impl Stage for Export {
     const NAME: &'static str = "export";
+    const ABOUT: &'static str = "Export the encoder as ONNX and check it against the trainer";
     const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = (Artifact<Checkpoint>, Artifact<Tokens>);
@@ -145,7 +145,7 @@ impl Stage for Export {
             "the exported graph ranks with mrr {graph_mrr:.4}, the trainer with {mrr:.4}: more is lost than export.max-mrr-loss {}",
             config.max_mrr_loss
         );
-        run.progress.say(&format!("export    differs by {max_difference:.1e}, mrr {graph_mrr:.4} (the trainer {mrr:.4})"));
+        run.progress.message(&format!("export    differs by {max_difference:.1e}, mrr {graph_mrr:.4} (the trainer {mrr:.4})"));
         Ok(ExportReport { rows: 2 * rows as u64, max_difference, bytes: size, mrr, graph_mrr })
     }
 }
@@ -157,7 +157,7 @@ fn graph_name(scope: &str) -> String {
 
 fn open(path: &Path) -> Result<Session> {
     let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
-    Session::builder(runtime::environment()?).map_err(error)?.commit_from_file(path).map_err(error).context("loading the exported graph")
+    Session::builder(inference::environment()?).map_err(error)?.commit_from_file(path).map_err(error).context("loading the exported graph")
 }
 
 /// Mean reciprocal rank of each query's own code among all; ties against us.

@@ -153,7 +153,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
         }
         bar.finish();
         if state.progress.epoch < config.epochs {
-            self.run.progress.say(&format!("train     stops: no better epoch for {}", state.progress.stale));
+            self.run.progress.message(&format!("train     stops: no better epoch for {}", state.progress.stale));
         }
         Ok(timing)
     }
@@ -220,7 +220,7 @@ impl<B: AutodiffBackend> Fit<'_, B> {
             validation::score(self.stepper.model, &state.parameters, self.stepper.ops, &self.stepper.device, &config.loss, self.valid)?;
         let running = std::mem::take(&mut state.progress.running);
         let record = record(&running, state.progress.epoch, valid, &state.parameters.get(LOG_SCALE).values);
-        self.run.progress.say(&format!(
+        self.run.progress.message(&format!(
             "train     epoch {}/{}: loss {:.4}, in-batch mrr {:.4}, gradient {:.3}; valid loss {:.4}, mrr@in-batch(1000) {:.4}, ndcg {:.4}",
             record.epoch + 1,
             config.epochs,

@@ -6,10 +6,9 @@
 //! are the stages.
 
 mod adopt;
-mod bench;
+pub mod bench;
 mod checkpoints;
-pub mod cli;
-mod config;
+pub mod config;
 mod cuda;
 mod data;
 mod encoders;
@@ -24,17 +23,18 @@ mod optimizer;
 pub mod pages;
 mod parameters;
 mod poolers;
-mod restore;
-mod runtime;
+pub mod restore;
+mod resume;
 mod schedule;
 mod tape;
 mod teacher;
 mod token_start;
-mod tracking;
+pub mod tracking;
 mod train;
 mod validation;
 mod vocabulary;
 
 pub use adopt::Adopt;
 pub use export::Export;
+pub use resume::{recorded_config, require_checkpoint, restored_config};
 pub use train::Train;

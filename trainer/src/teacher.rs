@@ -16,7 +16,7 @@ use ort::{session::Session, value::Tensor};
 use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
-use crate::{data::samples::Samples, runtime};
+use crate::data::samples::Samples;
 
 /// Section `teacher`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,10 +72,10 @@ impl Teacher {
         let ours = Tokenizer::from_file(tokenizer).map_err(|error| anyhow!("{}: {error}", tokenizer.display()))?;
         let mut encoder = Network::open(&config.encoder, config.tokens)?;
         let width = encoder.dimension();
-        fs::create_dir_all(&run.beside).with_context(|| format!("creating {}", run.beside.display()))?;
+        fs::create_dir_all(&run.work_dir).with_context(|| format!("creating {}", run.work_dir.display()))?;
         let mut side = |name: &str, ids: &dyn Fn(usize) -> Result<Vec<u32>>| -> Result<Vec<f32>> {
             let is_code = name == "code";
-            let path = run.beside.join(format!("teacher-{name}.f32"));
+            let path = run.work_dir.join(format!("teacher-{name}.f32"));
             if let Some(vectors) = read(&path, samples.len() * width)? {
                 return Ok(vectors);
             }
@@ -177,7 +177,7 @@ impl Network {
         let pad = tokenizer.token_to_id(&spec.pad_token).with_context(|| format!("{} has no token {}", path.display(), spec.pad_token))?;
         let graph = folder.join(&spec.query_graph);
         let error = |error: ort::Error| anyhow!("onnxruntime: {error}");
-        let session = Session::builder(runtime::environment()?)
+        let session = Session::builder(inference::environment()?)
             .map_err(error)?
             .commit_from_file(&graph)
             .map_err(error)

@@ -84,15 +84,16 @@ struct Prepared<'a> {
 
 impl Stage for Train {
     const NAME: &'static str = "train";
+    const ABOUT: &'static str = "Train an encoder on pairs of query and code";
     const REVISION: u32 = 4;
     type Config = Config;
     type Inputs = (Artifact<Tokens>, Artifact<Vocabulary>);
     type Output = Checkpoint;
     type Report = TrainReport;
 
-    fn outside(config: &Config) -> Result<Vec<(String, Digest)>> {
+    fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         config.check()?;
-        config.outside()
+        config.external_inputs()
     }
 
     fn run(config: &Config, (tokens, vocabulary): &Self::Inputs, run: &Run<'_>) -> Result<TrainReport> {
@@ -262,16 +263,16 @@ fn fit<B: AutodiffBackend>(
     run: &Run<'_>,
 ) -> Result<(State, Timing, Checkpoints)> {
     let config = prepared.config;
-    let checkpoints = Checkpoints::new(run.beside.join("checkpoints"), config.checkpoints.keep, config.seed)?;
+    let checkpoints = Checkpoints::new(run.work_dir.join("checkpoints"), config.checkpoints.keep, config.seed)?;
     let specs = prepared.model.specs();
     let mut damaged = Vec::new();
     let found = checkpoints.newest(&specs, &config.optimizer, &mut damaged);
     for reason in damaged {
-        run.progress.say(&format!("train     passes over a checkpoint: {reason}"));
+        run.progress.message(&format!("train     passes over a checkpoint: {reason}"));
     }
     let mut state = match found {
         Some(state) => {
-            run.progress.say(&format!(
+            run.progress.message(&format!(
                 "train     goes on from step {} of epoch {}/{}",
                 state.progress.step,
                 state.progress.epoch + 1,
@@ -360,5 +361,5 @@ fn project<B: AutodiffBackend>(prepared: &Prepared<'_>, state: &State, fit: &Fit
             lines.push((name.to_owned(), language, format!("pair {row}")));
         }
     }
-    write_projector(&run.beside.join("tensorboard"), &vectors, prepared.model.width(), &lines)
+    write_projector(&run.work_dir.join("tensorboard"), &vectors, prepared.model.width(), &lines)
 }

@@ -104,13 +104,14 @@ pub struct Examples {
 
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
+    const ABOUT: &'static str = "Score lexical, vector and hybrid search on the held-out split";
     const REVISION: u32 = 4;
     type Config = Config;
     type Inputs = (Artifact<Bundle>, Artifact<Syntax>);
     type Output = ScoresRecord;
     type Report = EvaluateReport;
 
-    fn outside(config: &Config) -> Result<Vec<(String, Digest)>> {
+    fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         config.judgments.iter().map(Judgments::digest).collect()
     }
 

@@ -47,7 +47,7 @@ pub fn learn(config: &Learned, dir: &Path, syntax: &Syntax, run: &Run<'_>) -> Re
     bar.finish();
     let examples: Vec<Example> = found.into_iter().flatten().collect();
     if examples.len() < config.least {
-        run.progress.say(&format!(
+        run.progress.message(&format!(
             "index     the {split} split has {} queries to learn a fusion from, less than index.fusion.least: min-max, weight {}",
             examples.len(),
             config.otherwise

@@ -83,13 +83,14 @@ impl Report for IndexReport {
 
 impl Stage for Index {
     const NAME: &'static str = "index";
+    const ABOUT: &'static str = "Build the bundle: lexical index, vector index, fusion, encoder";
     const REVISION: u32 = 5;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
     type Report = IndexReport;
 
-    fn outside(config: &Config) -> Result<Vec<(String, Digest)>> {
+    fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         let fusion::Config::Learned(fusion::Learned { from: Some(path), .. }) = &config.fusion else { return Ok(Vec::new()) };
         let digest = Digest::of_file(path).with_context(|| format!("reading {}: see index.fusion.from", path.display()))?;
         Ok(vec![("fusion".to_owned(), digest)])

@@ -126,7 +126,7 @@ fn one(client: &Client, file: &Remote, cache: &Path, progress: &Progress, bar: &
                     }
                     fs::remove_file(&part).with_context(|| format!("removing {}", part.display()))?;
                     let error = anyhow!("{url}: sha256 is {sha256}, the config pins {}", file.sha256);
-                    progress.say(&format!("fetch     {error}"));
+                    progress.message(&format!("fetch     {error}"));
                     told.push(error);
                     // What was there before may have come from elsewhere; a whole file that is wrong stays wrong.
                     if before == 0 {
@@ -134,13 +134,13 @@ fn one(client: &Client, file: &Remote, cache: &Path, progress: &Progress, bar: &
                     }
                 }
                 Err(Failure::Refused(error)) => {
-                    progress.say(&format!("fetch     {error:#}: trying the next mirror"));
+                    progress.message(&format!("fetch     {error:#}: trying the next mirror"));
                     told.push(error);
                     break;
                 }
                 Err(Failure::Local(error)) => return Err(error),
                 Err(Failure::Broken(error)) => {
-                    progress.say(&format!("fetch     {error:#}: {} bytes are here, going on", length(&part)));
+                    progress.message(&format!("fetch     {error:#}: {} bytes are here, going on", length(&part)));
                     // A try that came further than any before it does not count.
                     if length(&part) > furthest {
                         (tries, furthest) = (0, length(&part));

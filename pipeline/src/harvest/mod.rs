@@ -129,14 +129,15 @@ impl SplitShares {
 
 impl Stage for Harvest {
     const NAME: &'static str = "harvest";
+    const ABOUT: &'static str = "Extract functions with their documentation from packages, folders and git checkouts";
     const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = ();
     type Output = Raw;
     type Report = HarvestReport;
 
-    fn outside(config: &Config) -> Result<Vec<(String, Digest)>> {
-        config.all_sources().filter_map(|source| source::outside(source).transpose()).collect()
+    fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
+        config.all_sources().filter_map(|source| source::external_inputs(source).transpose()).collect()
     }
 
     fn run(config: &Config, (): &(), run: &Run<'_>) -> Result<HarvestReport> {

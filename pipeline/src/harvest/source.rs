@@ -191,7 +191,7 @@ impl Reader<'_> {
         match source {
             Source::Packages { registry, optional, packages } => {
                 if *optional && !registry.is_available() {
-                    self.progress.say(&format!(
+                    self.progress.message(&format!(
                         "harvest   passes over {} {} packages: their client is not installed",
                         packages.len(),
                         registry.name()
@@ -289,7 +289,7 @@ impl Reader<'_> {
 }
 
 /// Digest of what a source reads outside the store, so that a changed file re-runs the stage.
-pub fn outside(source: &Source) -> Result<Option<(String, Digest)>> {
+pub fn external_inputs(source: &Source) -> Result<Option<(String, Digest)>> {
     Ok(match source {
         Source::Packages { optional: false, .. } => None,
         Source::Packages { registry, .. } => Some((format!("client:{}", registry.name()), Digest::of(&registry.is_available())?)),

@@ -147,6 +147,7 @@ fn take_all(
 
 impl Stage for Ingest {
     const NAME: &'static str = "ingest";
+    const ABOUT: &'static str = "Validate records, remove near-duplicates and write Parquet shards";
     const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = Artifact<Raw>;

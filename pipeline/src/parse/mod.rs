@@ -103,6 +103,7 @@ impl ParseReport {
 
 impl Stage for Parse {
     const NAME: &'static str = "parse";
+    const ABOUT: &'static str = "Parse functions with tree-sitter: AST tokens, identifiers, words";
     const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = Artifact<Functions>;

@@ -88,6 +88,7 @@ fn schema() -> SchemaRef {
 
 impl Stage for Tokenize {
     const NAME: &'static str = "tokenize";
+    const ABOUT: &'static str = "Convert words to token ids";
     const REVISION: u32 = 2;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Vocabulary>);

@@ -15,7 +15,7 @@ use serde_json::Value;
 pub use curve::write_curve;
 use events::EventFile;
 use mlflow::{Mlflow, Status};
-pub use mlflow::{Server, follow_checkpoint, follow_encoder, sync};
+pub use mlflow::{Server, is_unsent, record_checkpoint, record_encoder, sync};
 pub use projector::write_projector;
 
 /// Where scalars go.
@@ -28,7 +28,7 @@ pub struct Tracker {
 impl Tracker {
     /// Opens both; `config` is written down when training begins, `tags` say what is trained on.
     pub fn start(run: &Run<'_>, config: &Value, tags: &BTreeMap<String, String>, begins: bool) -> Result<Self> {
-        let mut events = EventFile::create(&run.beside.join("tensorboard"))?;
+        let mut events = EventFile::create(&run.work_dir.join("tensorboard"))?;
         if begins {
             events.text(0, "config", &format!("```json\n{}\n```", serde_json::to_string_pretty(config)?))?;
         }

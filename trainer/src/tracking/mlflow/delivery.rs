@@ -129,7 +129,7 @@ impl Delivery {
         }
         self.send_metrics(server)?;
         if reader.damaged > 0 {
-            progress.say(&format!("mlflow    {} lines of {} cannot be read and are left out", reader.damaged, self.folder.display()));
+            progress.message(&format!("mlflow    {} lines of {} cannot be read and are left out", reader.damaged, self.folder.display()));
         }
         if reader.offset > self.position.bytes {
             self.keep(reader.offset)?;
@@ -197,7 +197,7 @@ impl Delivery {
                 let run = RemoteRun { id: self.run()?.to_owned(), artifacts: self.position.artifact_uri.clone() };
                 let registered = model::register(server, &run, &exported, self.data()?)?;
                 self.sent.versions += u64::from(registered.is_new);
-                progress.say(&format!("mlflow    {}", registered.note));
+                progress.message(&format!("mlflow    {}", registered.note));
             }
             Entry::Metrics { .. } => {}
         }
@@ -209,9 +209,9 @@ impl Delivery {
         let data = self.data()?;
         ensure!(is_plain(&file) && is_plain(Path::new(name)), "a spool names a file {}", file.display());
         if let Destination::Nowhere(why) = &destination {
-            progress.say(&format!("mlflow    leaves out {name}: {why}"));
+            progress.message(&format!("mlflow    leaves out {name}: {why}"));
         } else if !data.join(&file).is_file() {
-            progress.say(&format!("mlflow    leaves out {name}: {} is no longer there", data.join(&file).display()));
+            progress.message(&format!("mlflow    leaves out {name}: {} is no longer there", data.join(&file).display()));
         } else {
             destination.put(server, name, &Content::File(file), data)?;
             self.sent.artifacts += 1;

@@ -18,15 +18,15 @@ use std::{
 };
 
 use anyhow::Result;
-use ledger::{Artifact, Checkpoint, Commit, Encoder, Progress, Run, Store};
+use ledger::{Artifact, Checkpoint, Commit, Encoder, Progress, Run, Store, WorkDir};
 use serde_json::Value;
 
 use background::{Background, LAST_WAIT};
 use delivery::{Delivery, standing};
 use server::Failure;
 pub use server::Server;
-pub use spool::Status;
 use spool::{Begin, Entry, Spool, new_id, now_ms};
+pub use spool::{Status, is_unsent};
 pub use sync::sync;
 
 /// A training on its way.
@@ -39,9 +39,9 @@ pub struct Mlflow {
 impl Mlflow {
     /// Begins or goes on with the spool of a run folder; `tags` say what is trained on, `config` becomes the parameters.
     pub fn start(of: &Run<'_>, config: &Value, tags: &BTreeMap<String, String>, begins: bool) -> Result<Self> {
-        let (run, progress) = (&of.beside, of.progress);
+        let (run, progress) = (&of.work_dir, of.progress);
         // A training that is only compared with itself is no news.
-        let server = if of.is_repeated { None } else { Server::of_environment()? };
+        let server = if of.is_rerun { None } else { Server::of_environment()? };
         let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut params = BTreeMap::new();
         flatten("", config, &mut params);
@@ -109,11 +109,12 @@ fn flatten(name: &str, value: &Value, out: &mut BTreeMap<String, String>) {
 
 /// The folder of a training's spool, by the key of its checkpoint.
 fn folder(store: &Store, key: &str) -> PathBuf {
-    store.root().join("runs").join(format!("train-{key}")).join(spool::FOLDER)
+    WorkDir::of(store.root(), "train", key).path.join(spool::FOLDER)
 }
 
 /// Spools a recorded checkpoint's files, unless they are, and sends what the server lacks.
-pub fn follow_checkpoint(store: &Store, checkpoint: &Artifact<Checkpoint>, server: Option<&Server>) -> Result<()> {
+pub fn record_checkpoint(store: &Store, checkpoint: &Artifact<Checkpoint>) -> Result<()> {
+    let server = Server::of_environment()?;
     let key = &checkpoint.manifest().key;
     let folder = folder(store, key);
     let Some(mut spool) = Spool::open(&folder)? else { return Ok(()) };
@@ -123,24 +124,25 @@ pub fn follow_checkpoint(store: &Store, checkpoint: &Artifact<Checkpoint>, serve
             spool.write(Entry::Artifact { name, file: PathBuf::from("checkpoint").join(key).join(file) })?;
         }
     }
-    deliver(&folder, spool, server, store.progress())
+    deliver(&folder, spool, server.as_ref(), store.progress())
 }
 
 /// The same for a recorded encoder: it becomes a version of the registered model.
-pub fn follow_encoder(store: &Store, encoder: &Artifact<Encoder>, server: Option<&Server>) -> Result<()> {
+pub fn record_encoder(store: &Store, encoder: &Artifact<Encoder>) -> Result<()> {
+    let server = Server::of_environment()?;
     let Some(key) = encoder.manifest().inputs.get("checkpoint").and_then(|input| input.key.as_ref()) else { return Ok(()) };
     let folder = folder(store, key);
     let Some(mut spool) = Spool::open(&folder)? else {
         if server.is_some() {
             let run = folder.display();
-            store.progress().say(&format!("mlflow    no model version: its training left no {run} (only `train` makes it)"));
+            store.progress().message(&format!("mlflow    no model version: its training left no {run} (only `train` makes it)"));
         }
         return Ok(());
     };
     if !spool.said.encoders.contains(&encoder.manifest().key) {
         spool.write(Entry::Model(model::exported(encoder)?))?;
     }
-    deliver(&folder, spool, server, store.progress())
+    deliver(&folder, spool, server.as_ref(), store.progress())
 }
 
 fn deliver(folder: &Path, spool: Spool, server: Option<&Server>, progress: &Progress) -> Result<()> {
@@ -166,6 +168,7 @@ fn tell(outcome: &Result<()>, progress: &Progress) {
     let Err(error) = outcome else { return IS_DOWN.store(false, Ordering::Relaxed) };
     let is_outage = matches!(Failure::of(error), Some(Failure::Unreachable { .. }));
     if !(is_outage && IS_DOWN.swap(true, Ordering::Relaxed)) {
-        progress.say(&format!("mlflow    goes on without it: {error:#}; what it lacks is spooled, and sent later or by `trainer sync`"));
+        progress
+            .message(&format!("mlflow    goes on without it: {error:#}; what it lacks is spooled, and sent later or by `trainer sync`"));
     }
 }

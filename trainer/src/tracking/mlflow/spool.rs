@@ -318,6 +318,18 @@ pub fn folders(data: &Path) -> Result<Vec<(PathBuf, Said)>> {
     Ok(found)
 }
 
+/// Does a work directory hold entries that no tracking server has received? (`mlflow*/spool.jsonl`; each `*.json` next to it says how
+/// many bytes one server has.)
+pub fn is_unsent(work_dir: &Path) -> bool {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    entries(work_dir).iter().any(|folder| {
+        let Ok(spool) = fs::metadata(path(folder)) else { return false };
+        let sent = entries(folder).into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+        let most = sent.filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok()?["bytes"].as_u64()).max();
+        most.unwrap_or_default() < spool.len()
+    })
+}
+
 /// Entries in whole lines from an offset on, for a bar.
 pub fn count(folder: &Path, offset: u64) -> Result<u64> {
     let mut reader = Reader::open(folder, offset)?;

@@ -19,7 +19,7 @@ pub fn sync(store: &Store, json: bool) -> Result<()> {
     let mut whole = 0;
     for (folder, mut said) in spool::folders(store.root())? {
         let Some(begin) = said.begin.take() else {
-            progress.say(&format!("mlflow    passes over {}: it does not begin with its training", folder.display()));
+            progress.message(&format!("mlflow    passes over {}: it does not begin with its training", folder.display()));
             continue;
         };
         // Nobody writes to a spool without an end: the training was killed. It may still go on another time.
@@ -39,7 +39,7 @@ pub fn sync(store: &Store, json: bool) -> Result<()> {
     for (number, (folder, begin, _, under_way)) in pending.into_iter().enumerate() {
         bar.note(format!("run {} of {count}: {}", number + 1, begin.name));
         let Some(mut delivery) = Delivery::open(&folder, &server, &begin)? else {
-            progress.say(&format!("mlflow    {} is being sent by another process", begin.name));
+            progress.message(&format!("mlflow    {} is being sent by another process", begin.name));
             continue;
         };
         let outcome = delivery.send(&server, None, progress, Some(&bar));
@@ -66,7 +66,7 @@ pub fn sync(store: &Store, json: bool) -> Result<()> {
                 bar.finish();
                 return Err(error);
             }
-            progress.say(&format!("mlflow    {error:#}"));
+            progress.message(&format!("mlflow    {error:#}"));
             failed.push(begin.name);
         }
     }

@@ -1,0 +1,151 @@
+//! Commands that run stages or say what would run.
+
+use std::{io::Write, path::Path, process::Command};
+
+use anyhow::{Context, Result, bail, ensure};
+use ledger::{AnyStage, Freshness, Registry, StageSelection, StageStatus, Store, conf::Conf, render_status, write_report};
+use serde_json::{Map, Value, json};
+
+use crate::{cli::RunArgs, options::Options};
+
+/// `run`: the selected stages that are not up to date, then unsent events where a server is named.
+pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()> {
+    let selection = match (&args.until, args.only.as_slice()) {
+        (Some(stage), _) => StageSelection::Until(stage.clone()),
+        (None, []) => StageSelection::All,
+        (None, only) => StageSelection::Only(only.to_vec()),
+    };
+    let conf = configuration(registry, options, args)?;
+    let store = options.store_of(registry, &conf)?;
+    if args.resume {
+        trainer::require_checkpoint(&store, &conf.section("train")?)?;
+    }
+    registry.run(&store, &conf, &selection)?;
+    send_events(&store);
+    Ok(())
+}
+
+/// The configuration that a run uses: with `--restore` the training starts from a recorded checkpoint.
+fn configuration(registry: &Registry, options: &Options, args: &RunArgs) -> Result<Conf> {
+    let conf = options.load(registry)?;
+    let Some(folder) = &args.restore else { return Ok(conf) };
+    let config =
+        if args.conf_is_given { trainer::restored_config(conf.section("train")?, folder) } else { trainer::recorded_config(folder)? };
+    Ok(conf.with_section("train", serde_json::to_value(config)?))
+}
+
+/// A run is complete without its events: an error is a message.
+fn send_events(store: &Store) {
+    let Some(server) = std::env::var("OPENLINEAGE_URL").ok().filter(|server| !server.is_empty()) else { return };
+    if let Err(error) = archive::outbox::send(store, &server) {
+        store.progress().message(&format!("events are kept for the next run, or for `codenets events`: {error:#}"));
+    }
+}
+
+/// `status` and `plan`.
+pub fn status(registry: &Registry, options: &Options, is_plan: bool) -> Result<()> {
+    let conf = options.load(registry)?;
+    let store = options.store_of(registry, &conf)?;
+    let states = registry.status(&store, &conf)?;
+    if let Err(error) = write_report(store.root(), "status", &flat(&states)) {
+        // A folder that may only be read has a status too.
+        store.progress().message(&format!("reports/status.json is not written: {error:#}"));
+    }
+    let shown: Vec<StageStatus> = states.into_iter().filter(|state| !is_plan || state.will_run).collect();
+    let text = if shown.is_empty() { "nothing to do: every stage is up to date".to_owned() } else { render_status(&shown) };
+    options.print(&text, &serde_json::to_value(&shown)?);
+    Ok(())
+}
+
+fn flat(states: &[StageStatus]) -> Map<String, Value> {
+    let mut flat = Map::new();
+    for state in states {
+        let Ok(Value::Object(fields)) = serde_json::to_value(state) else { continue };
+        for (name, value) in fields.into_iter().filter(|(name, _)| !["stage", "kind", "inputs"].contains(&name.as_str())) {
+            flat.insert(format!("{}_{name}", state.stage), value);
+        }
+    }
+    flat
+}
+
+/// `explain`: the state of each stage, and what its recorded artifact was made with where that differs.
+pub fn explain(registry: &Registry, options: &Options, name: Option<&str>) -> Result<()> {
+    let conf = options.load(registry)?;
+    let store = options.store_of(registry, &conf)?;
+    let states = registry.status(&store, &conf)?;
+    let (mut text, mut rows) = (String::new(), Vec::new());
+    for stage in registry.stages().filter(|stage| name.is_none_or(|name| name == stage.name())) {
+        let Some(state) = states.iter().find(|state| state.stage == stage.name()) else {
+            text += &format!("{}: not run by this configuration\n", stage.name());
+            continue;
+        };
+        let details = details(stage, &store, &conf)?;
+        text += &format!("{}: {}\n", state.stage, if state.will_run { format!("will run ({})", state.why) } else { state.why.clone() });
+        text += &details.iter().map(|line| format!("  {line}\n")).collect::<String>();
+        rows.push(json!({ "stage": state.stage, "will_run": state.will_run, "state": state.state, "why": state.why, "details": details }));
+    }
+    options.print(&text, &Value::Array(rows));
+    Ok(())
+}
+
+/// Lines about what differs from the recorded artifact: keys with both values, files of changed inputs.
+fn details(stage: &dyn AnyStage, store: &Store, conf: &Conf) -> Result<Vec<String>> {
+    let Some((_, manifest)) = stage.kind().and_then(|kind| store.current_manifest(kind)) else { return Ok(Vec::new()) };
+    Ok(match stage.freshness(store, conf)? {
+        Freshness::ConfigChanged { keys } => {
+            let now = stage.config(conf)?;
+            let value = |config: &Value, key: &str| config.pointer(&format!("/{}", key.replace('.', "/"))).cloned().unwrap_or(Value::Null);
+            keys.iter().map(|key| format!("{}.{key}: {} -> {}", stage.name(), value(&manifest.config, key), value(&now, key))).collect()
+        }
+        Freshness::InputsChanged { inputs } => inputs
+            .iter()
+            .flat_map(|input| match &input.files {
+                Some(files) => files.iter().map(|file| format!("{} changed: {file}", input.kind)).collect(),
+                None => vec![format!("{} changed", input.kind)],
+            })
+            .collect(),
+        Freshness::Damaged { files } => files.iter().map(|file| format!("damaged: {}", file.display())).collect(),
+        _ => Vec::new(),
+    })
+}
+
+/// `adopt`: records an encoder from a folder.
+pub fn adopt(registry: &Registry, options: &Options, from: Option<&Path>) -> Result<()> {
+    let mut conf = options.load(registry)?;
+    if let Some(folder) = from {
+        conf = conf.with_section("adopt", json!({ "from": folder }));
+    }
+    ensure!(
+        conf.adopts()?,
+        "no encoder to adopt: name its folder, `codenets adopt FOLDER`, or set adopt.from in {}",
+        options.conf.display()
+    );
+    let store = options.store_of(registry, &conf)?;
+    registry.run(&store, &conf, &StageSelection::Only(vec!["adopt".to_owned()]))
+}
+
+/// Pinned wheels of ONNX Runtime, and the script that unpacks one.
+const FETCH: &str = include_str!("../../../conf/runtime/fetch.py");
+const WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime.txt");
+const GPU_WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime-gpu.txt");
+/// Where `setup` puts the library, and where every command looks for it.
+const RUNTIME: &str = "data/runtime";
+
+/// `setup`: ONNX Runtime, unless it is there or ORT_DYLIB_PATH names another one.
+pub fn setup(gpu: bool) -> Result<()> {
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
+        ensure!(Path::new(&path).is_file(), "ORT_DYLIB_PATH names {}, which is not a file: correct or unset it", path.display());
+        return Ok(());
+    }
+    if !gpu && Path::new(RUNTIME).join("libonnxruntime.so").is_file() {
+        return Ok(());
+    }
+    let mut requirements = tempfile::NamedTempFile::new().context("creating a temporary file")?;
+    requirements.write_all(if gpu { GPU_WHEEL } else { WHEEL }.as_bytes())?;
+    let python = Command::new("python3").arg("-c").arg(FETCH).arg(requirements.path()).arg(RUNTIME).status();
+    match python {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => bail!("ONNX Runtime was not fetched: see the message above"),
+        Err(error) => bail!("python3 cannot be started ({error}): install Python 3 with pip, or set ORT_DYLIB_PATH to a libonnxruntime.so"),
+    }
+}

@@ -1,0 +1,6 @@
+//! The commands, one module a group.
+
+pub mod build;
+pub mod inspect;
+pub mod records;
+pub mod search;

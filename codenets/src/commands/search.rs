@@ -1,0 +1,176 @@
+//! Commands that read or change the published bundle.
+
+use std::{
+    io::{IsTerminal, Read},
+    path::Path,
+};
+
+use anyhow::{Context, Result, ensure};
+use bundle::{Bundle, Mode, Query};
+use indexer::{evaluate, publish};
+use inference::Provider;
+use ledger::{Language, Registry, Scores, Serve, StageSelection, Store, onnxruntime_library, write_report};
+use serde_json::Value;
+
+use crate::{
+    cli::{EvaluateArgs, PredictionsArgs, SearchArgs},
+    options::Options,
+};
+
+/// Largest query from standard input, in bytes.
+const MAX_QUERY_BYTES: u64 = 16 << 20;
+/// Largest command line, in bytes: ONNX Runtime 1.30 matches the whole line with a recursive regular expression when it is loaded and
+/// overflows its stack at some 40,000 characters.
+const MAX_ARGUMENT_BYTES: usize = 8192;
+
+/// The three example searches of `tour`.
+const EXAMPLES: [&str; 3] =
+    ["parse an iso date string", "retry a request with exponential backoff", "shortest path between two nodes of a graph"];
+
+fn query_text(args: &SearchArgs) -> Result<String> {
+    if let Some(variable) = &args.query_env {
+        return std::env::var(variable).with_context(|| format!("the environment variable {variable} holds no query"));
+    }
+    match args.query.as_deref() {
+        Some("-") | None => {
+            let mut text = String::new();
+            std::io::stdin().take(MAX_QUERY_BYTES + 1).read_to_string(&mut text).context("reading the query from standard input")?;
+            ensure!(text.len() as u64 <= MAX_QUERY_BYTES, "the query has more than {MAX_QUERY_BYTES} bytes");
+            Ok(text)
+        }
+        Some(text) => Ok(text.to_owned()),
+    }
+}
+
+/// Opens the published bundle.
+fn published(options: &Options, provider: Provider, workers: usize) -> Result<Bundle> {
+    let current = Serve::of(&options.data).current();
+    let bytes: usize = std::env::args_os().map(|argument| argument.len() + 1).sum();
+    ensure!(
+        bytes <= MAX_ARGUMENT_BYTES,
+        "the command line has {bytes} bytes, ONNX Runtime accepts {MAX_ARGUMENT_BYTES}: pass the query on standard input, `codenets search - < file`"
+    );
+    ensure!(current.exists(), "nothing is published at {}: run `codenets run`", current.display());
+    let dir = current.canonicalize()?;
+    Ok(Bundle::options().onnxruntime(onnxruntime_library(&options.data)?).provider(provider).workers(workers).open(&dir)?)
+}
+
+/// `search`.
+pub fn search(options: &Options, args: SearchArgs) -> Result<()> {
+    let text = query_text(&args)?;
+    let mut query = Query::new(text).mode(args.mode).limit(args.limit).snippet_lines(3).explain(args.explain);
+    if let Some(language) = args.language {
+        query = query.language(language);
+    }
+    if let Some(repo) = args.repo {
+        query = query.repo(repo);
+    }
+    if let Some(path) = args.path {
+        query = query.path(path);
+    }
+    let hits = published(options, args.execution.provider, 1)?.search(&query)?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&hits)?);
+    } else if hits.is_empty() {
+        println!("nothing found");
+    } else {
+        hits.iter().enumerate().for_each(|(number, hit)| print!("{}", hit.render(number + 1, std::io::stdout().is_terminal())));
+    }
+    Ok(())
+}
+
+/// `evaluate`: the stage and its table, or the score of a predictions file.
+pub fn evaluate(registry: &Registry, options: &Options, args: &EvaluateArgs) -> Result<()> {
+    if let (Some(predictions), Some(annotations)) = (&args.predictions, &args.annotations) {
+        return challenge(options, predictions, annotations);
+    }
+    let conf = options.load(registry)?;
+    let store = options.store_of(registry, &conf)?;
+    registry.run(&store, &conf, &StageSelection::Only(vec!["evaluate".to_owned()]))?;
+    let report = report(&store)?.context("the scores were just recorded")?;
+    options.print(&evaluate::render(&report), &serde_json::to_value(&report)?);
+    Ok(())
+}
+
+fn report(store: &Store) -> Result<Option<evaluate::EvaluateReport>> {
+    let scores = store.current_manifest(<Scores as ledger::Recordable>::KIND);
+    scores.map(|(_, manifest)| Ok(serde_json::from_value(manifest.report)?)).transpose()
+}
+
+/// The CodeSearchNet challenge's scores of a predictions file, also in reports/challenge.json.
+fn challenge(options: &Options, predictions: &Path, annotations: &Path) -> Result<()> {
+    let scores = evaluate::challenge::score(predictions, annotations)?;
+    let flat = scores
+        .iter()
+        .flat_map(|of| {
+            [("ndcg_within", of.ndcg_within), ("ndcg_all", of.ndcg_all)].map(|(name, score)| (format!("{name}_{}", of.language), score))
+        })
+        .map(|(name, score)| (name, Value::from(score)))
+        .collect();
+    write_report(&options.data, "challenge", &flat)?;
+    options.print(&evaluate::challenge::render(&scores), &serde_json::to_value(&scores)?);
+    Ok(())
+}
+
+/// `compare`.
+pub fn compare(options: &Options, first: &Path, second: &Path) -> Result<()> {
+    let lines = evaluate::compare::compare(first, second)?;
+    options.print(&evaluate::compare::render(&lines), &serde_json::to_value(&lines)?);
+    Ok(())
+}
+
+/// `predictions`.
+pub fn predictions(registry: &Registry, options: &Options, args: &PredictionsArgs) -> Result<()> {
+    let store = options.store(registry);
+    let languages = if args.languages.is_empty() { Language::ALL.to_vec() } else { args.languages.clone() };
+    let bundle = published(options, args.execution.provider, rayon::current_num_threads())?;
+    let rows = indexer::predictions::write(&bundle, &args.queries, &args.out, &languages, args.mode, store.progress())?;
+    println!("{rows} predictions in {}", args.out.display());
+    Ok(())
+}
+
+/// `tour`: what a newcomer sees at the end of `make demo`.
+pub fn tour(registry: &Registry, options: &Options) -> Result<()> {
+    let store = options.store(registry);
+    let bundle = published(options, Provider::Cpu, 1)?;
+    let (stages, flat) = ledger::journal(&store);
+    write_report(store.root(), "journal", &flat)?;
+    println!("\nStages\n\n{stages}");
+    if let Some(report) = report(&store)? {
+        println!("Scores on the held-out split (documentation is the query, and is not searched)\n\n{}", evaluate::render(&report));
+        println!("Report: {}\n", ledger::report_path(store.root(), "evaluate.html").display());
+    }
+    for text in EXAMPLES {
+        println!("search: {text}");
+        let hits = bundle.search(&Query::new(text).mode(Mode::Hybrid).limit(3).snippet_lines(3))?;
+        hits.iter().enumerate().for_each(|(number, hit)| print!("{}", hit.render(number + 1, std::io::stdout().is_terminal())));
+        println!();
+    }
+    Ok(())
+}
+
+/// `rollback`.
+pub fn rollback(registry: &Registry, options: &Options) -> Result<()> {
+    println!("{} is published", publish::rollback(&options.store(registry))?);
+    Ok(())
+}
+
+/// `retract`.
+pub fn retract(registry: &Registry, options: &Options, ids: &Path, only: bool) -> Result<()> {
+    let (listed, found) = indexer::retract::retract(&options.store(registry), ids, only)?;
+    println!("{listed} ids are deleted from search, {found} of them are in the published bundle");
+    Ok(())
+}
+
+/// `prune`.
+pub fn prune(registry: &Registry, options: &Options, keep: Option<usize>) -> Result<()> {
+    let keep = match keep {
+        Some(keep) => keep,
+        None => options.load(registry)?.section::<publish::Config>("publish")?.keep,
+    };
+    let removed = publish::prune_published(&options.store(registry), keep)?;
+    let text =
+        if removed.is_empty() { "nothing to delete".to_owned() } else { removed.iter().map(|id| format!("deleted {id}\n")).collect() };
+    options.print(&text, &serde_json::to_value(removed.iter().map(ToString::to_string).collect::<Vec<_>>())?);
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! The command line of codenets.
+//!
+//! ```text
+//! stages    the list of all stages: the one place where a stage is registered
+//! options   global options: configuration, data folder, threads, output
+//! cli       the commands and their help
+//! commands  one module a group of commands; each reads its arguments and calls the libraries
+//! ```
+
+pub mod cli;
+mod commands;
+mod help;
+mod options;
+pub mod stages;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use ledger::Registry;
+
+/// Runs the command with these arguments (the first is the program's name). An error is one line on standard error, its causes after
+/// colons, and exit status 1.
+pub fn main<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl IntoIterator<Item = T>) -> ExitCode {
+    match cli::run(registry, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough (`| head`) is no error.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}

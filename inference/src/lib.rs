@@ -1,0 +1,5 @@
+//! Runs encoders with ONNX Runtime.
+
+mod runtime;
+
+pub use runtime::{environment, load};

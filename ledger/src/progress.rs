@@ -1,0 +1,126 @@
+//! Progress for people: bars with rate and ETA on a terminal, a line now and then in a log.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A log (no terminal) gets a line at most this often.
+const LOG_EVERY: Duration = Duration::from_secs(15);
+
+/// Where progress goes: standard error, or nowhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    quiet: bool,
+}
+
+/// One long step.
+#[derive(Debug, Clone)]
+pub struct Bar {
+    bar: ProgressBar,
+    log: Option<Arc<Log>>,
+}
+
+#[derive(Debug)]
+struct Log {
+    label: String,
+    unit: &'static str,
+    started: Instant,
+    next_s: AtomicU64,
+}
+
+impl Progress {
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// A line of its own.
+    pub fn message(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    /// A bar over `total` units; a total of 0 shows a rate without an end.
+    pub fn bar(&self, label: &str, total: u64, unit: &'static str) -> Bar {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let bar = if self.quiet || !terminal {
+            ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden())
+        } else {
+            let style = if total > 0 {
+                format!("{{prefix:<9}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} ETA {{eta}} {{msg}}")
+            } else {
+                format!("{{prefix:<9}} {{spinner}} {{human_pos}} {unit} {{per_sec}} {{elapsed}} {{msg}}")
+            };
+            let bar = ProgressBar::new(total);
+            bar.set_style(ProgressStyle::with_template(&style).expect("the template is constant"));
+            bar
+        };
+        bar.set_prefix(label.to_owned());
+        let log = (!self.quiet && !terminal).then(|| {
+            let label = label.to_owned();
+            Arc::new(Log { label, unit, started: Instant::now(), next_s: AtomicU64::new(LOG_EVERY.as_secs()) })
+        });
+        Bar { bar, log }
+    }
+}
+
+impl Bar {
+    pub fn add(&self, units: u64) {
+        self.bar.inc(units);
+        if let Some(log) = &self.log {
+            log.tick(self.bar.position(), self.bar.length().unwrap_or_default());
+        }
+    }
+
+    /// Text behind the bar: a loss, a file.
+    pub fn note(&self, text: String) {
+        self.bar.set_message(text);
+    }
+
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Log {
+    fn tick(&self, done: u64, total: u64) {
+        let elapsed = self.started.elapsed();
+        let next = self.next_s.load(Ordering::Relaxed);
+        if elapsed.as_secs() < next
+            || self.next_s.compare_exchange(next, elapsed.as_secs() + LOG_EVERY.as_secs(), Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+        let rate = done as f64 / elapsed.as_secs_f64();
+        let end = if total > done { format!(", ETA {:.0} s", (total - done) as f64 / rate.max(1e-9)) } else { String::new() };
+        let of = if total > 0 { format!("/{total}") } else { String::new() };
+        eprintln!("{:<9} {done}{of} {}, {rate:.0} {}/s{end}", self.label, self.unit, self.unit);
+    }
+}
+
+/// Peak resident memory of this process since the last reset, in MiB; 0 where the system has no such figure.
+pub fn peak_rss_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() / 1024
+}
+
+/// Seconds of processor time that this process has used, all threads together; 0 where the system has no such figure.
+pub fn cpu_seconds() -> f64 {
+    // The second field is a name in parentheses; user and system time are the 14th and 15th, in hundredths.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// Starts a new peak, so that stages of one process are measured apart.
+pub fn reset_peak_rss() {
+    // Best effort: a system without this file keeps one peak for the whole process.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
