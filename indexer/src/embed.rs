@@ -64,6 +64,7 @@ impl Stage for Embed {
     type Inputs = (Artifact<Syntax>, Artifact<Encoder>);
     type Output = Embeddings;
     type Report = EmbedReport;
+    type Error = anyhow::Error;
 
     fn run(config: &Config, (syntax, encoder): &Self::Inputs, run: &Run<'_>) -> Result<EmbedReport> {
         let sessions = config.sessions.unwrap_or(run.threads);

@@ -77,7 +77,7 @@ impl Store {
     fn request<S: Stage>(&self, config: &S::Config) -> Result<StageRequest<S>> {
         let inputs = S::Inputs::current(self)?;
         let mut records: BTreeMap<_, _> = inputs.records().into_iter().map(|(kind, record)| (kind.to_owned(), record)).collect();
-        let outside = S::external_inputs(config);
+        let outside = external_inputs::<S>(config);
         let config = serde_json::to_value(config)?;
         match outside {
             Ok(outside) => records.extend(outside.into_iter().map(|(name, digest)| (name, InputRecord { key: None, digest, bytes: 0 }))),
@@ -240,7 +240,7 @@ impl Store {
             threads: self.threads,
             shards: ShardLedger { previous, inputs: request.records.clone(), ..ShardLedger::default() },
         };
-        let report = S::run(config, &request.inputs, &run)?;
+        let report = S::run(config, &request.inputs, &run).map_err(|error| anyhow::Error::from_boxed(error.into()))?;
         let rows = report.rows();
         ensure!(rows.written > 0, "{} wrote no rows ({} read, {} rejected)", S::NAME, rows.read, rows.rejected);
         fault::point("hashing");
@@ -273,7 +273,7 @@ impl Store {
             }
         }
         // What a stage reads outside the store may be gone: then it cannot be the same run.
-        if let Err(error) = S::external_inputs(config) {
+        if let Err(error) = external_inputs::<S>(config) {
             return Ok(RerunOutcome::Lacks(format!("{error:#}")));
         }
         let request = self.request::<S>(config)?;
@@ -290,4 +290,8 @@ impl Store {
         let bytes = made.outputs.values().map(|file| file.bytes).sum();
         Ok(RerunOutcome::Ran { files: made.outputs.len(), bytes, other, seconds: clock.elapsed().as_secs_f64() })
     }
+}
+
+fn external_inputs<S: Stage>(config: &S::Config) -> Result<Vec<(String, Digest)>> {
+    S::external_inputs(config).map_err(|error| anyhow::Error::from_boxed(error.into()))
 }

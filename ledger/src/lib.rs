@@ -14,6 +14,7 @@ pub mod conf;
 mod context;
 mod damage;
 mod digest;
+mod error;
 mod events;
 mod executor;
 pub mod fault;
@@ -47,6 +48,7 @@ pub use artifacts::{
 pub use clock::{rfc3339, unix_now, utc_stamp};
 pub use context::{Checkout, Metrics, Retracted, Settings};
 pub use digest::{Digest, Hasher};
+pub use error::{BoxError, Invalid};
 pub use events::{append_event, event_file};
 pub use executor::RerunOutcome;
 pub use freshness::{Freshness, InputChange, differing_keys};

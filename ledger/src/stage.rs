@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Artifact, Digest, Files, Manifest, Progress, Rows, Store, manifest::InputRecord, shards::ShardLedger};
+use crate::{Artifact, BoxError, Digest, Files, Manifest, Progress, Rows, Store, manifest::InputRecord, shards::ShardLedger};
 
 /// Files in one folder that reopen by type: what a stage leaves behind, and any part of the context of a build.
 pub trait Recordable: Sized {
@@ -37,13 +37,14 @@ pub trait Stage {
     type Inputs: Inputs;
     type Output: Recordable;
     type Report: Report;
+    type Error: Into<BoxError>;
 
     /// Digests of what the stage reads outside the store: source folders, not the network.
-    fn external_inputs(_config: &Self::Config) -> Result<Vec<(String, Digest)>> {
+    fn external_inputs(_config: &Self::Config) -> Result<Vec<(String, Digest)>, Self::Error> {
         Ok(Vec::new())
     }
 
-    fn run(config: &Self::Config, inputs: &Self::Inputs, run: &Run<'_>) -> Result<Self::Report>;
+    fn run(config: &Self::Config, inputs: &Self::Inputs, run: &Run<'_>) -> Result<Self::Report, Self::Error>;
 }
 
 /// What a stage tells about itself: typed numbers, of which the row counts are common to all.

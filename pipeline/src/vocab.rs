@@ -97,6 +97,7 @@ impl Stage for Vocab {
     type Inputs = Artifact<Syntax>;
     type Output = Vocabulary;
     type Report = VocabReport;
+    type Error = anyhow::Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         let Some(path) = &config.from else { return Ok(Vec::new()) };

@@ -39,6 +39,7 @@ impl Stage for Adopt {
     type Inputs = ();
     type Output = Encoder;
     type Report = AdoptReport;
+    type Error = anyhow::Error;
 
     fn external_inputs(config: &Adopted) -> Result<Vec<(String, Digest)>> {
         let Some(from) = &config.from else { return Ok(Vec::new()) };

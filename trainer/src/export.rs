@@ -69,6 +69,7 @@ impl Stage for Export {
     type Inputs = (Artifact<Checkpoint>, Artifact<Tokens>);
     type Output = Encoder;
     type Report = ExportReport;
+    type Error = anyhow::Error;
 
     fn run(config: &Config, (checkpoint, tokens): &Self::Inputs, run: &Run<'_>) -> Result<ExportReport> {
         ensure!(config.opset == 20, "export.opset {} is not supported: the graph is written for 20", config.opset);

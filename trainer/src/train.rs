@@ -90,6 +90,7 @@ impl Stage for Train {
     type Inputs = (Artifact<Tokens>, Artifact<Vocabulary>);
     type Output = Checkpoint;
     type Report = TrainReport;
+    type Error = anyhow::Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         config.check()?;

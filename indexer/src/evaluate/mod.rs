@@ -110,6 +110,7 @@ impl Stage for Evaluate {
     type Inputs = (Artifact<Bundle>, Artifact<Syntax>);
     type Output = ScoresRecord;
     type Report = EvaluateReport;
+    type Error = anyhow::Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         config.judgments.iter().map(Judgments::digest).collect()

@@ -89,6 +89,7 @@ impl Stage for Index {
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
     type Report = IndexReport;
+    type Error = anyhow::Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         let fusion::Config::Learned(fusion::Learned { from: Some(path), .. }) = &config.fusion else { return Ok(Vec::new()) };

@@ -135,6 +135,7 @@ impl Stage for Harvest {
     type Inputs = ();
     type Output = Raw;
     type Report = HarvestReport;
+    type Error = anyhow::Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         config.all_sources().filter_map(|source| source::external_inputs(source).transpose()).collect()

@@ -153,6 +153,7 @@ impl Stage for Ingest {
     type Inputs = Artifact<Raw>;
     type Output = Functions;
     type Report = IngestReport;
+    type Error = anyhow::Error;
 
     fn run(config: &Config, input: &Self::Inputs, run: &Run<'_>) -> Result<IngestReport> {
         let raw = input.open()?;

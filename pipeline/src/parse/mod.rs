@@ -109,6 +109,7 @@ impl Stage for Parse {
     type Inputs = Artifact<Functions>;
     type Output = ledger::Syntax;
     type Report = ParseReport;
+    type Error = anyhow::Error;
 
     fn run(config: &Config, input: &Self::Inputs, run: &Run<'_>) -> Result<ParseReport> {
         config.check()?;

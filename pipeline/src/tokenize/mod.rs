@@ -94,6 +94,7 @@ impl Stage for Tokenize {
     type Inputs = (Artifact<Syntax>, Artifact<Vocabulary>);
     type Output = Tokens;
     type Report = TokenizeReport;
+    type Error = anyhow::Error;
 
     fn run(config: &Config, (syntax, vocabulary): &Self::Inputs, run: &Run<'_>) -> Result<TokenizeReport> {
         let tokenizer = load(&vocabulary.open()?.tokenizer)?;
