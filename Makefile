@@ -209,4 +209,5 @@ test: setup lint ## Format, clippy, unit, property, snapshot and end-to-end test
 	@cargo test --workspace
 	@scripts/test-reader
 
-test-integration: test ## What needs more than Rust, Python and make
+test-integration: setup ## Tests that need npm: an Azure storage server
+	@scripts/test-integration
