@@ -1,4 +1,5 @@
-//! The same by the network: a real S3 server (s3s-fs, in this process) and a real Azure one (azurite, by npm), and a line that breaks.
+//! Snapshots at S3 (s3s-fs, a server in this process), at Azure (azurite, from npm), at Google's interface, and over connections that
+//! break.
 
 use std::{
     fs,
@@ -19,13 +20,12 @@ use hyper_util::{
 };
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 
-use crate::world::{World, free_port, texts, wait_for_port};
+use crate::workspace::{Workspace, files_below, free_port, texts, wait_for_port};
 
 const KEY: &str = "AKEXAMPLE";
 const SECRET: &str = "SKEXAMPLE";
-const KINDS: [&str; 5] = ["raw", "functions", "syntax", "vocabulary", "tokens"];
 
-/// An S3 server with one bucket, `codenets`, on a folder; for who has the key, or for all.
+/// Starts an S3 server with one bucket, `codenets`, on a folder. An open server does not check signatures.
 fn s3(folder: &Path, is_open: bool) -> SocketAddr {
     fs::create_dir_all(folder.join("codenets")).unwrap();
     let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder).unwrap());
@@ -43,7 +43,7 @@ fn s3(folder: &Path, is_open: bool) -> SocketAddr {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
                 let service = service.clone();
-                // Who is open to all does not read what others sign with.
+                // The server cannot read signatures of another kind.
                 let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
                     if is_open {
                         request.headers_mut().remove("authorization");
@@ -51,7 +51,7 @@ fn s3(folder: &Path, is_open: bool) -> SocketAddr {
                     hyper::service::Service::call(&service, request)
                 });
                 tokio::spawn(async move {
-                    // A client that goes away is no fault of the server.
+                    // A client may close the connection at any time.
                     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
                 });
             }
@@ -60,39 +60,39 @@ fn s3(folder: &Path, is_open: bool) -> SocketAddr {
     address
 }
 
-/// A line to a server that breaks after so many bytes, each time it is taken up, until its breaks are used up.
+/// A connection to a server that breaks after so many bytes, a limited number of times.
 #[derive(Debug, Clone)]
-struct Line {
+struct Proxy {
     address: SocketAddr,
     breaks: Arc<AtomicI64>,
     broken: Arc<AtomicU64>,
 }
 
-impl Line {
+impl Proxy {
     fn to(server: SocketAddr, bytes: u64, breaks: i64) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let line = Self { address: listener.local_addr().unwrap(), breaks: Arc::new(AtomicI64::new(breaks)), broken: Arc::default() };
-        let kept = line.clone();
+        let proxy = Self { address: listener.local_addr().unwrap(), breaks: Arc::new(AtomicI64::new(breaks)), broken: Arc::default() };
+        let shared = proxy.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(server)) else { continue };
-                let line = kept.clone();
-                thread::spawn(move || line.carry(&client, &server, bytes));
+                let proxy = shared.clone();
+                thread::spawn(move || proxy.carry(&client, &server, bytes));
             }
         });
-        line
+        proxy
     }
 
     fn carry(&self, client: &TcpStream, server: &TcpStream, bytes: u64) {
         let passed = Arc::new(AtomicU64::new(0));
         let pump = |mut from: TcpStream, mut to: TcpStream| {
-            let (line, passed) = (self.clone(), passed.clone());
+            let (proxy, passed) = (self.clone(), passed.clone());
             move || {
                 let mut buffer = [0; 8192];
                 while let Ok(count @ 1..) = from.read(&mut buffer) {
-                    if passed.fetch_add(count as u64, Ordering::SeqCst) > bytes && line.breaks.fetch_sub(1, Ordering::SeqCst) > 0 {
-                        line.broken.fetch_add(1, Ordering::SeqCst);
-                        // In the middle: half of what came goes on.
+                    if passed.fetch_add(count as u64, Ordering::SeqCst) > bytes && proxy.breaks.fetch_sub(1, Ordering::SeqCst) > 0 {
+                        proxy.broken.fetch_add(1, Ordering::SeqCst);
+                        // Half of the bytes still arrive.
                         let _ = to.write_all(&buffer[..count / 2]);
                         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
                         return;
@@ -110,9 +110,10 @@ impl Line {
     }
 }
 
-fn archive(world: &World, server: SocketAddr, arguments: &[&str]) -> Output {
-    world
-        .command("archive", arguments)
+/// `codenets` with the credentials of the server.
+fn codenets(workspace: &Workspace, server: SocketAddr, arguments: &[&str]) -> Output {
+    workspace
+        .command(arguments)
         .env("AWS_ACCESS_KEY_ID", KEY)
         .env("AWS_SECRET_ACCESS_KEY", SECRET)
         .env("AWS_REGION", "eu-central-1")
@@ -128,124 +129,143 @@ fn succeed(output: &Output) -> String {
     out
 }
 
-fn outputs(world: &World) -> [serde_json::Value; 5] {
-    KINDS.map(|kind| world.manifest(kind)["outputs"].clone())
-}
+/// Below the folder of a run.
+const LONG_FILE: &str = "data/runs/train-0123456789ab/checkpoints/long.bin";
 
-/// More than one chunk long, so that it is cut: a configuration's includes would not be.
-fn with_a_long_file(world: &World) {
-    let dir = world.path("data/runs/train-0123456789ab/checkpoints");
-    fs::create_dir_all(&dir).unwrap();
+/// Writes a file of more than two chunks, which is saved in pieces.
+fn write_long_file(workspace: &Workspace) {
+    fs::create_dir_all(workspace.path(LONG_FILE).parent().unwrap()).unwrap();
     let mut state = 1u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     let bytes: Vec<u8> = (0..(archive::tree::CHUNK * 2 + 12_345)).map(|_| next()).collect();
-    fs::write(dir.join("long.bin"), bytes).unwrap();
+    fs::write(workspace.path(LONG_FILE), bytes).unwrap();
 }
 
-const TO: &str = "s3://codenets/builds/one";
+const URL: &str = "s3://codenets/builds/one";
+
+/// A workspace that is saved at an S3 server, with a long file; the server stores its objects in the folder `s3`.
+fn saved() -> (Workspace, SocketAddr) {
+    let workspace = Workspace::tokenized();
+    write_long_file(&workspace);
+    let server = s3(&workspace.path("s3"), false);
+    succeed(&codenets(&workspace, server, &["save", "--to", URL, "--with", "all"]));
+    (workspace, server)
+}
+
+const RESTORE: [&str; 6] = ["restore", "--from", URL, "--with", "all", "--json"];
+
+fn fetched_bytes(output: &Output) -> u64 {
+    serde_json::from_str::<serde_json::Value>(&succeed(output)).unwrap()["fetched_bytes"].as_u64().unwrap()
+}
 
 #[test]
-fn a_build_travels_over_s3_also_when_the_line_breaks() {
-    let world = World::new();
-    world.run("pipeline", &["run"]);
-    with_a_long_file(&world);
-    let server = s3(&world.path("s3"), false);
-    // The line breaks a few times: that is made up for without a word.
-    let line = Line::to(server, 300_000, 5);
-    let said = succeed(&archive(&world, line.address, &["save", "--to", TO, "--with", "all"]));
-    assert!(said.contains("is saved at s3://codenets/builds/one"), "{said}");
-    assert!(line.broken.load(Ordering::SeqCst) >= 3, "the line was to break");
-    let long = fs::read_dir(world.path("s3/codenets/builds/one/chunks")).unwrap().count();
-    assert_eq!(long, 1, "the long file is cut");
+fn a_snapshot_is_saved_to_s3_and_restored() {
+    let (workspace, server) = saved();
+    let chunks = fs::read_dir(workspace.path("s3/codenets/builds/one/chunks")).unwrap().count();
+    assert_eq!(chunks, 1, "the long file is saved in pieces");
+    let other = Workspace::empty();
+    succeed(&codenets(&other, server, &RESTORE));
+    assert_eq!(other.corpus_digests(), workspace.corpus_digests());
+    assert!(fs::read(other.path(LONG_FILE)).unwrap() == fs::read(workspace.path(LONG_FILE)).unwrap());
+    succeed(&codenets(&other, server, &["verify"]));
+}
 
-    // It is cut for good: the error says where, and what came stays.
-    let other = World::empty();
-    let line = Line::to(server, 1_000_000, i64::MAX);
-    let output = archive(&other, line.address, &["restore", "--from", TO, "--with", "all"]);
-    let said = texts(&output).1;
-    assert!(!output.status.success() && said.contains(TO) && said.contains("run the same command again"), "{said}");
+#[test]
+fn a_connection_that_breaks_a_few_times_is_retried() {
+    let workspace = Workspace::tokenized();
+    write_long_file(&workspace);
+    let server = s3(&workspace.path("s3"), false);
+    let proxy = Proxy::to(server, 300_000, 5);
+    let text = succeed(&codenets(&workspace, proxy.address, &["save", "--to", URL, "--with", "all"]));
+    assert!(text.contains("is saved at s3://codenets/builds/one"), "{text}");
+    assert!(proxy.broken.load(Ordering::SeqCst) >= 3, "the connection did not break");
+    succeed(&codenets(&workspace, server, &["verify", "--from", URL]));
+}
+
+#[test]
+fn a_restore_over_a_connection_that_always_breaks_is_resumed_later() {
+    let (workspace, server) = saved();
+    let other = Workspace::empty();
+    let proxy = Proxy::to(server, 1_000_000, i64::MAX);
+    let output = codenets(&other, proxy.address, &RESTORE);
+    let error = texts(&output).1;
+    assert!(!output.status.success() && error.contains(URL) && error.contains("again"), "{error}");
     assert!(!other.path("data/raw").exists() && other.path("data/.restoring/objects").is_dir());
-    let fetched = |said: &str| serde_json::from_str::<serde_json::Value>(said).unwrap()["fetched_bytes"].as_u64().unwrap();
-    let rest = fetched(&succeed(&archive(&other, server, &["restore", "--from", TO, "--with", "all", "--json"])));
-    let whole = World::empty();
-    let all = fetched(&succeed(&archive(&whole, server, &["restore", "--from", TO, "--with", "all", "--json"])));
-    assert!(rest < all, "{rest} of {all} were left to fetch");
-    assert_eq!((outputs(&other), outputs(&whole)), (outputs(&world), outputs(&world)));
-    let long = "data/runs/train-0123456789ab/checkpoints/long.bin";
-    assert_eq!(fs::read(other.path(long)).unwrap(), fs::read(world.path(long)).unwrap());
-    succeed(&archive(&other, server, &["verify"]));
+    let rest = fetched_bytes(&codenets(&other, server, &RESTORE));
+    let all = fetched_bytes(&codenets(&Workspace::empty(), server, &RESTORE));
+    assert!(rest < all, "{rest} of {all} bytes were fetched again");
+    assert_eq!(other.corpus_digests(), workspace.corpus_digests());
+}
 
-    // One bit of one chunk.
-    assert!(succeed(&archive(&world, server, &["verify", "--from", TO])).contains("1 records"));
-    let objects = world.path("s3/codenets/builds/one/objects");
-    let chunk = files(&objects).into_iter().find(|path| path.metadata().unwrap().len() == archive::tree::CHUNK).unwrap();
+#[test]
+fn a_flipped_bit_of_a_chunk_is_named() {
+    let (workspace, server) = saved();
+    assert!(succeed(&codenets(&workspace, server, &["verify", "--from", URL])).contains("1 snapshots"));
+    let objects = files_below(&workspace.path("s3/codenets/builds/one/objects"));
+    let chunk = objects.into_iter().find(|path| path.metadata().unwrap().len() == archive::tree::CHUNK).unwrap();
     let mut bytes = fs::read(&chunk).unwrap();
     bytes[777] ^= 4;
     fs::write(&chunk, bytes).unwrap();
-    let output = archive(&world, server, &["verify", "--from", TO]);
+    let output = codenets(&workspace, server, &["verify", "--from", URL]);
     let digest = chunk.file_name().unwrap().to_string_lossy().into_owned();
     assert!(!output.status.success() && texts(&output).0.contains(&digest), "{:?}", texts(&output));
+}
 
-    // Two at once, from two machines.
-    let second = World::new();
+#[test]
+fn two_machines_save_at_the_same_time() {
+    let (workspace, server) = saved();
+    let second = Workspace::tokenized();
     second.configure("vocab.size = 480");
-    second.run("pipeline", &["run"]);
+    second.run_until("tokenize");
     let outputs = thread::scope(|scope| {
-        let savers = [&world, &second]
-            .map(|world| scope.spawn(|| archive(world, server, &["save", "--to", "s3://codenets/both", "--with", "dataset"])));
+        let savers = [&workspace, &second]
+            .map(|workspace| scope.spawn(|| codenets(workspace, server, &["save", "--to", "s3://codenets/both", "--with", "dataset"])));
         savers.map(|saver| saver.join().unwrap())
     });
     outputs.iter().for_each(|output| drop(succeed(output)));
-    succeed(&archive(&world, server, &["verify", "--from", "s3://codenets/both"]));
-
-    // Who may not, or asks for nothing, is told.
-    let wrong = world
-        .command("archive", &["list", "--from", TO])
-        .env("AWS_ACCESS_KEY_ID", KEY)
-        .env("AWS_SECRET_ACCESS_KEY", "wrong")
-        .env("AWS_ENDPOINT", format!("http://{server}"))
-        .env("AWS_ALLOW_HTTP", "true")
-        .output()
-        .unwrap();
-    let said = texts(&wrong).1;
-    assert!(!wrong.status.success() && said.contains("listing s3://codenets/builds/one/refs") && !said.contains("wrong\""), "{said}");
-    let nothing = archive(&world, server, &["restore", "--from", "s3://codenets/nothing"]);
-    assert!(texts(&nothing).1.contains("has no record `latest`"), "{:?}", texts(&nothing));
+    succeed(&codenets(&workspace, server, &["verify", "--from", "s3://codenets/both"]));
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
-    ledger::files_below(dir).unwrap().into_iter().map(|path| dir.join(path)).collect()
-}
-
-/// Google's XML interface is that of S3 but for how requests are signed, so an open S3 server answers it.
 #[test]
-fn a_build_travels_over_googles_interface() {
-    let world = World::new();
-    world.run("pipeline", &["run"]);
-    let server = s3(&world.path("gs"), true);
-    let archive = |world: &World, arguments: &[&str]| {
-        world
-            .command("archive", arguments)
-            .env("GOOGLE_BASE_URL", format!("http://{server}"))
-            .env(
-                "GOOGLE_SERVICE_ACCOUNT_KEY",
-                r#"{"private_key": "none", "private_key_id": "none", "client_email": "none", "disable_oauth": true}"#,
-            )
-            .env("GOOGLE_ALLOW_HTTP", "true")
-            .output()
-            .unwrap()
-    };
-    succeed(&archive(&world, &["save", "--to", "gs://codenets/one", "--with", "all"]));
-    let other = World::empty();
-    succeed(&archive(&other, &["restore", "--from", "gs://codenets/one"]));
-    assert_eq!(outputs(&other), outputs(&world));
-    assert!(succeed(&archive(&other, &["list", "--from", "gs://codenets/one"])).contains("latest"));
+fn wrong_credentials_are_an_error_that_does_not_show_them() {
+    let (workspace, server) = saved();
+    let mut command = workspace.command(&["snapshots", "--from", URL]);
+    command.env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", "mistaken").env("AWS_REGION", "eu-central-1");
+    let output = command.env("AWS_ENDPOINT", format!("http://{server}")).env("AWS_ALLOW_HTTP", "true").output().unwrap();
+    let error = texts(&output).1;
+    assert!(!output.status.success() && error.contains(URL) && !error.contains("mistaken"), "{error}");
 }
 
-/// azurite by npm, installed once; none where npm is not.
+#[test]
+fn a_url_without_snapshots_is_an_error() {
+    let (workspace, server) = saved();
+    let output = codenets(&workspace, server, &["restore", "--from", "s3://codenets/nothing"]);
+    let error = texts(&output).1;
+    assert!(!output.status.success() && error.contains("`latest`") && error.contains("s3://codenets/nothing"), "{error}");
+}
+
+/// Google's XML interface differs from S3 in the signature only, so an open S3 server answers it.
+#[test]
+fn a_snapshot_is_saved_to_google_and_restored() {
+    let workspace = Workspace::tokenized();
+    let server = s3(&workspace.path("gs"), true);
+    let codenets = |workspace: &Workspace, arguments: &[&str]| {
+        let key = r#"{"private_key": "none", "private_key_id": "none", "client_email": "none", "disable_oauth": true}"#;
+        let mut command = workspace.command(arguments);
+        command.env("GOOGLE_BASE_URL", format!("http://{server}")).env("GOOGLE_SERVICE_ACCOUNT_KEY", key).env("GOOGLE_ALLOW_HTTP", "true");
+        command.output().unwrap()
+    };
+    succeed(&codenets(&workspace, &["save", "--to", "gs://codenets/one", "--with", "all"]));
+    let other = Workspace::empty();
+    succeed(&codenets(&other, &["restore", "--from", "gs://codenets/one"]));
+    assert_eq!(other.corpus_digests(), workspace.corpus_digests());
+    assert!(succeed(&codenets(&other, &["snapshots", "--from", "gs://codenets/one"])).contains("latest"));
+}
+
+/// azurite from npm, installed once; none where npm is missing.
 fn azurite() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("azurite");
     let program = folder.join("node_modules/.bin/azurite-blob");
@@ -269,56 +289,49 @@ impl Drop for Azurite {
     }
 }
 
+/// Starts azurite on a folder of a workspace.
+fn start_azurite(program: PathBuf, folder: &Path) -> (Azurite, u16) {
+    let port = free_port();
+    let process = Command::new(program)
+        .args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()])
+        .args(["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--location"])
+        .arg(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let server = Azurite(process);
+    wait_for_port(port);
+    create_container(port);
+    (server, port)
+}
+
 #[test]
-fn a_build_travels_over_azure() {
+fn a_snapshot_is_saved_to_azure_and_restored() {
     let Some(program) = azurite() else {
         eprintln!("skipped: azurite cannot be installed here (npm)");
         return;
     };
-    let world = World::new();
-    world.run("pipeline", &["run"]);
-    let port = free_port();
-    let _server = Azurite(
-        Command::new(program)
-            .args([
-                "--blobHost",
-                "127.0.0.1",
-                "--blobPort",
-                &port.to_string(),
-                "--silent",
-                "--skipApiVersionCheck",
-                "--disableTelemetry",
-                "--location",
-            ])
-            .arg(world.path("azure"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
-    wait_for_port(port);
-    make_container(port);
-    let archive = |world: &World, arguments: &[&str]| {
-        world
-            .command("archive", arguments)
-            .env("AZURE_STORAGE_USE_EMULATOR", "true")
-            .env("AZURITE_BLOB_STORAGE_URL", format!("http://127.0.0.1:{port}"))
-            .output()
-            .unwrap()
+    let workspace = Workspace::tokenized();
+    let (_server, port) = start_azurite(program, &workspace.path("azure"));
+    let codenets = |workspace: &Workspace, arguments: &[&str]| {
+        let mut command = workspace.command(arguments);
+        command.env("AZURE_STORAGE_USE_EMULATOR", "true").env("AZURITE_BLOB_STORAGE_URL", format!("http://127.0.0.1:{port}"));
+        command.output().unwrap()
     };
-    let to = "az://codenets/builds";
-    succeed(&archive(&world, &["save", "--to", to, "--with", "all"]));
-    let again = succeed(&archive(&world, &["save", "--to", to, "--with", "all", "--json"]));
+    let url = "az://codenets/builds";
+    succeed(&codenets(&workspace, &["save", "--to", url, "--with", "all"]));
+    let again = succeed(&codenets(&workspace, &["save", "--to", url, "--with", "all", "--json"]));
     assert!(again.contains("\"sent_bytes\":0"), "{again}");
-    let other = World::empty();
-    succeed(&archive(&other, &["restore", "--from", to, "--with", "all"]));
-    assert_eq!(outputs(&other), outputs(&world));
-    succeed(&archive(&other, &["verify", "--from", to]));
-    assert!(succeed(&archive(&other, &["list", "--from", to])).contains("latest"));
+    let other = Workspace::empty();
+    succeed(&codenets(&other, &["restore", "--from", url, "--with", "all"]));
+    assert_eq!(other.corpus_digests(), workspace.corpus_digests());
+    succeed(&codenets(&other, &["verify", "--from", url]));
+    assert!(succeed(&codenets(&other, &["snapshots", "--from", url])).contains("latest"));
 }
 
-/// By Azure's own client, with the account and key that every emulator has (published with it, no secret).
-fn make_container(port: u16) {
+/// Creates a container with Azure's own client, and the account and key of every emulator (they are public).
+fn create_container(port: u16) {
     let script = format!(
         "const {{BlobServiceClient}} = require('@azure/storage-blob');\
          BlobServiceClient.fromConnectionString('DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=\
@@ -331,7 +344,7 @@ fn make_container(port: u16) {
             .args(["install", "--no-audit", "--no-fund", "--silent", "@azure/storage-blob@12"])
             .current_dir(&folder)
             .status();
-        assert!(install.unwrap().success(), "azure's client is installed");
+        assert!(install.unwrap().success(), "installing the client of Azure");
     }
     let output = Command::new("node").args(["-e", &script]).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{}", texts(&output).1);

@@ -1,193 +1,184 @@
-//! What must hold when things break: a killed run, a damaged artifact.
+//! Runs that are interrupted: killed processes, full disks, two runs at the same time, damaged artifacts.
 
-use std::{fs, os::unix::process::ExitStatusExt, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
-use crate::world::{STAGES, World, ran};
+use crate::workspace::{STAGES, Workspace, ran, texts};
 
-#[test]
-fn a_road_killed_anywhere_is_taken_up_again_with_the_same_bytes() {
-    let world = World::new();
-    world.road(&[]);
-    let whole = world.digests();
-    fs::remove_dir_all(world.path("data")).unwrap();
-    let mut killed = 0;
-    for tool in ["pipeline", "trainer", "indexer"] {
-        for delay in [3, 10, 20, 40, 60, 90, 130, 180, 250] {
-            let mut child = world.spawn(tool, &["run"]);
-            thread::sleep(Duration::from_millis(delay));
-            // SIGKILL: nothing is tidied up.
-            child.kill().unwrap();
-            killed += u32::from(child.wait().unwrap().signal() == Some(9));
-        }
-        world.run(tool, &["run"]);
-    }
-    assert!(killed >= 9, "{killed} of 27 runs were killed before their end");
-    assert_eq!(world.digests(), whole);
-    let debris = fs::read_dir(world.path("data/tokens"))
-        .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
-    assert_eq!(debris.count(), 0);
+/// Starts a run and kills it after a time; was it killed before its end?
+fn kill_after(workspace: &Workspace, arguments: &[&str], delay: Duration) -> bool {
+    let mut child = workspace.spawn(arguments);
+    thread::sleep(delay);
+    // SIGKILL: the process cannot tidy up.
+    child.kill().unwrap();
+    child.wait().unwrap().signal() == Some(9)
 }
 
-/// Twenty SIGKILLs at moments that differ from run to run of the test, in the stages of the corpus alone.
 #[test]
-fn the_corpus_stages_killed_twenty_times_end_with_the_same_bytes() {
-    let world = World::new();
-    let started = std::time::Instant::now();
-    world.run("pipeline", &["run"]);
-    let whole = started.elapsed();
-    let kinds = ["raw", "functions", "syntax", "vocabulary", "tokens"];
-    let digests = || kinds.map(|kind| world.manifest(kind)["outputs"].clone());
-    let undisturbed = digests();
+fn a_run_that_is_killed_many_times_ends_with_the_same_bytes() {
+    let workspace = Workspace::new();
+    let mut killed = 0;
+    for stage in ["tokenize", "export", "publish"] {
+        for delay in [3, 10, 20, 40, 60, 90, 130, 180, 250] {
+            killed += u32::from(kill_after(&workspace, &["run", "--until", stage], Duration::from_millis(delay)));
+        }
+        workspace.run_until(stage);
+    }
+    assert!(killed >= 9, "{killed} of 27 runs were killed before their end");
+    assert_eq!(workspace.digests(), Workspace::expected_digests());
+    let names = fs::read_dir(workspace.path("data/tokens")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_string_lossy().starts_with('.')).count(), 0);
+}
+
+/// Kills at moments that differ from one execution of the test to the next.
+#[test]
+fn the_corpus_stages_killed_at_random_moments_end_with_the_same_bytes() {
+    let expected = Workspace::tokenized().corpus_digests();
+    let workspace = Workspace::new();
+    let run = ["run", "--until", "tokenize"];
+    let started = Instant::now();
+    workspace.run(&run);
+    let duration = started.elapsed();
     let mut state = u64::from(std::process::id());
     let (mut killed, mut round) = (0, 0);
-    // A machine that got faster since the undisturbed run is given more rounds.
+    // More rounds where the machine has become faster since the first run.
     while round < 20 || (killed < 5 && round < 100) {
-        // What is sealed stays, so a new start now and then lets every stage be met.
+        // Recorded artifacts stay: a new start now and then, so that every stage is met.
         if round % 4 == 0 {
-            fs::remove_dir_all(world.path("data")).unwrap();
+            fs::remove_dir_all(workspace.path("data")).unwrap();
         }
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let delay = whole.mul_f64((state >> 33) as f64 / f64::from(u32::MAX >> 1));
-        let mut child = world.spawn("pipeline", &["run"]);
-        thread::sleep(delay);
-        child.kill().unwrap();
-        killed += u32::from(child.wait().unwrap().signal() == Some(9));
+        let delay = duration.mul_f64((state >> 33) as f64 / f64::from(u32::MAX >> 1));
+        killed += u32::from(kill_after(&workspace, &run, delay));
         round += 1;
     }
     assert!(killed >= 5, "{killed} of {round} runs were killed before their end");
-    world.run("pipeline", &["run"]);
-    assert_eq!(digests(), undisturbed);
+    workspace.run(&run);
+    assert_eq!(workspace.corpus_digests(), expected);
 }
 
-/// The data folder is a file system of 300 KiB: in a mount namespace of its own, so that nobody else sees it.
+/// Runs a script of the shell in a mount namespace, as root or as root of a user namespace; none where neither is allowed.
+fn in_mount_namespace(workspace: &Workspace, script: &str) -> Option<std::process::Output> {
+    let run = |flags: &str, script: &str| Command::new("unshare").args([flags, "sh", "-c", script]).current_dir(workspace.root()).output().ok();
+    let can_mount = "mount -t tmpfs tmpfs data";
+    let flags = ["-m", "-rm"].into_iter().find(|flags| run(flags, can_mount).is_some_and(|output| output.status.success()))?;
+    run(flags, script)
+}
+
+/// The words of a command, quoted for the shell.
+fn shell_words(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+}
+
+/// The data folder is a file system of 40 KiB to 300 KiB: each size is enough for some stages only.
 #[test]
-fn a_full_disk_is_said_and_nothing_is_half_sealed() {
-    let world = World::new();
-    world.run("pipeline", &["run"]);
-    let kinds = ["raw", "functions", "syntax", "vocabulary", "tokens"];
-    let undisturbed = kinds.map(|kind| world.manifest(kind)["outputs"].clone());
-    fs::remove_dir_all(world.path("data")).unwrap();
-    fs::create_dir(world.path("data")).unwrap();
-    let run = world.command("pipeline", &["run"]);
-    let words: Vec<String> =
-        std::iter::once(run.get_program()).chain(run.get_args()).map(|word| format!("'{}'", word.to_string_lossy())).collect();
-    let (run, data) = (words.join(" "), world.path("data").display().to_string());
-    // Each size is enough for some stages, and no more.
+fn a_full_disk_is_an_error_and_leaves_no_incomplete_artifact() {
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.path("data")).unwrap();
+    let run = shell_words(&workspace.command(&["run", "--until", "tokenize"]));
     let script = format!(
-        "mount -t tmpfs -o size=40k tmpfs '{data}' || exit 42\n\
+        "mount -t tmpfs -o size=40k tmpfs data || exit 42\n\
          for size in 40k 80k 160k 240k 300k; do\n\
-           mount -o remount,size=$size '{data}' || exit 42\n\
-           {run} 2>>'{data}.log' && {{ echo it fitted; break; }}\n\
-           find '{data}' -name manifest.json | while read -r m; do test -s \"$m\" || echo \"half: $m\"; done\n\
+           mount -o remount,size=$size data || exit 42\n\
+           {run} 2>>data.log && {{ echo it fitted; break; }}\n\
+           find data -name manifest.json | while read -r m; do test -s \"$m\" || echo \"half: $m\"; done\n\
          done\n\
-         mount -o remount,size=64m '{data}' && {run} 2>/dev/null && cp -r '{data}' '{data}.copy' || exit 43"
+         mount -o remount,size=64m data && {run} 2>/dev/null && cp -r data data.copy || exit 43"
     );
-    // Root may mount; others may in a user namespace, where the system allows it.
-    let in_namespace = |flags: &str, script: &str| Command::new("unshare").args([flags, "sh", "-c", script]).output().ok();
-    let can_mount = format!("mount -t tmpfs tmpfs '{data}'");
-    let flags = ["-m", "-rm"].into_iter().find(|flags| in_namespace(flags, &can_mount).is_some_and(|output| output.status.success()));
-    let Some(flags) = flags else {
+    let Some(output) = in_mount_namespace(&workspace, &script) else {
         eprintln!("skipped: no file system can be mounted here");
         return;
     };
-    let output = in_namespace(flags, &script).unwrap();
-    let log = fs::read_to_string(world.path("data.log")).unwrap();
+    let log = fs::read_to_string(workspace.path("data.log")).unwrap();
     assert!(output.status.success(), "{log}");
-    assert!(!String::from_utf8_lossy(&output.stdout).contains("half: "));
-    assert!(log.contains("No space left on device"), "the disk was full: {log}");
-    assert!(!log.contains("panicked") && log.contains("error: stage "), "{log}");
-    fs::remove_dir_all(world.path("data")).unwrap();
-    fs::rename(world.path("data.copy"), world.path("data")).unwrap();
-    assert_eq!(kinds.map(|kind| world.manifest(kind)["outputs"].clone()), undisturbed);
-    world.run("archive", &["verify"]);
+    assert!(!texts(&output).0.contains("half: "));
+    assert!(log.contains("No space left on device"), "the disk was not full: {log}");
+    assert!(!log.contains("panicked") && log.contains("error: "), "{log}");
+    fs::remove_dir_all(workspace.path("data")).unwrap();
+    fs::rename(workspace.path("data.copy"), workspace.path("data")).unwrap();
+    assert_eq!(workspace.corpus_digests(), Workspace::tokenized().corpus_digests());
+    workspace.run(&["verify"]);
 }
 
+/// Two runs in one folder, and a process that collects garbage all the while.
 #[test]
-fn two_runs_at_once_end_well() {
-    let alone = World::new();
-    alone.road(&[]);
-    let world = World::new();
-    // Two whole roads in one folder, and one that cleans all the while.
-    let ended = std::sync::atomic::AtomicBool::new(false);
-    let said = thread::scope(|scope| {
-        let roads = [scope.spawn(|| world.road(&[])), scope.spawn(|| world.road(&[]))];
+fn two_runs_at_the_same_time_run_each_stage_once() {
+    let workspace = Workspace::new();
+    let ended = AtomicBool::new(false);
+    let messages = thread::scope(|scope| {
+        let runs = [scope.spawn(|| workspace.run_all()), scope.spawn(|| workspace.run_all())];
         let cleaner = scope.spawn(|| {
-            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
-                if world.path("data").exists() {
-                    world.run("archive", &["gc", "--yes"]);
+            while !ended.load(Ordering::Relaxed) {
+                if workspace.path("data").exists() {
+                    workspace.run(&["gc", "--yes"]);
                 }
                 thread::sleep(Duration::from_millis(50));
             }
         });
-        let said = roads.map(|road| road.join());
-        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        let messages = runs.map(|run| run.join());
+        ended.store(true, Ordering::Relaxed);
         cleaner.join().unwrap();
-        said.map(|said| said.unwrap())
+        messages.map(|messages| messages.unwrap())
     });
-    // Each stage was run once, by one of the two.
-    let mut stages: Vec<&str> = said.iter().flat_map(|said| ran(said)).collect();
+    let mut stages: Vec<&str> = messages.iter().flat_map(|messages| ran(messages)).collect();
     stages.sort_unstable();
     let mut all = STAGES;
     all.sort_unstable();
     assert_eq!(stages, all);
-    assert!(said.concat().contains("waits for `road-"), "{}", said.concat());
-    assert_eq!(world.digests().keys().collect::<Vec<_>>(), alone.digests().keys().collect::<Vec<_>>());
-    assert!(world.run("archive", &["verify"]).0.contains("intact"));
-    world.run("indexer", &["verify"]);
+    assert!(messages.concat().contains("waits for `codenets"), "{}", messages.concat());
+    assert_eq!(workspace.digests(), Workspace::expected_digests());
+    assert!(workspace.run(&["verify"]).0.contains("intact"));
 }
 
-/// No file may be longer than 4 KiB: what a full disk is to a program that writes.
+/// Runs a command that must fail because no file may be longer than 4 KiB.
+fn fail_with_a_full_disk(workspace: &Workspace, arguments: &[&str]) {
+    let mut command = workspace.command(arguments);
+    let script = format!("trap '' XFSZ; ulimit -f 8; exec {}", shell_words(&command));
+    command = Command::new("sh");
+    let output = command.args(["-c", &script]).current_dir(workspace.root()).output().unwrap();
+    let (_, err) = texts(&output);
+    assert!(!output.status.success() && err.contains("error: ") && err.contains("File too large"), "{err}");
+    assert!(!err.contains("panicked"), "{err}");
+}
+
 #[test]
-fn a_full_disk_stops_a_save_and_a_restore_which_go_on_when_there_is_room() {
-    let world = World::new();
-    world.run("pipeline", &["run"]);
-    let to = world.path("saved").display().to_string();
-    let tight = |world: &World, arguments: &[&str]| {
-        let asked = world.command("archive", arguments);
-        let words = std::iter::once(asked.get_program()).chain(asked.get_args()).map(|word| format!("'{}'", word.to_string_lossy()));
-        let script = format!("trap '' XFSZ; ulimit -f 8; exec {}", words.collect::<Vec<_>>().join(" "));
-        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            !output.status.success() && said.contains("error: ") && said.contains("File too large") && !said.contains("panicked"),
-            "{said}"
-        );
-    };
-    tight(&world, &["save", "--to", &to, "--with", "all"]);
-    assert!(!world.path("saved/refs/latest").exists());
-    world.run("archive", &["save", "--to", &to, "--with", "all"]);
-    let other = World::empty();
-    tight(&other, &["restore", "--from", &to, "--with", "all"]);
+fn a_full_disk_stops_a_save_and_a_restore_until_there_is_room() {
+    let workspace = Workspace::tokenized();
+    let url = workspace.path("saved").display().to_string();
+    let (save, restore) = (["save", "--to", &url, "--with", "all"], ["restore", "--from", &url, "--with", "all"]);
+    fail_with_a_full_disk(&workspace, &save);
+    assert!(!workspace.path("saved/refs/latest").exists());
+    workspace.run(&save);
+    let other = Workspace::empty();
+    fail_with_a_full_disk(&other, &restore);
     assert!(!other.path("data/raw").exists());
-    other.run("archive", &["restore", "--from", &to, "--with", "all"]);
-    assert_eq!(other.manifest("tokens"), world.manifest("tokens"));
+    other.run(&restore);
+    assert_eq!(other.manifest("tokens"), workspace.manifest("tokens"));
+}
+
+/// The size of the file shows the damage.
+#[test]
+fn a_truncated_artifact_is_named_by_status_and_made_again() {
+    let workspace = Workspace::tokenized();
+    let file = workspace.artifact("vocabulary").join("tokenizer.json");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..100]).unwrap();
+    let (status, _) = workspace.run(&["status"]);
+    assert!(status.contains("damaged: tokenizer.json"), "{status}");
+    assert_eq!(ran(&workspace.run_until("tokenize")), ["vocab"]);
+    assert!(fs::read(&file).unwrap() == bytes);
 }
 
 #[test]
-fn a_damaged_artifact_is_named_and_made_again() {
-    let world = World::new();
-    world.run("pipeline", &["run"]);
-    let file = world.artifact("vocabulary").join("tokenizer.json");
-    let bytes = fs::read(&file).unwrap();
-
-    // Cut short: seen at once, made again.
-    fs::write(&file, &bytes[..100]).unwrap();
-    let (status, _) = world.run("pipeline", &["status"]);
-    assert!(status.contains("damaged: tokenizer.json"), "{status}");
-    let (_, said) = world.run("pipeline", &["run"]);
-    assert_eq!(ran(&said), ["vocab"]);
-    assert_eq!(fs::read(&file).unwrap(), bytes);
-
-    // A flipped bit of the same size: `verify` hashes.
-    let mut flipped = bytes.clone();
-    flipped[50] ^= 1;
-    fs::write(&file, &flipped).unwrap();
-    let output = world.try_run("archive", &["verify"]);
-    assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).contains("tokenizer.json"));
-    fs::write(&file, &bytes).unwrap();
-    world.run("archive", &["verify"]);
-    fs::write(world.artifact("vocabulary").join("manifest.json"), b"{").unwrap();
-    assert!(!world.try_run("archive", &["verify"]).status.success());
+fn a_manifest_that_is_no_json_is_reported_by_verify() {
+    let workspace = Workspace::tokenized();
+    fs::write(workspace.artifact("vocabulary").join("manifest.json"), b"{").unwrap();
+    assert!(!workspace.try_run(&["verify"]).status.success());
 }
