@@ -1,11 +1,11 @@
-//! The same records in every layout that a user has give the same functions.
+//! The same records in every layout in which CodeSearchNet is distributed give the same functions.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{Cursor, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::Path,
+    sync::{Arc, LazyLock},
 };
 
 use arrow::array::{ArrayRef, LargeListBuilder, ListBuilder, RecordBatch, StringArray, StringBuilder};
@@ -13,13 +13,27 @@ use flate2::read::GzDecoder;
 use ledger::table::{self, TableWriter};
 use serde_json::{Value, json};
 
-use crate::world::{World, copy_tree};
+use crate::workspace::{Workspace, copy_tree, files_below, source};
 
-/// The records of the fixture corpus as `harvest` writes them, by language and split.
-fn records(world: &World) -> BTreeMap<(String, String), Vec<Value>> {
-    world.run("pipeline", &["harvest"]);
-    let mut all: BTreeMap<_, Vec<Value>> = BTreeMap::new();
-    for file in files(&world.artifact("raw")).into_iter().filter(|file| file.to_string_lossy().ends_with(".jsonl.gz")) {
+/// Records by language and split.
+type Records = BTreeMap<(String, String), Vec<Value>>;
+/// Rows of `functions`: id to split, name and documentation.
+type Functions = BTreeMap<String, (String, String, String)>;
+
+/// The records of the fixture corpus, and the functions that `ingest` makes of them.
+static EXPECTED: LazyLock<(Records, Functions)> = LazyLock::new(|| {
+    let workspace = Workspace::tokenized();
+    copy_tree(&workspace.artifact("raw"), &workspace.path("tree"));
+    fs::remove_file(workspace.path("tree/manifest.json")).unwrap();
+    let records = records(&workspace);
+    let functions = functions(&workspace, "tree");
+    assert!(functions.len() > 20);
+    (records, functions)
+});
+
+fn records(workspace: &Workspace) -> Records {
+    let mut all = Records::new();
+    for file in files_below(&workspace.artifact("raw")).into_iter().filter(|file| file.to_string_lossy().ends_with(".jsonl.gz")) {
         let text = std::io::read_to_string(GzDecoder::new(fs::File::open(file).unwrap())).unwrap();
         for line in text.lines() {
             let record: Value = serde_json::from_str(line).unwrap();
@@ -31,27 +45,14 @@ fn records(world: &World) -> BTreeMap<(String, String), Vec<Value>> {
     all
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found
-}
-
-/// Rows that `ingest` makes of a folder: id to split, name, documentation.
-fn functions(world: &World, folder: &Path) -> BTreeMap<String, (String, String, String)> {
-    world.configure(&format!(
-        "harvest.source = null\nharvest.source {{ kind = csn, path = \"{}\" }}\ningest.max-reject-fraction = 0.3",
-        folder.display()
-    ));
-    world.run("pipeline", &["harvest"]);
-    world.run("pipeline", &["ingest"]);
-    let dir = world.artifact("functions");
-    let mut rows = BTreeMap::new();
+/// The functions that `ingest` makes of a folder of a workspace.
+fn functions(workspace: &Workspace, folder: &str) -> Functions {
+    workspace.configure(&format!("{}ingest.max-reject-fraction = 0.3", source("csn", &format!("path = {folder}"))));
+    workspace.run_until("ingest");
+    let dir = workspace.artifact("functions");
+    let mut rows = Functions::new();
     for split in ["train", "valid", "test"] {
-        for file in files(&dir.join(split)) {
+        for file in files_below(&dir.join(split)) {
             for batch in table::read(&file, &[]).unwrap() {
                 let batch = batch.unwrap();
                 let text = |name: &str| table::texts(&batch, name).unwrap();
@@ -75,99 +76,103 @@ fn lines<'a>(records: impl IntoIterator<Item = &'a Value>) -> String {
     records.into_iter().map(|record| record.to_string() + "\n").collect()
 }
 
+/// Zenodo: one zip a language, the folders inside, and a pickle.
 #[test]
-fn every_layout_gives_the_same_functions() {
-    let world = World::new();
-    let records = records(&world);
-    copy_tree(&world.artifact("raw"), &world.path("tree"));
-    fs::remove_file(world.path("tree/manifest.json")).unwrap();
-    let expected = functions(&world, &world.path("tree"));
-    assert!(expected.len() > 20);
-
-    // The zips of Zenodo: one a language, the tree inside, pickles beside it.
-    for language in records.keys().map(|(language, _)| language) {
+fn zips_of_zenodo() {
+    let (records, expected) = &*EXPECTED;
+    let workspace = Workspace::tokenized();
+    let languages: BTreeSet<&String> = records.keys().map(|(language, _)| language).collect();
+    for language in &languages {
         let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        let own = world.path("tree").join(language);
-        for file in files(&own) {
+        let own = workspace.artifact("raw").join(language);
+        for file in files_below(&own) {
             let name = format!("{language}/{}", file.strip_prefix(&own).unwrap().display());
             zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
             zip.write_all(&fs::read(file).unwrap()).unwrap();
         }
         zip.start_file(format!("{language}_licenses.pkl"), zip::write::SimpleFileOptions::default()).unwrap();
         zip.write_all(b"cos\nsystem\n(S'true'\ntR.").unwrap();
-        write(&world.path("zips").join(format!("{language}.zip")), zip.finish().unwrap().into_inner());
+        write(&workspace.path("zips").join(format!("{language}.zip")), zip.finish().unwrap().into_inner());
     }
-    assert_eq!(functions(&world, &world.path("zips")), expected, "zips");
-    let report = &world.manifest("functions")["report"];
-    let languages = records.keys().map(|(language, _)| language).collect::<std::collections::BTreeSet<_>>().len();
-    assert_eq!(report["reasons"]["unknown file type"], languages, "a pickle is counted, not read: {report}");
+    assert_eq!(functions(&workspace, "zips"), *expected);
+    let report = &workspace.manifest("functions")["report"];
+    assert_eq!(report["reasons"]["unknown file type"], languages.len(), "a pickle is counted, not read: {report}");
+}
 
-    // The Hub's Parquet, as other tools write it: large lists, other names, `validation`.
-    for ((language, split), rows) in &records {
-        hub(&world.path("hub").join(language).join(format!("{split}-00000-of-00001.parquet")), rows, split == "train");
+/// The Hugging Face Hub: Parquet with large lists, other column names, and a split `validation`.
+#[test]
+fn parquet_of_the_hub() {
+    let (records, expected) = &*EXPECTED;
+    let workspace = Workspace::empty();
+    for ((language, split), rows) in records {
+        hub(&workspace.path("hub").join(language).join(format!("{split}-00000-of-00001.parquet")), rows, split == "train");
     }
-    assert_eq!(functions(&world, &world.path("hub")), expected, "hub");
+    assert_eq!(functions(&workspace, "hub"), *expected);
+}
 
-    // CodeXGLUE: one file a split; what the place says is not in the rows.
-    for ((language, split), rows) in &records {
+/// CodeXGLUE: one file a split; language and split are in the path only.
+#[test]
+fn files_of_codexglue() {
+    let (records, expected) = &*EXPECTED;
+    let workspace = Workspace::empty();
+    for ((language, split), rows) in records {
         let rows: Vec<Value> = rows.iter().cloned().map(|row| without(row, &["language", "partition"])).collect();
-        write(&world.path("glue/dataset").join(language).join(format!("{split}.jsonl")), lines(&rows));
+        write(&workspace.path("glue/dataset").join(language).join(format!("{split}.jsonl")), lines(&rows));
     }
-    assert_eq!(functions(&world, &world.path("glue")), expected, "codexglue");
+    assert_eq!(functions(&workspace, "glue"), *expected);
+}
 
-    // GraphCodeBERT: queries without code, a codebase without documentation, joined by url.
-    for ((language, split), rows) in &records {
-        let folder = world.path("graph/dataset").join(language);
-        let blank = |row: &Value, fields: &[(&str, Value)]| {
-            let mut row = row.clone();
-            fields.iter().for_each(|(field, value)| row[field] = value.clone());
-            row
-        };
+/// GraphCodeBERT: queries without code and a codebase without documentation, joined by url.
+#[test]
+fn files_of_graphcodebert() {
+    let (records, expected) = &*EXPECTED;
+    let workspace = Workspace::empty();
+    let replace = |row: &Value, fields: &[(&str, Value)]| {
+        let mut row = row.clone();
+        fields.iter().for_each(|(field, value)| row[field] = value.clone());
+        row
+    };
+    for ((language, split), rows) in records {
+        let folder = workspace.path("graph/dataset").join(language);
         if split == "train" {
             write(&folder.join("train.jsonl"), lines(rows));
             continue;
         }
-        let queries: Vec<Value> =
-            rows.iter().map(|row| blank(row, &[("code", json!("")), ("original_string", json!("")), ("code_tokens", json!([]))])).collect();
+        let no_code = [("code", json!("")), ("original_string", json!("")), ("code_tokens", json!([]))];
+        let queries: Vec<Value> = rows.iter().map(|row| replace(row, &no_code)).collect();
         write(&folder.join(format!("{split}.jsonl")), lines(&queries));
-        let codes: Vec<Value> = rows.iter().map(|row| blank(row, &[("docstring", json!("")), ("docstring_tokens", json!([]))])).collect();
+        let no_documentation = [("docstring", json!("")), ("docstring_tokens", json!([]))];
+        let codes: Vec<Value> = rows.iter().map(|row| replace(row, &no_documentation)).collect();
         let path = folder.join("codebase.jsonl");
         let before = fs::read_to_string(&path).unwrap_or_default();
         write(&path, before + &lines(&codes));
     }
-    assert_eq!(functions(&world, &world.path("graph")), expected, "graphcodebert");
-    let report = &world.manifest("functions")["report"];
+    assert_eq!(functions(&workspace, "graph"), *expected);
+    let report = &workspace.manifest("functions")["report"];
     let held_out: usize = records.iter().filter(|((_, split), _)| split != "train").map(|(_, rows)| rows.len()).sum();
-    assert_eq!(report["joined"], held_out, "{report}");
-    assert_eq!(report["rejected"], 0);
+    assert_eq!((&report["joined"], &report["rejected"]), (&held_out.into(), &0.into()), "{report}");
 }
 
 #[test]
-fn a_broken_zip_or_parquet_is_counted_and_the_rest_is_read() {
-    let world = World::new();
-    let records = records(&world);
-    let rows: Vec<Value> = records.values().flatten().cloned().collect();
-    write(&world.path("mixed/all.jsonl"), lines(&rows));
-    hub(&world.path("mixed/hub.parquet"), &rows[..1], true);
-    let whole = fs::read(world.path("mixed/hub.parquet")).unwrap();
-    fs::remove_file(world.path("mixed/hub.parquet")).unwrap();
-    write(&world.path("mixed/cut.parquet"), &whole[..whole.len() / 2]);
-    write(&world.path("mixed/text.parquet"), "no parquet");
-    write(&world.path("mixed/text.zip"), "no zip");
+fn a_damaged_zip_or_parquet_is_counted_and_the_rest_is_read() {
+    let workspace = Workspace::empty();
+    let rows: Vec<Value> = EXPECTED.0.values().flatten().cloned().collect();
+    write(&workspace.path("mixed/all.jsonl"), lines(&rows));
+    hub(&workspace.path("intact.parquet"), &rows[..1], true);
+    let intact = fs::read(workspace.path("intact.parquet")).unwrap();
+    write(&workspace.path("mixed/cut.parquet"), &intact[..intact.len() / 2]);
+    write(&workspace.path("mixed/text.parquet"), "no parquet");
+    write(&workspace.path("mixed/text.zip"), "no zip");
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let plain = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     zip.start_file("python/train.jsonl", plain).unwrap();
     zip.write_all(lines(&rows).as_bytes()).unwrap();
     let mut zip = zip.finish().unwrap().into_inner();
     zip[2000] ^= 1;
-    write(&world.path("mixed/flipped.zip"), &zip);
-    world.configure(&format!(
-        "harvest.source = null\nharvest.source {{ kind = csn, path = \"{}\" }}\ningest.max-reject-fraction = 0.5",
-        world.path("mixed").display()
-    ));
-    world.run("pipeline", &["harvest"]);
-    world.run("pipeline", &["ingest"]);
-    let report = &world.manifest("functions")["report"];
+    write(&workspace.path("mixed/flipped.zip"), &zip);
+    workspace.configure(&(source("csn", "path = mixed") + "ingest.max-reject-fraction = 0.5"));
+    workspace.run_until("ingest");
+    let report = &workspace.manifest("functions")["report"];
     assert_eq!(report["reasons"]["truncated or corrupt parquet"], 2, "{report}");
     assert_eq!(report["reasons"]["truncated or corrupt zip"], 2, "{report}");
     assert!(report["written"].as_u64().unwrap() > 20, "{report}");
@@ -178,6 +183,7 @@ fn without(mut row: Value, fields: &[&str]) -> Value {
     row
 }
 
+/// Writes records as the Hub stores them.
 fn hub(path: &Path, rows: &[Value], large: bool) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let text = |field: &str| -> ArrayRef {
