@@ -36,8 +36,7 @@ pub enum Error {
     Io(#[from] std::io::Error),
     /// The ledger refused.
     #[error(transparent)]
-    // until ledger has typed errors
-    Other(#[from] anyhow::Error),
+    Ledger(#[from] ledger::Error),
 }
 ledger::error_context!(Error);
 

@@ -32,3 +32,6 @@ pub mod snapshot;
 pub mod tree;
 
 pub use error::{Error, Result};
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ledger::{ArtifactId, Content, Files, Manifest, Recordable, RestoreMarker, Store, bail, ensure, json_files, open_json};
 use serde::{Deserialize, Serialize};
 
-use super::{LedgerResult, MANIFEST, SEALED};
+use super::{MANIFEST, SEALED};
 use crate::error::Result;
 
 /// A recorded artifact: its manifest, and its files where `has_files`.
@@ -49,7 +49,7 @@ impl SavedArtifact {
 impl Recordable for SavedArtifact {
     const KIND: &'static str = "artifact";
 
-    fn open(dir: &Path) -> LedgerResult<Self> {
+    fn open(dir: &Path) -> ledger::Result<Self> {
         let saved: SavedId = open_json(dir)?;
         let dir = dir.join(SEALED);
         let manifest = Manifest::read(&dir)?;
@@ -66,7 +66,7 @@ impl Recordable for SavedArtifact {
         Ok(Self { manifest, dir, has_files })
     }
 
-    fn files(&self) -> LedgerResult<Files> {
+    fn files(&self) -> ledger::Result<Files> {
         let Manifest { kind, key, outputs, .. } = &self.manifest;
         let mut files = json_files(&SavedId { kind: kind.clone(), key: key.clone() })?;
         let sealed = Path::new(SEALED);

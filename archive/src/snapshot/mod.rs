@@ -28,10 +28,6 @@ use serde::{Deserialize, Serialize};
 pub use self::{artifact::SavedArtifact, selection::Selection};
 use crate::error::Result;
 
-/// What `Recordable` returns.
-// until ledger has typed errors
-type LedgerResult<T> = anyhow::Result<T>;
-
 /// Folder of the work directories.
 const RUNS: &str = "runs";
 /// Folder of an artifact's manifest and files.
@@ -102,7 +98,7 @@ impl Snapshot {
 impl Recordable for Snapshot {
     const KIND: &'static str = "save-point";
 
-    fn open(dir: &Path) -> LedgerResult<Self> {
+    fn open(dir: &Path) -> ledger::Result<Self> {
         let mut artifacts = BTreeMap::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
@@ -122,7 +118,7 @@ impl Recordable for Snapshot {
         })
     }
 
-    fn files(&self) -> LedgerResult<Files> {
+    fn files(&self) -> ledger::Result<Files> {
         let mut files = Files::default();
         files.insert_record("target", &self.target)?;
         files.insert_record("config", &self.config)?;

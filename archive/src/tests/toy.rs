@@ -19,20 +19,20 @@ fn open(dir: &Path, name: &str) -> PathBuf {
 
 impl Recordable for Notes {
     const KIND: &'static str = "notes";
-    fn open(dir: &Path) -> anyhow::Result<Self> {
+    fn open(dir: &Path) -> ledger::Result<Self> {
         Ok(Self(open(dir, "notes.txt")))
     }
-    fn files(&self) -> anyhow::Result<Files> {
+    fn files(&self) -> ledger::Result<Files> {
         Ok(Files::one("notes.txt", Content::File(self.0.clone(), None)))
     }
 }
 
 impl Recordable for Counts {
     const KIND: &'static str = "counts";
-    fn open(dir: &Path) -> anyhow::Result<Self> {
+    fn open(dir: &Path) -> ledger::Result<Self> {
         Ok(Self(open(dir, "count.txt")))
     }
-    fn files(&self) -> anyhow::Result<Files> {
+    fn files(&self) -> ledger::Result<Files> {
         Ok(Files::one("count.txt", Content::File(self.0.clone(), None)))
     }
 }

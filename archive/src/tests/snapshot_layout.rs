@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use archive::{
+use crate::{
     remote::Remote,
     restore::restore,
     snapshot::{Selection, Snapshot, Target},
@@ -14,7 +14,7 @@ use ledger::{
 };
 use tempfile::TempDir;
 
-use crate::toy;
+use super::toy;
 
 type Of<A> = BTreeMap<String, ArtifactRef<A>>;
 
@@ -139,7 +139,7 @@ fn a_file_that_its_manifest_does_not_record_is_refused() {
         tree::find(&remote, "latest").unwrap()
     };
     // A list that names other bytes for the raw file: those of the manifest's own record.
-    let other = list.files["record.json"].clone();
+    let other = list.files[std::path::Path::new("record.json")].clone();
     let path = list.files.keys().find(|path| path.ends_with("sealed/a.jsonl")).unwrap().clone();
     list.files.insert(path, other);
     let text = serde_json::to_vec_pretty(&list).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use archive::{
+use crate::{
     address::{latest, resolve},
     compare, gc,
     lineage::Lineage,
@@ -17,7 +17,7 @@ use archive::{
 use ledger::{ArtifactId, Progress, Settings, Store};
 use tempfile::TempDir;
 
-use crate::toy;
+use super::toy;
 
 const NOBODY: &dyn Fn(&Path) -> bool = &|_| false;
 
