@@ -70,10 +70,10 @@ fn a_field_of_a_kind_has_the_line_in_the_object_of_the_kind() {
     assert_eq!(
         annotated(&[("one.conf", text)], &[]),
         [
-            "train.loss.margin = 1  # one.conf:4",
             "train.loss.kind = \"triplet\"  # one.conf:8",
-            "train.second.margin = 1  # one.conf:7",
-            "train.second.kind = \"triplet\"  # one.conf:9"
+            "train.loss.margin = 1  # one.conf:4",
+            "train.second.kind = \"triplet\"  # one.conf:9",
+            "train.second.margin = 1  # one.conf:7"
         ]
     );
 }
