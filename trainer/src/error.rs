@@ -13,6 +13,9 @@ pub enum Error {
     /// A setting, a file or a state that is not what it must be.
     #[error(transparent)]
     Invalid(#[from] ledger::Invalid),
+    /// An artifact cannot be read or written.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
     /// A value is out of its range.
     #[error(transparent)]
     OutOfRange(#[from] ledger::OutOfRange),
@@ -33,7 +36,7 @@ pub enum Error {
     Tokenizer(#[from] tokenizers::Error),
     /// ONNX Runtime cannot load or run a graph.
     #[error(transparent)]
-    Onnxruntime(#[from] ort::Error),
+    Inference(#[from] inference::Error),
     /// A page cannot be rendered.
     #[error(transparent)]
     Template(#[from] askama::Error),
@@ -46,9 +49,6 @@ pub enum Error {
     /// The MLflow server answered a call with an error.
     #[error("{address} (MLFLOW_TRACKING_URI) answered {call} with {status} {code}: {text}{}", advice(*status))]
     MlflowRefused { address: String, call: String, status: u16, code: String, text: String },
-    // until ledger has typed errors
-    #[error(transparent)]
-    Other(#[from] anyhow::Error),
 }
 
 ledger::error_context!(Error);
@@ -82,13 +82,6 @@ impl Error {
     }
 }
 
-/// The messages of an error and its causes, joined by `: `.
-// until ledger has `chain`
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +91,6 @@ mod tests {
         let failed: Result<()> = Err(Error::MlflowUnreachable { address: "http://a".into(), cause: "refused".into() });
         let error = failed.context("sending a run").context("uploading").unwrap_err();
         assert!(error.is_unreachable());
-        assert_eq!(chain(&error), "uploading: sending a run: http://a (MLFLOW_TRACKING_URI) cannot be reached: refused");
+        assert_eq!(ledger::chain(&error), "uploading: sending a run: http://a (MLFLOW_TRACKING_URI) cannot be reached: refused");
     }
 }

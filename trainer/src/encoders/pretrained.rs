@@ -255,7 +255,6 @@ mod tests {
     use super::*;
     use crate::{
         encoders::{architecture::EncoderConfig, encoder::Encoder},
-        error::chain,
         graph::parameters::Specs,
     };
 
@@ -332,7 +331,7 @@ mod tests {
                     *found = shape.to_vec();
                 }
             });
-            chain(&load(dir.path()).unwrap_err())
+            ledger::chain(&load(dir.path()).unwrap_err())
         };
         for (config, changed, shape, expected) in [
             (CONFIG, "self.query.weight", &[1, 2][..], "self.query.weight has shape [1, 2], its config.json requires [2, 2]"),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use kernels::{Bags, Cpu, Dropout, Layout};
+pub use kernels::Cpu;
+use kernels::{Bags, Dropout, Layout};
 
 use super::ops::Ops;
 

@@ -272,7 +272,7 @@ mod tests {
         let path = dir.path().join("model.safetensors");
         let refusal = |bytes: &[u8], specs: &[ParameterSpec]| {
             std::fs::write(&path, bytes).unwrap();
-            crate::error::chain(&Parameters::load(&path, specs).unwrap_err()).replace(&*path.display().to_string(), "FILE")
+            ledger::chain(&Parameters::load(&path, specs).unwrap_err()).replace(&*path.display().to_string(), "FILE")
         };
         let good = {
             Parameters::initialise(&specs(), 3).save(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Builds a graph node by node; every method returns the name of what it made.
+//! Builds a graph node by node; every method returns the name of a value.
 
 use std::collections::HashSet;
 
@@ -13,10 +13,10 @@ pub const INT32: i32 = 6;
 pub const INT64: i32 = 7;
 pub const FLOAT16: i32 = 10;
 
-/// IR version that goes with opset 20.
+/// IR version of opset 20.
 const IR_VERSION: i64 = 9;
 
-/// A value of an attribute.
+/// Value of an attribute.
 #[derive(Debug, Clone)]
 pub enum Value {
     Float(f32),
@@ -25,6 +25,7 @@ pub enum Value {
     Integers(Vec<i64>),
 }
 
+/// A graph under construction.
 #[derive(Default)]
 pub struct Builder {
     graph: Graph,
@@ -32,12 +33,12 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A node with one output.
+    /// Adds a node with one output.
     pub fn op(&mut self, kind: &str, inputs: &[&str], attributes: &[(&str, Value)]) -> String {
         self.ops::<1>(kind, inputs, attributes).concat()
     }
 
-    /// A node with N outputs.
+    /// Adds a node with N outputs.
     pub fn ops<const N: usize>(&mut self, kind: &str, inputs: &[&str], attributes: &[(&str, Value)]) -> [String; N] {
         let number = self.graph.node.len();
         let outputs = std::array::from_fn(|index| match index {
@@ -48,7 +49,7 @@ impl Builder {
         outputs
     }
 
-    /// A node whose output has this name.
+    /// Adds a node whose output has this name.
     pub fn op_named(&mut self, kind: &str, inputs: &[&str], output: &str) {
         self.node(kind, inputs, &[], vec![output.to_owned()]);
     }
@@ -73,20 +74,22 @@ impl Builder {
         });
     }
 
+    /// Adds a constant tensor.
     pub fn floats(&mut self, name: &str, dims: &[i64], values: &[f32]) -> String {
         self.tensor(name, dims, FLOAT, || values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
+    /// Adds a constant vector of integers.
     pub fn integers(&mut self, name: &str, values: &[i64]) -> String {
         self.tensor(name, &[values.len() as i64], INT64, || values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 
-    /// A number without dimensions.
+    /// Adds a constant integer without dimensions.
     pub fn integer(&mut self, name: &str, value: i64) -> String {
         self.tensor(name, &[], INT64, || value.to_le_bytes().to_vec())
     }
 
-    /// A constant, once for each name: shared weights are stored once.
+    /// Adds a constant. A second constant with the same name is not stored: shared weights are stored once.
     pub fn tensor(&mut self, name: &str, dims: &[i64], data_type: i32, raw_data: impl FnOnce() -> Vec<u8>) -> String {
         if self.initialised.insert(name.to_owned()) {
             self.graph.initializer.push(Tensor { dims: dims.to_vec(), data_type, name: name.to_owned(), raw_data: raw_data() });
@@ -94,7 +97,7 @@ impl Builder {
         name.to_owned()
     }
 
-    /// Declares inputs and output, and writes the file.
+    /// Declares inputs and output, and returns the contents of the file; `width` is that of the output.
     pub fn finish(mut self, width: i64, opset: i64) -> Vec<u8> {
         let named = |name: &str| Extent::Named(name.to_owned());
         let value = |name: &str, element: i32, dims: &[Extent]| {

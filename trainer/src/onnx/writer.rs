@@ -1,17 +1,31 @@
-//! [`Math`] as a graph: every operation writes nodes. Tokens are padded rectangles here, `[B, T, D]`; the mask keeps
-//! padding out of whatever looks across tokens.
+//! [`Math`] as an ONNX graph: every operation adds nodes. Tokens are padded to `[B, T, D]`; the mask excludes padding from operations over
+//! several tokens.
+
+use kernels::WEIGHT_EPSILON;
 
 use super::{
-    Precision,
-    graph::{Builder, FLOAT, FLOAT16, INT8, INT32, Value},
+    builder::{Builder, FLOAT, FLOAT16, INT8, INT32, Value},
+    precision::Precision,
 };
 use crate::{
-    math::Math,
-    ops::{SHORTEST, TINY},
-    parameters::{Parameter, Parameters},
+    encoders::pooler::Pooler,
+    graph::{
+        math::Math,
+        model::Tower,
+        ops::LENGTH_EPSILON,
+        parameters::{Parameter, Parameters},
+    },
 };
 
-pub struct Writer<'a> {
+/// Writes one encoder as a graph: `input_ids, attention_mask: i64 [batch, length] -> embedding: f32 [batch, D]`, vectors of length 1.
+pub fn write(tower: &Tower, pooler: Pooler, parameters: &Parameters, precision: Precision, opset: i64) -> Vec<u8> {
+    let mut writer = Writer::new(parameters, &tower.scope, precision);
+    let rows = pooler.vectors(&tower.encoder, &mut writer);
+    writer.finish(&rows, opset)
+}
+
+/// An encoder that is being written.
+struct Writer<'a> {
     builder: Builder,
     parameters: &'a Parameters,
     scope: &'a str,
@@ -25,11 +39,11 @@ fn floats_of(values: impl Iterator<Item = f32>) -> Vec<u8> {
     values.flat_map(f32::to_le_bytes).collect()
 }
 
-/// Integers of a weight lie within ± this: products of two of them with unsigned inputs stay within the 16 bits that
-/// processors without VNNI add them up in (onnxruntime's `reduce_range`).
-const MOST: f32 = 63.0;
+/// Maximum absolute integer of a weight. The sum of two products with unsigned inputs then fits the 16 bits in which processors without VNNI
+/// add them (`reduce_range` of ONNX Runtime).
+const MAX_INTEGER: f32 = 63.0;
 
-/// Rows or columns in 8 bits: `value = scale · integer`, by the largest of each.
+/// Quantises rows or columns to 8 bits: `value = scale · integer`. The scale depends on the maximum of the row or column.
 fn quantise(values: &[f32], columns: usize, by_row: bool) -> (Vec<u8>, Vec<f32>) {
     let rows = values.len() / columns.max(1);
     let group = |place: usize| if by_row { place / columns } else { place % columns };
@@ -37,19 +51,19 @@ fn quantise(values: &[f32], columns: usize, by_row: bool) -> (Vec<u8>, Vec<f32>)
     for (place, value) in values.iter().enumerate() {
         most[group(place)] = most[group(place)].max(value.abs());
     }
-    let scales: Vec<f32> = most.iter().map(|most| if *most == 0.0 { 1.0 } else { most / MOST }).collect();
+    let scales: Vec<f32> = most.iter().map(|most| if *most == 0.0 { 1.0 } else { most / MAX_INTEGER }).collect();
     let bytes = values.iter().enumerate().map(|(place, value)| (value / scales[group(place)]).round() as i8 as u8).collect();
     (bytes, scales)
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(parameters: &'a Parameters, scope: &'a str, precision: Precision) -> Self {
+    fn new(parameters: &'a Parameters, scope: &'a str, precision: Precision) -> Self {
         let mut builder = Builder::default();
         let mask = builder.op("Cast", &["attention_mask"], &[("to", Value::Integer(i64::from(FLOAT)))]);
         Self { builder, parameters, scope, precision, width: 0, mask }
     }
 
-    pub fn finish(mut self, rows: &str, opset: i64) -> Vec<u8> {
+    fn finish(mut self, rows: &str, opset: i64) -> Vec<u8> {
         self.builder.op_named("Identity", &[rows], "embedding");
         self.builder.finish(self.width, opset)
     }
@@ -67,7 +81,7 @@ impl<'a> Writer<'a> {
         self.builder.floats(name, &Self::dims(parameter), &parameter.values)
     }
 
-    /// A matrix to multiply by, in the precision of its storage.
+    /// A matrix, stored in the configured precision.
     fn matrix(&mut self, name: &str) -> String {
         let parameter = self.parameter(name);
         self.stored(name, &Self::dims(parameter), &parameter.values)
@@ -84,7 +98,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Rows of a table of these values, `[B, T, D]`.
+    /// Rows of a table, `[B, T, D]`.
     fn gather(&mut self, name: &str, dims: &[i64], values: &[f32], places: &str) -> String {
         let axis = [("axis", Value::Integer(0))];
         match self.precision {
@@ -156,12 +170,12 @@ impl<'a> Writer<'a> {
         self.builder.op("Transpose", &[x], &[("perm", Value::Integers(order.to_vec()))])
     }
 
-    /// `large · (mask − 1)`: nothing at tokens, far below everything behind them, `[B, T]`.
-    fn closed(&mut self) -> String {
+    /// `large · (mask − 1)`: 0 at tokens and a large negative number at padding, `[B, T]`.
+    fn padding_bias(&mut self) -> String {
         let (one, large) = (self.constant("one", 1.0), self.constant("large", 1e9));
         let mask = self.mask.clone();
-        let closed = self.builder.op("Sub", &[&mask, &one], &[]);
-        self.builder.op("Mul", &[&closed, &large], &[])
+        let bias = self.builder.op("Sub", &[&mask, &one], &[]);
+        self.builder.op("Mul", &[&bias, &large], &[])
     }
 
     /// `Σ_t w_t x_t / Σ_t w_t` for weights `[B, T]`.
@@ -171,7 +185,7 @@ impl<'a> Writer<'a> {
         let sum = self.squeeze(&sum, 1);
         let axes = self.axes(1);
         let total = self.builder.op("ReduceSum", &[weights, &axes], &[("keepdims", Value::Integer(1))]);
-        let tiny = self.constant("tiny", TINY);
+        let tiny = self.constant("tiny", WEIGHT_EPSILON);
         let total = self.builder.op("Add", &[&total, &tiny], &[]);
         self.builder.op("Div", &[&sum, &total], &[])
     }
@@ -189,7 +203,7 @@ impl<'a> Writer<'a> {
     }
 
     /// 1 where a row has a token, `[B, 1]`.
-    fn some(&mut self) -> String {
+    fn has_tokens(&mut self) -> String {
         let (axes, mask) = (self.axes(1), self.mask.clone());
         self.builder.op("ReduceMax", &[&mask, &axes], &[("keepdims", Value::Integer(1))])
     }
@@ -257,21 +271,21 @@ impl Math for Writer<'_> {
         let [query, key, value] = std::array::from_fn(|index| {
             let place = self.builder.integer(&format!("part_{index}"), index as i64);
             let part = self.builder.op("Gather", &[&parts, &place], &[("axis", Value::Integer(2))]);
-            // Keys are transposed at once: [B, H, D/H, T].
+            // Keys are transposed in the same step: [B, H, D/H, T].
             self.transpose(&part, if index == 1 { &[0, 2, 3, 1] } else { &[0, 2, 1, 3] })
         });
         let scale = self.constant(&format!("scale_{depth}"), 1.0 / (depth as f32).sqrt());
         let query = self.builder.op("Mul", &[&query, &scale], &[]);
         let scores = self.builder.op("MatMul", &[&query, &key], &[]);
-        let closed = self.closed();
-        let closed = self.unsqueeze(&closed, 1);
-        let closed = self.unsqueeze(&closed, 2);
-        let scores = self.builder.op("Add", &[&scores, &closed], &[]);
+        let bias = self.padding_bias();
+        let bias = self.unsqueeze(&bias, 1);
+        let bias = self.unsqueeze(&bias, 2);
+        let scores = self.builder.op("Add", &[&scores, &bias], &[]);
         let weights = self.builder.op("Softmax", &[&scores], &[("axis", Value::Integer(-1))]);
-        let met = self.builder.op("MatMul", &[&weights, &value], &[]);
-        let met = self.transpose(&met, &[0, 2, 1, 3]);
+        let attended = self.builder.op("MatMul", &[&weights, &value], &[]);
+        let attended = self.transpose(&attended, &[0, 2, 1, 3]);
         self.width = width;
-        self.reshape(&met, &[0, 0, width])
+        self.reshape(&attended, &[0, 0, width])
     }
 
     fn convolution(&mut self, x: &String, name: &str, kernel: usize) -> String {
@@ -282,8 +296,8 @@ impl Math for Writer<'_> {
             let (output, input, tap) = (place / (inputs * kernel), place / kernel % inputs, place % kernel);
             parameter.values[(tap * inputs + input) * outputs + output]
         };
-        let turned: Vec<f32> = (0..parameter.values.len()).map(at).collect();
-        let weight = self.stored(&format!("{name}.weight"), &[outputs as i64, inputs as i64, kernel as i64], &turned);
+        let reordered: Vec<f32> = (0..parameter.values.len()).map(at).collect();
+        let weight = self.stored(&format!("{name}.weight"), &[outputs as i64, inputs as i64, kernel as i64], &reordered);
         let bias = self.vector(&format!("{name}.bias"));
         let mask = self.mask.clone();
         let mask = self.unsqueeze(&mask, 2);
@@ -303,9 +317,9 @@ impl Math for Writer<'_> {
             self.parameter(&format!("{name}.recurrent")),
         );
         let width = recurrent.shape[0];
-        // ONNX's gates are i, o, f, g; ours i, f, g, o.
+        // The gates of ONNX are i, o, f, g; those of our parameters i, f, g, o.
         let order = [0, 3, 1, 2];
-        let turned = |parameter: &Parameter| -> Vec<u8> {
+        let reordered = |parameter: &Parameter| -> Vec<u8> {
             let rows = parameter.shape[0];
             let of = |gate: usize| (0..width).flat_map(move |d| (0..rows).map(move |row| (row, gate * width + d)));
             floats_of(order.into_iter().flat_map(of).map(|(row, column)| parameter.values[row * 4 * width + column]))
@@ -315,8 +329,8 @@ impl Math for Writer<'_> {
         let mut both = gates(&bias.values);
         both.extend(vec![0.0; 4 * width]);
         let four = 4 * width as i64;
-        let w = self.builder.tensor(&format!("{name}.input.weight"), &[1, four, input.shape[0] as i64], FLOAT, || turned(input));
-        let r = self.builder.tensor(&format!("{name}.recurrent"), &[1, four, width as i64], FLOAT, || turned(recurrent));
+        let w = self.builder.tensor(&format!("{name}.input.weight"), &[1, four, input.shape[0] as i64], FLOAT, || reordered(input));
+        let r = self.builder.tensor(&format!("{name}.recurrent"), &[1, four, width as i64], FLOAT, || reordered(recurrent));
         let b = self.builder.floats(&format!("{name}.input.bias"), &[1, 2 * four], &both);
         let (axes, mask) = (self.axes(1), self.mask.clone());
         let lengths = self.builder.op("ReduceSum", &[&mask, &axes], &[("keepdims", Value::Integer(0))]);
@@ -340,13 +354,13 @@ impl Math for Writer<'_> {
     }
 
     fn max(&mut self, x: &String) -> String {
-        let closed = self.closed();
-        let closed = self.unsqueeze(&closed, 2);
-        let open = self.builder.op("Add", &[x, &closed], &[]);
+        let bias = self.padding_bias();
+        let bias = self.unsqueeze(&bias, 2);
+        let open = self.builder.op("Add", &[x, &bias], &[]);
         let axes = self.axes(1);
         let most = self.builder.op("ReduceMax", &[&open, &axes], &[("keepdims", Value::Integer(0))]);
-        let some = self.some();
-        self.builder.op("Mul", &[&most, &some], &[])
+        let has_tokens = self.has_tokens();
+        self.builder.op("Mul", &[&most, &has_tokens], &[])
     }
 
     fn weighted_mean(&mut self, x: &String, name: &str) -> String {
@@ -357,12 +371,12 @@ impl Math for Writer<'_> {
     fn first(&mut self, x: &String) -> String {
         let place = self.builder.integer("zero_i64", 0);
         let first = self.builder.op("Gather", &[x, &place], &[("axis", Value::Integer(1))]);
-        let some = self.some();
-        self.builder.op("Mul", &[&first, &some], &[])
+        let has_tokens = self.has_tokens();
+        self.builder.op("Mul", &[&first, &has_tokens], &[])
     }
 
-    /// A token's weight depends on its row only, and `Σ w` cancels when the row is normalised. So the weights are
-    /// multiplied into the table, and the graph only adds rows up.
+    /// The weight of a token depends on its row only, and the division by `Σ w` has no effect on a normalised vector. The weights are
+    /// therefore multiplied into the table, and the graph adds rows.
     fn bag(&mut self, table: &str, weigher: Option<&str>) -> String {
         let parameter = self.parameter(table);
         let width = parameter.shape[1];
@@ -384,7 +398,7 @@ impl Math for Writer<'_> {
     }
 
     fn normalise(&mut self, rows: &String) -> String {
-        let (axes, tiny) = (self.axes(1), self.constant("shortest", SHORTEST));
+        let (axes, tiny) = (self.axes(1), self.constant("shortest", LENGTH_EPSILON));
         let square = self.builder.op("ReduceSumSquare", &[rows, &axes], &[("keepdims", Value::Integer(1))]);
         let square = self.builder.op("Add", &[&square, &tiny], &[]);
         let length = self.builder.op("Sqrt", &[&square], &[]);

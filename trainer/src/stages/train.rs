@@ -1,54 +1,77 @@
-//! `train`: token columns to a checkpoint, a training context saved whole.
+//! Stage `train`: token columns to a checkpoint.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use anyhow::{Context as _, Result, bail, ensure};
 use burn::tensor::backend::AutodiffBackend;
-use ledger::{Artifact, Checkpoint, CodeText, Digest, EncoderSpec, Manifest, Mrr, Report, Rows, Run, Stage, Tokens, Vocabulary};
+use ledger::{
+    Artifact, Checkpoint, CodeText, Digest, EncoderSpec, Manifest, Mrr, Report, Rows, Run, Stage, Tokens, Vocabulary, bail, ensure,
+};
 use serde::{Deserialize, Serialize};
 
+use super::training_context::TrainingContext;
 use crate::{
-    checkpoints::{self, Checkpoints, Epoch, Progress, State},
-    config::{Config, Device, Kernels},
+    config::{BatchConfig, Config, Device, EncoderContext, Kernels},
     data::{
-        batches::{Framing, Source},
+        batches::{BatchSource, Framing},
         plan,
         samples::Samples,
+        vocabulary::{Frame, Specials},
     },
-    encoders::{EncoderConfig, Extent},
-    fit::{Fit, Stepper, Timing},
-    losses::LossConfig,
-    model::{LOG_SCALE, Model, ModelShape, Side},
-    ops::{Ops, fused::Fused, stock::Stock},
-    optimizer::AdamW,
-    parameters::Parameters,
-    teacher::Teacher,
-    tracking::{Tracker, write_curve, write_projector},
-    validation,
-    vocabulary::{Frame, Specials},
+    encoders::{
+        architecture::EncoderConfig,
+        encoder::{Encoder, InputSize},
+    },
+    error::{Context, Result},
+    graph::{
+        fused::Fused,
+        model::{LOG_SCALE, Model, ModelShape, Side},
+        ops::Ops,
+        parameters::Parameters,
+        stock::Stock,
+    },
+    losses::loss::LossConfig,
+    teacher::grades::Teacher,
+    tracking::{curve::write_curve, projector::write_projector, tracker::Tracker},
+    training::{
+        checkpoints::{Checkpoints, State, write_state},
+        cuda,
+        optimizer::AdamW,
+        progress::{Epoch, Progress},
+        retained_pages::RetainedPages,
+        stepper::Stepper,
+        train_loop::{Timing, TrainLoop},
+        validation::Evaluated,
+    },
 };
 
 /// The stage.
 #[derive(Debug)]
 pub struct Train;
 
-/// The learning curve, and what it cost.
+/// Learning curve and cost of a training.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TrainReport {
     pub pairs: u64,
     pub valid_pairs: u64,
     pub steps: u64,
+    /// Number of weights.
     pub parameters: u64,
     pub best_epoch: u64,
     pub best_valid_mrr: Mrr,
-    /// Of this process: a resumed one did a part.
+    /// Pairs a second in this process, which may have resumed the training.
     pub samples_per_s: f64,
     pub training_s: f64,
     pub validation_s: f64,
-    /// Share of the training time in which a step waited for its batch.
+    /// Share of the training time in which steps waited for batches.
     pub wait_share: f64,
-    /// Share of a padded rectangle that would be padding, of queries and of code: drawn at random, and as configured.
+    /// Share of padding in rectangular batches of random pairs: queries, code.
     pub padding_drawn: (f64, f64),
+    /// Share of padding in rectangular batches as configured: queries, code.
     pub padding: (f64, f64),
     pub epochs: Vec<Epoch>,
 }
@@ -59,28 +82,11 @@ impl Report for TrainReport {
     }
 }
 
-/// `context.json`: all that the weights came from, without a time or a host.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Context {
-    pub config: Config,
-    pub shape: ModelShape,
-    pub tokens: String,
-    pub vocabulary: String,
-    pub parameters: usize,
-    pub best_epoch: u64,
-    pub epochs: Vec<Epoch>,
-}
+/// Maximum number of weights of all encoders; with the moments of the optimizer they need 24 GiB.
+const MAX_PARAMETERS: usize = 1 << 31;
 
-/// What the loop is given, whichever device it runs on.
-struct Prepared<'a> {
-    config: &'a Config,
-    model: &'a Model,
-    source: Source<'a>,
-    valid: &'a Samples,
-    tokenizer: &'a Path,
-    /// What the weights come from, for those who watch.
-    tags: BTreeMap<String, String>,
-}
+/// Validation pairs in TensorBoard's projector.
+const PROJECTED: usize = 500;
 
 impl Stage for Train {
     const NAME: &'static str = "train";
@@ -90,7 +96,7 @@ impl Stage for Train {
     type Inputs = (Artifact<Tokens>, Artifact<Vocabulary>);
     type Output = Checkpoint;
     type Report = TrainReport;
-    type Error = anyhow::Error;
+    type Error = crate::Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         config.check()?;
@@ -98,6 +104,43 @@ impl Stage for Train {
     }
 
     fn run(config: &Config, (tokens, vocabulary): &Self::Inputs, run: &Run<'_>) -> Result<TrainReport> {
+        let _pages = RetainedPages::start();
+        let inputs = TrainInputs::read(config, tokens, vocabulary, run)?;
+        let raw = matches!(config.loss, LossConfig::Distillation { .. });
+        let teacher = match &config.teacher {
+            Some(teacher) => Some(Teacher::open(teacher, &inputs.train, &inputs.tokenizer, raw, run)?),
+            None => None,
+        };
+        let common = inputs.train.common_query_ids(config.options.common_tokens);
+        let source = inputs.source(config, &common, teacher.as_ref())?;
+        if let Some(restore) = &config.restore {
+            restore.require_vocabulary(&inputs.tokenizer)?;
+        }
+        let tags = [("codenets.tokens", tokens.digest()), ("codenets.vocabulary", vocabulary.digest())];
+        let tags = tags.into_iter().map(|(kind, digest)| (kind.to_owned(), digest.to_string())).collect();
+        let training = Training { config, model: &inputs.model, source, valid: &inputs.valid, tokenizer: &inputs.tokenizer, tags };
+        let clock = Instant::now();
+        let (state, timing, checkpoints) = training.run_on_device(run)?;
+        let digests = (tokens.digest().to_string(), vocabulary.digest().to_string());
+        write_checkpoint(config, &inputs, digests, &state, &checkpoints, run)?;
+        checkpoints.remove()?;
+        report(config, &inputs, &state, timing, clock)
+    }
+}
+
+/// Everything that a training reads, checked.
+struct TrainInputs {
+    tokenizer: PathBuf,
+    frame: Frame,
+    train: Samples,
+    valid: Samples,
+    shape: ModelShape,
+    spec: EncoderSpec,
+    model: Model,
+}
+
+impl TrainInputs {
+    fn read(config: &Config, tokens: &Artifact<Tokens>, vocabulary: &Artifact<Vocabulary>, run: &Run<'_>) -> Result<Self> {
         let (encoder, query_encoder) = config.architectures()?;
         let tokenizer = vocabulary.open()?.tokenizer;
         let specials = Specials::read(&tokenizer)?;
@@ -112,11 +155,11 @@ impl Stage for Train {
         let (train_shards, valid_shards) = tables.for_training();
         let train = Samples::read(&train_shards, &frame, &specials, run.out)?;
         let mut valid = Samples::read(&valid_shards, &frame, &specials, run.out)?;
-        require(&train, &valid)?;
+        require_rows(&train, &valid)?;
         valid.renumber(&train.languages);
-        if config.context == crate::config::Context::Query1CodeN && valid.languages.len() > train.languages.len() {
+        if config.context == EncoderContext::Query1CodeN && valid.languages.len() > train.languages.len() {
             bail!(
-                "no training rows in {:?}, which query-1-code-n would need an encoder of: harvest more of it, or leave it out of harvest.languages",
+                "there are no training rows in {:?}, for which train.context = query-1-code-n needs an encoder: harvest more of it, or remove it from harvest.languages",
                 &valid.languages[train.languages.len()..]
             );
         }
@@ -129,96 +172,51 @@ impl Stage for Train {
             scale: config.loss.scale().0,
         };
         let spec = spec(&shape, tokens.manifest(), &frame)?;
-        let model = Model::new(&shape, Extent::of(specials.size, &spec));
-        let raw = matches!(config.loss, LossConfig::Distillation { .. });
-        let teacher = match &config.teacher {
-            Some(teacher) => Some(Teacher::make(teacher, &train, &tokenizer, raw, run)?),
-            None => None,
-        };
-        let common = train.common_query_ids(config.options.common_tokens);
+        let model = Model::new(&shape, InputSize::of(specials.size, &spec));
+        Ok(Self { tokenizer, frame, train, valid, shape, spec, model })
+    }
+
+    fn source<'a>(&'a self, config: &'a Config, common: &'a [u32], teacher: Option<&'a Teacher>) -> Result<BatchSource<'a>> {
+        let Frame { query, code, .. } = &self.frame;
         let framing = Framing {
-            query: (frame.query.0.len(), frame.query.1.len()),
-            code: (frame.code.0.len(), frame.code.1.len()),
-            query_tokens: spec.query_tokens,
+            query: (query.0.len(), query.1.len()),
+            code: (code.0.len(), code.1.len()),
+            query_tokens: self.spec.query_tokens,
         };
-        let mean_weight = config.options.mean_weight(&train);
-        ensure!(mean_weight > 0.0, "train.options.language-weights are 0 for every language that has rows");
-        let count: usize = model.specs().iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
-        ensure!(count <= MOST_PARAMETERS, "the encoders have {count} parameters, more than {MOST_PARAMETERS}");
-        let (teacher, seed) = (teacher.as_ref(), config.seed);
-        let source = Source { samples: &train, options: &config.options, common: &common, framing, teacher, mean_weight, seed };
-        if let Some(restore) = &config.restore {
-            restore.require_vocabulary(&tokenizer)?;
-        }
-        let tags = [("codenets.tokens", tokens.digest()), ("codenets.vocabulary", vocabulary.digest())];
-        let tags = tags.into_iter().map(|(kind, digest)| (kind.to_owned(), digest.to_string())).collect();
-        let prepared = Prepared { config, model: &model, source, valid: &valid, tokenizer: &tokenizer, tags };
-        let clock = Instant::now();
-        let (state, timing, checkpoints) = fit_on_device(&prepared, run)?;
-        let progress = &state.progress;
-        leave(config, &state, &checkpoints, run)?;
-        fs::copy(&tokenizer, run.out.join("tokenizer.json"))?;
-        fs::write(run.out.join("encoder.json"), serde_json::to_vec_pretty(&spec)?)?;
-        let best_epoch = progress.best_epoch(config.stop.metric);
-        let context = Context {
-            config: config.clone(),
-            shape,
-            tokens: tokens.digest().to_string(),
-            vocabulary: vocabulary.digest().to_string(),
-            parameters: state.parameters.count(),
-            best_epoch,
-            epochs: progress.curve.clone(),
-        };
-        fs::write(run.out.join("context.json"), serde_json::to_vec_pretty(&context)?)?;
-        let title = format!("{} training pairs, {} validation pairs", train.len(), valid.len());
-        write_curve(&run.out.join("report.html"), &title, &progress.curve, best_epoch)?;
-        checkpoints.remove()?;
-        let best = progress.curve.iter().find(|epoch| epoch.epoch == best_epoch).map_or(0.0, |epoch| epoch.valid.mrr);
-        let drawn = crate::config::BatchConfig { bucket: 1, ..config.batch.clone() };
-        Ok(TrainReport {
-            pairs: train.len() as u64,
-            valid_pairs: valid.len() as u64,
-            steps: progress.step,
-            parameters: state.parameters.count() as u64,
-            best_epoch,
-            best_valid_mrr: Mrr::try_from(best)?,
-            samples_per_s: timing.pairs as f64 / timing.step_s.max(f64::MIN_POSITIVE),
-            training_s: clock.elapsed().as_secs_f64(),
-            validation_s: timing.validation_s,
-            wait_share: timing.wait_s / timing.step_s.max(f64::MIN_POSITIVE),
-            padding_drawn: plan::padding(&train, &plan::epoch(&train, &drawn, config.seed, 0)),
-            padding: plan::padding(&train, &plan::epoch(&train, &config.batch, config.seed, 0)),
-            epochs: progress.curve.clone(),
-        })
+        let mean_weight = config.options.mean_weight(&self.train);
+        ensure!(mean_weight > 0.0, "train.options.language-weights are 0 for every language of the training rows");
+        let count: usize = self.model.specs().iter().map(|spec| spec.shape.iter().product::<usize>()).sum();
+        ensure!(count <= MAX_PARAMETERS, "the encoders have {count} parameters, more than the maximum of {MAX_PARAMETERS}");
+        Ok(BatchSource { samples: &self.train, options: &config.options, common, framing, teacher, mean_weight, seed: config.seed })
     }
 }
 
-/// Parameters of all encoders together, at most: with their moments 24 GiB.
-const MOST_PARAMETERS: usize = 1 << 31;
-
-/// Ids mean nothing under another vocabulary than the one they were made with.
+/// Checks that token ids belong to a vocabulary, given by its digest.
+///
+/// # Errors
+/// The tokens were made with another vocabulary.
 pub fn require_same_vocabulary(tokens: &Artifact<Tokens>, vocabulary: &str) -> Result<()> {
-    let made_with = tokens.manifest().inputs.get("vocabulary").map(|input| input.digest.to_string());
+    let recorded = tokens.manifest().inputs.get("vocabulary").map(|input| input.digest.to_string());
     ensure!(
-        made_with.as_deref() == Some(vocabulary),
-        "the tokens were made with another vocabulary than the one that is recorded now: run `make tokenize` (and then `make train`) again"
+        recorded.as_deref() == Some(vocabulary),
+        "the tokens were made with another vocabulary than the recorded one: run `codenets run --until train`"
     );
     Ok(())
 }
 
-/// Checks that there is something to learn from and something to choose the best epoch by.
-fn require(train: &Samples, valid: &Samples) -> Result<()> {
-    for (samples, what) in [(train, "training"), (valid, "validation")] {
+/// Checks that there are pairs to train on and pairs to validate with.
+fn require_rows(train: &Samples, valid: &Samples) -> Result<()> {
+    for (samples, split) in [(train, "training"), (valid, "validation")] {
         ensure!(
             samples.len() > 1,
-            "{} documented rows in the {what} split: harvest more repositories, or change harvest.split",
+            "the {split} split has {} documented rows, at least 2 are needed: harvest more repositories, or change harvest.split",
             samples.len()
         );
     }
     Ok(())
 }
 
-/// What the encoder will be told of its input comes from the record of the tokens.
+/// `encoder.json`; what concerns the text is in the record of the tokens.
 fn spec(shape: &ModelShape, tokens: &Manifest, frame: &Frame) -> Result<EncoderSpec> {
     #[derive(Deserialize)]
     #[serde(rename_all = "kebab-case")]
@@ -227,8 +225,7 @@ fn spec(shape: &ModelShape, tokens: &Manifest, frame: &Frame) -> Result<EncoderS
         code_tokens: usize,
         query_tokens: usize,
     }
-    use crate::encoders::Encoder;
-    let tokenized: Tokenized = serde_json::from_value(tokens.config.clone()).context("the record of the tokens")?;
+    let tokenized: Tokenized = serde_json::from_value(tokens.config.clone()).context("reading the record of the tokens")?;
     Ok(EncoderSpec {
         dimension: shape.encoder.width(),
         pooling: shape.pooler.name().to_owned(),
@@ -241,126 +238,173 @@ fn spec(shape: &ModelShape, tokens: &Manifest, frame: &Frame) -> Result<EncoderS
         code_prefix: frame.code.0.clone(),
         code_suffix: frame.code.1.clone(),
         code_text: tokenized.code_text,
-        // Named by the export.
+        // The export sets the names of the graphs.
         query_graph: "encoder.onnx".to_owned(),
         code_graph: "encoder.onnx".to_owned(),
         graph: Default::default(),
     })
 }
 
-fn fit_on_device(prepared: &Prepared<'_>, run: &Run<'_>) -> Result<(State, Timing, Checkpoints)> {
-    match (prepared.config.device, prepared.config.kernels) {
-        (Device::Cpu, Kernels::Fused) => fit(prepared, &Fused, Default::default(), run),
-        (Device::Cpu, Kernels::Stock) => fit::<crate::ops::fused::Cpu>(prepared, &Stock, Default::default(), run),
-        (Device::Cuda, _) => crate::cuda::with_device(|device| fit::<crate::cuda::Cuda>(prepared, &Stock, device, run)),
-    }
+/// A training on any device.
+struct Training<'a> {
+    config: &'a Config,
+    model: &'a Model,
+    source: BatchSource<'a>,
+    valid: &'a Samples,
+    tokenizer: &'a Path,
+    /// Digests of the inputs, as tags of the MLflow run.
+    tags: BTreeMap<String, String>,
 }
 
-/// Starts or goes on, and trains to the end.
-fn fit<B: AutodiffBackend>(
-    prepared: &Prepared<'_>,
-    ops: &dyn Ops<B>,
-    device: B::Device,
-    run: &Run<'_>,
-) -> Result<(State, Timing, Checkpoints)> {
-    let config = prepared.config;
-    let checkpoints = Checkpoints::new(run.work_dir.join("checkpoints"), config.checkpoints.keep, config.seed)?;
-    let specs = prepared.model.specs();
-    let mut damaged = Vec::new();
-    let found = checkpoints.newest(&specs, &config.optimizer, &mut damaged);
-    for reason in damaged {
-        run.progress.message(&format!("train     passes over a checkpoint: {reason}"));
+impl Training<'_> {
+    fn run_on_device(&self, run: &Run<'_>) -> Result<(State, Timing, Checkpoints)> {
+        match (self.config.device, self.config.kernels) {
+            (Device::Cpu, Kernels::Fused) => self.run(&Fused, Default::default(), run),
+            (Device::Cpu, Kernels::Stock) => self.run::<kernels::Cpu>(&Stock, Default::default(), run),
+            (Device::Cuda, _) => cuda::with_device(|device| self.run::<cuda::Cuda>(&Stock, device, run)),
+        }
     }
-    let mut state = match found {
-        Some(state) => {
-            run.progress.message(&format!(
-                "train     goes on from step {} of epoch {}/{}",
-                state.progress.step,
-                state.progress.epoch + 1,
-                config.epochs
-            ));
-            state
-        }
-        None => begin(prepared, run.progress)?,
-    };
-    let begins = state.progress.step == 0;
-    let mut tracker = Tracker::start(run, &serde_json::to_value(config)?, &prepared.tags, begins)?;
-    let stepper = Stepper { config, model: prepared.model, ops, device };
-    let fit = Fit { stepper, source: prepared.source, valid: prepared.valid, run };
-    let timing = fit.run(&mut state, &checkpoints, &mut tracker);
-    tracker.finish(timing.is_ok())?;
-    let timing = timing?;
-    project(prepared, &state, &fit, run)?;
-    Ok((state, timing, checkpoints))
-}
 
-/// Fresh weights, the user's pretrained ones, or those of a checkpoint.
-fn begin(prepared: &Prepared<'_>, bars: &ledger::Progress) -> Result<State> {
-    let config = prepared.config;
-    let specs = prepared.model.specs();
-    if let Some(restore) = &config.restore {
-        let mut parameters = Parameters::load(&restore.weights(), &specs)?;
-        if let (scale, false) = config.loss.scale()
-            && let Some(log_scale) = parameters.0.get_mut(LOG_SCALE)
-        {
-            // The record's may have been learnt by another loss.
-            log_scale.values[0] = scale.ln() as f32;
-        }
-        let optimizer = if restore.optimizer {
-            AdamW::load(&config.optimizer, &parameters, &restore.optimizer())?
-        } else {
-            AdamW::new(&config.optimizer, &parameters)
+    /// Starts or resumes the training, and runs it to its end.
+    fn run<B: AutodiffBackend>(&self, ops: &dyn Ops<B>, device: B::Device, run: &Run<'_>) -> Result<(State, Timing, Checkpoints)> {
+        let config = self.config;
+        let checkpoints = Checkpoints::new(run.work_dir.join("checkpoints"), config.checkpoints.keep, config.seed)?;
+        let mut state = match self.resume(&checkpoints, run) {
+            Some(state) => state,
+            None => self.start(run.progress)?,
         };
-        return Ok(State { parameters, optimizer, progress: Progress::default() });
+        let is_new = state.progress.step == 0;
+        let mut tracker = Tracker::start(run, &serde_json::to_value(config)?, &self.tags, is_new)?;
+        let stepper = Stepper { config, model: self.model, ops, device };
+        let train_loop = TrainLoop { stepper, source: self.source, valid: self.valid, run };
+        let timing = train_loop.run(&mut state, &checkpoints, &mut tracker);
+        tracker.finish(timing.is_ok())?;
+        let timing = timing?;
+        self.project(&state, &train_loop.stepper, run)?;
+        Ok((state, timing, checkpoints))
     }
-    let mut parameters = Parameters::initialise(&specs, config.seed);
-    for (index, tower) in prepared.model.towers.iter().enumerate() {
-        let is_query = index == 0 && prepared.model.towers.len() > 1;
-        let encoder = if is_query { config.query_encoder.as_ref().unwrap_or(&config.encoder) } else { &config.encoder };
-        if let EncoderConfig::Pretrained(pretrained) = encoder {
-            pretrained.load(&tower.scope, prepared.model.extent, &mut parameters)?;
+
+    /// The state of the newest checkpoint; none where there is no checkpoint.
+    fn resume(&self, checkpoints: &Checkpoints, run: &Run<'_>) -> Option<State> {
+        let mut damaged = Vec::new();
+        let state = checkpoints.newest(&self.model.specs(), &self.config.optimizer, &mut damaged);
+        for reason in damaged {
+            run.progress.message(&format!("train     ignores a checkpoint: {reason}"));
         }
-        if let Some(start) = &config.token_start {
-            let name = format!("{}tokens", tower.scope);
-            let table = parameters.0.get_mut(&name).with_context(|| format!("the encoder has no parameter {name}"))?;
-            start.fill(table, prepared.model.width(), prepared.tokenizer, bars)?;
-        }
+        let progress = &state.as_ref()?.progress;
+        let (step, epoch, epochs) = (progress.step, progress.epoch + 1, self.config.epochs);
+        run.progress.message(&format!("train     resumes at step {step} of epoch {epoch}/{epochs}"));
+        state
     }
-    let optimizer = AdamW::new(&config.optimizer, &parameters);
-    Ok(State { parameters, optimizer, progress: Progress::default() })
+
+    /// The state before the first step: random weights, pretrained ones, or those of a recorded checkpoint.
+    fn start(&self, bars: &ledger::Progress) -> Result<State> {
+        let config = self.config;
+        let specs = self.model.specs();
+        if let Some(restore) = &config.restore {
+            let mut parameters = Parameters::load(&restore.weights(), &specs)?;
+            if let (scale, false) = config.loss.scale()
+                && let Some(log_scale) = parameters.0.get_mut(LOG_SCALE)
+            {
+                // Another loss may have learnt the recorded scale.
+                log_scale.values[0] = scale.ln() as f32;
+            }
+            let optimizer = if restore.optimizer {
+                AdamW::load(&config.optimizer, &parameters, &restore.optimizer())?
+            } else {
+                AdamW::new(&config.optimizer, &parameters)
+            };
+            return Ok(State { parameters, optimizer, progress: Progress::default() });
+        }
+        let mut parameters = Parameters::initialise(&specs, config.seed);
+        for (index, tower) in self.model.towers.iter().enumerate() {
+            let is_query = index == 0 && self.model.towers.len() > 1;
+            let encoder = if is_query { config.query_encoder.as_ref().unwrap_or(&config.encoder) } else { &config.encoder };
+            if let EncoderConfig::Pretrained(pretrained) = encoder {
+                pretrained.load(&tower.scope, self.model.input, &mut parameters)?;
+            }
+            if let Some(start) = &config.token_start {
+                let name = format!("{}tokens", tower.scope);
+                let table = parameters.0.get_mut(&name).with_context(|| format!("the encoder has no parameter {name}"))?;
+                start.fill(table, self.model.width(), self.tokenizer, bars)?;
+            }
+        }
+        let optimizer = AdamW::new(&config.optimizer, &parameters);
+        Ok(State { parameters, optimizer, progress: Progress::default() })
+    }
+
+    /// Writes vectors of the first validation pairs for TensorBoard's projector.
+    fn project<B: AutodiffBackend>(&self, state: &State, stepper: &Stepper<'_, B>, run: &Run<'_>) -> Result<()> {
+        let evaluated = Evaluated { model: self.model, parameters: &state.parameters, ops: stepper.ops, device: &stepper.device };
+        let rows = 0..self.valid.len().min(PROJECTED);
+        let (mut vectors, mut lines) = (Vec::new(), Vec::new());
+        for (side, name) in [(Side::Query, "query"), (Side::Code, "code")] {
+            vectors.extend(evaluated.vectors(side, self.valid, rows.clone())?);
+            for row in rows.clone() {
+                let language = self.valid.languages[usize::from(self.valid.language[row])].clone();
+                lines.push((name.to_owned(), language, format!("pair {row}")));
+            }
+        }
+        write_projector(&run.work_dir.join("tensorboard"), &vectors, self.model.width(), &lines)
+    }
 }
 
-/// The artifact's weights: the best by `stop.metric`, those by the other metrics, and where training stopped.
-fn leave(config: &Config, state: &State, kept: &Checkpoints, run: &Run<'_>) -> Result<()> {
-    let copy = |from: std::path::PathBuf, to: std::path::PathBuf| -> Result<()> {
-        fs::copy(&from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
-        Ok(())
+/// Writes the artifact: the best weights by each metric, the last state, `tokenizer.json`, `encoder.json`, `context.json` and the page of
+/// the learning curve. `digests` are those of tokens and vocabulary.
+fn write_checkpoint(
+    config: &Config,
+    inputs: &TrainInputs,
+    (tokens, vocabulary): (String, String),
+    state: &State,
+    checkpoints: &Checkpoints,
+    run: &Run<'_>,
+) -> Result<()> {
+    let copy = |from: &Path, name: &str| {
+        let to = run.out.join(name);
+        fs::copy(from, &to).with_context(|| format!("copying {} to {}", from.display(), to.display()))
     };
-    copy(kept.best(config.stop.metric), run.out.join("model.safetensors"))?;
+    copy(&checkpoints.best(config.stop.metric), "model.safetensors")?;
     for &metric in config.checkpoints.best_by.iter().filter(|&&metric| metric != config.stop.metric) {
-        copy(kept.best(metric), run.out.join(format!("best-{}.safetensors", checkpoints::name(metric))))?;
+        copy(&checkpoints.best(metric), &format!("best-{}.safetensors", metric.name()))?;
     }
-    checkpoints::write(&run.out.join("last"), state, config.seed)
+    write_state(&run.out.join("last"), state, config.seed)?;
+    copy(&inputs.tokenizer, "tokenizer.json")?;
+    fs::write(run.out.join("encoder.json"), serde_json::to_vec_pretty(&inputs.spec)?)?;
+    let progress = &state.progress;
+    let best_epoch = progress.best_epoch(config.stop.metric);
+    let context = TrainingContext {
+        config: config.clone(),
+        shape: inputs.shape.clone(),
+        tokens,
+        vocabulary,
+        parameters: state.parameters.count(),
+        best_epoch,
+        epochs: progress.curve.clone(),
+    };
+    fs::write(run.out.join("context.json"), serde_json::to_vec_pretty(&context)?)?;
+    let title = format!("{} training pairs, {} validation pairs", inputs.train.len(), inputs.valid.len());
+    write_curve(&run.out.join("report.html"), &title, &progress.curve, best_epoch)
 }
 
-/// The first validation pairs for TensorBoard's projector.
-fn project<B: AutodiffBackend>(prepared: &Prepared<'_>, state: &State, fit: &Fit<'_, B>, run: &Run<'_>) -> Result<()> {
-    let rows = 0..prepared.valid.len().min(500);
-    let (mut vectors, mut lines) = (Vec::new(), Vec::new());
-    for (side, name) in [(Side::Query, "query"), (Side::Code, "code")] {
-        vectors.extend(validation::vectors(
-            prepared.model,
-            &state.parameters,
-            fit.stepper.ops,
-            &fit.stepper.device,
-            side,
-            prepared.valid,
-            rows.clone(),
-        )?);
-        for row in rows.clone() {
-            let language = prepared.valid.languages[usize::from(prepared.valid.language[row])].clone();
-            lines.push((name.to_owned(), language, format!("pair {row}")));
-        }
-    }
-    write_projector(&run.work_dir.join("tensorboard"), &vectors, prepared.model.width(), &lines)
+fn report(config: &Config, inputs: &TrainInputs, state: &State, timing: Timing, clock: Instant) -> Result<TrainReport> {
+    let (progress, train) = (&state.progress, &inputs.train);
+    let best_epoch = progress.best_epoch(config.stop.metric);
+    let best = progress.curve.iter().find(|epoch| epoch.epoch == best_epoch).map_or(0.0, |epoch| epoch.valid.mrr);
+    let random = BatchConfig { bucket: 1, ..config.batch.clone() };
+    let padding = |batch: &BatchConfig| plan::padding(train, &plan::epoch(train, batch, config.seed, 0));
+    Ok(TrainReport {
+        pairs: train.len() as u64,
+        valid_pairs: inputs.valid.len() as u64,
+        steps: progress.step,
+        parameters: state.parameters.count() as u64,
+        best_epoch,
+        best_valid_mrr: Mrr::try_from(best)?,
+        samples_per_s: timing.pairs as f64 / timing.step_s.max(f64::MIN_POSITIVE),
+        training_s: clock.elapsed().as_secs_f64(),
+        validation_s: timing.validation_s,
+        wait_share: timing.wait_s / timing.step_s.max(f64::MIN_POSITIVE),
+        padding_drawn: padding(&random),
+        padding: padding(&config.batch),
+        epochs: progress.curve.clone(),
+    })
 }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{Content, Digest, Files, Invalid, Recordable, ensure, recordable, recordable_json};
+use ledger::{Content, Digest, Files, Invalid, Recordable, chain, ensure, recordable, recordable_json};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::Metric,
-    error::{Context, Result, chain},
+    error::{Context, Result},
     graph::parameters::{ParameterSpec, Parameters},
 };
 
@@ -60,20 +60,20 @@ recordable_json!(ProgressFile, "training-progress", 1);
 
 impl Recordable for ModelFile {
     const KIND: &'static str = "model";
-    fn open(dir: &Path) -> anyhow::Result<Self> {
+    fn open(dir: &Path) -> ledger::Result<Self> {
         Ok(Self(tensors(dir)?))
     }
-    fn files(&self) -> anyhow::Result<Files> {
+    fn files(&self) -> ledger::Result<Files> {
         Ok(Files::one(TENSORS, Content::File(self.0.clone(), None)))
     }
 }
 
 impl Recordable for OptimizerFile {
     const KIND: &'static str = "optimizer";
-    fn open(dir: &Path) -> anyhow::Result<Self> {
+    fn open(dir: &Path) -> ledger::Result<Self> {
         Ok(Self(tensors(dir)?))
     }
-    fn files(&self) -> anyhow::Result<Files> {
+    fn files(&self) -> ledger::Result<Files> {
         Ok(Files::one(TENSORS, Content::File(self.0.clone(), None)))
     }
 }

@@ -1,62 +1,62 @@
-//! Where a run's artifacts go: through the server's proxy, or into a folder of this machine. Stores that want credentials
-//! of their own (`s3://` and the like) are left out.
+//! Where the artifacts of a run are stored: through the proxy of the server, or in a folder of this machine. Stores that need credentials of
+//! their own (such as `s3://`) are not supported.
 
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
 use reqwest::Url;
 
 use super::{server::Server, spool::Content};
+use crate::error::{Context, Result};
 
-/// Of one run.
+/// Where the artifacts of a run are stored.
 #[derive(Debug, PartialEq)]
 pub enum Destination {
-    /// The address below which files are put.
+    /// Address of the folder of the run.
     Proxy(Url),
     Folder(PathBuf),
-    /// And why.
-    Nowhere(String),
+    /// They cannot be stored, with the reason.
+    Unsupported(String),
 }
 
 const PROXY: &str = "/api/2.0/mlflow-artifacts/artifacts";
 
 impl Destination {
-    /// By the `artifact_uri` of a run.
+    /// The destination of a run, from its `artifact_uri` and the address of the server.
     pub fn of(uri: &str, server: &str) -> Self {
-        let nowhere = |why: &str| Self::Nowhere(format!("{uri:?} {why}"));
-        let Ok(server_url) = Url::parse(server) else { return nowhere("is of no server") };
+        let unsupported = |why: &str| Self::Unsupported(format!("{uri:?} {why}"));
+        let Ok(server_url) = Url::parse(server) else { return unsupported("belongs to no server") };
         let on_this_machine = matches!(server_url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         let folder = |path: &str| {
             if on_this_machine {
                 return Self::Folder(PathBuf::from(path));
             }
-            nowhere("is a folder of the server's machine: start it with --serve-artifacts")
+            unsupported("is a folder of the server's machine: start the server with --serve-artifacts")
         };
         if uri.starts_with('/') {
             return folder(uri);
         }
-        let Ok(url) = Url::parse(uri) else { return nowhere("is no address of artifacts") };
+        let Ok(url) = Url::parse(uri) else { return unsupported("is not an address of artifacts") };
         let is_servers = || url.host_str().is_none_or(|host| Some(host) == server_url.host_str());
-        let proxy = |address: String| Url::parse(&address).map_or_else(|_| nowhere("is no address of artifacts"), Self::Proxy);
+        let proxy = |address: String| Url::parse(&address).map_or_else(|_| unsupported("is not an address of artifacts"), Self::Proxy);
         match url.scheme() {
             "mlflow-artifacts" if is_servers() => proxy(format!("{server}{PROXY}{}", url.path())),
             "http" | "https" if uri.starts_with(&format!("{server}{PROXY}/")) => proxy(uri.to_owned()),
-            "mlflow-artifacts" | "http" | "https" => nowhere("is another server's"),
+            "mlflow-artifacts" | "http" | "https" => unsupported("belongs to another server"),
             "file" => folder(url.path()),
-            _ => nowhere("is a store that only its own client writes to: start the server with --serve-artifacts"),
+            _ => unsupported("is a store that needs its own client: start the server with --serve-artifacts"),
         }
     }
 
-    /// Puts one file; its content comes from below `data`.
+    /// Stores one file; `data` is the data folder.
     pub fn put(&self, server: &Server, name: &str, content: &Content, data: &Path) -> Result<()> {
-        let context = || format!("the artifact {name}");
+        let context = || format!("uploading the artifact {name}");
         match self {
-            Self::Nowhere(_) => Ok(()),
-            Self::Proxy(below) => {
-                let mut url = below.clone();
+            Self::Unsupported(_) => Ok(()),
+            Self::Proxy(folder) => {
+                let mut url = folder.clone();
                 if let Ok(mut path) = url.path_segments_mut() {
                     path.pop_if_empty().extend(name.split('/'));
                 }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn artifacts_go_where_the_server_says() {
+    fn artifacts_are_stored_where_the_server_says() {
         let here = "http://127.0.0.1:5000";
         let proxy = |text: &str| Destination::Proxy(Url::parse(text).unwrap());
         let below = "http://127.0.0.1:5000/api/2.0/mlflow-artifacts/artifacts/1/a/artifacts";
@@ -96,11 +96,11 @@ mod tests {
         for (uri, server, why) in [
             ("s3://bucket/1/a", here, "--serve-artifacts"),
             ("/srv/1/a", "https://far", "server's machine"),
-            ("mlflow-artifacts://elsewhere/1/a", here, "another server's"),
-            ("https://elsewhere/api/2.0/mlflow-artifacts/artifacts/1", here, "another server's"),
-            ("./mlruns/1", here, "no address"),
+            ("mlflow-artifacts://elsewhere/1/a", here, "another server"),
+            ("https://elsewhere/api/2.0/mlflow-artifacts/artifacts/1", here, "another server"),
+            ("./mlruns/1", here, "not an address"),
         ] {
-            assert!(matches!(Destination::of(uri, server), Destination::Nowhere(said) if said.contains(why)), "{uri}");
+            assert!(matches!(Destination::of(uri, server), Destination::Unsupported(reason) if reason.contains(why)), "{uri}");
         }
     }
 }

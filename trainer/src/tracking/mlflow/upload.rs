@@ -1,41 +1,28 @@
-//! A spool to one server: each entry as the calls it stands for, and on disk how far they came
-//! (`mlflow/<digest of the address>.json`). A call may be made twice (after a kill, or where an answer was lost), and is
-//! made so that the second changes nothing.
+//! Upload of a spool to one server. The position in the spool is stored in `mlflow/<digest of the address>.json`. A call may be repeated
+//! (after the process was killed, or if an answer was lost); the second call changes nothing.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
-use ledger::{Bar, Digest, Progress, is_plain, write_atomically};
-use serde::{Deserialize, Serialize};
+use ledger::{Bar, Digest, Progress, ensure, is_plain, write_atomically};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    artifacts::Destination,
+    destination::Destination,
     model,
-    server::{Failure, RemoteRun, Server, metric},
-    spool::{Begin, Content, Entry, Reader, Status},
+    server::{RemoteRun, Server, metric},
+    spool::{Begin, Content, Entry, Position, Reader, Status},
 };
+use crate::error::{Context, Error, Result};
 
-/// The tag by which a server's run is found again.
+/// Tag that identifies the run of a spool on a server.
 const SPOOL: &str = "codenets.spool";
 
-/// How much of a spool a server has.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Position {
-    /// For those who look.
-    server: String,
-    spool: String,
-    run_id: String,
-    artifact_uri: String,
-    /// Of the spool, all in whole lines.
-    bytes: u64,
-}
-
-/// What was sent.
+/// Numbers of uploaded things.
 #[derive(Debug, Default, Clone, Serialize)]
 pub struct Sent {
     pub metrics: u64,
@@ -43,13 +30,14 @@ pub struct Sent {
     pub versions: u64,
 }
 
-/// One spool on its way; one process at a time sends it.
+/// Upload of one spool; one process at a time can have it.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct Upload {
     folder: PathBuf,
     path: PathBuf,
     position: Position,
-    waiting: Vec<Value>,
+    /// Metrics of the next request.
+    pending: Vec<Value>,
     pub sent: Sent,
     _lock: File,
 }
@@ -58,22 +46,24 @@ fn digest(server: &Server) -> String {
     Digest::of_bytes(server.address.as_bytes()).short()
 }
 
-/// The recorded position; one that is of another spool, or damaged, is none.
+/// The stored position; 0 where none is stored, or the stored one is damaged or belongs to another spool.
 fn position(folder: &Path, server: &Server, begin: &Begin) -> Position {
-    let recorded = fs::read(folder.join(format!("{}.json", digest(server)))).ok();
-    let recorded = recorded.and_then(|bytes| serde_json::from_slice::<Position>(&bytes).ok());
-    let fresh = || Position { server: server.address.clone(), spool: begin.id.clone(), ..Position::default() };
-    recorded.filter(|position| position.spool == begin.id).unwrap_or_else(fresh)
+    let new = || Position { server: server.address.clone(), spool: begin.id.clone(), ..Position::default() };
+    Position::read(&position_file(folder, server)).filter(|position| position.spool == begin.id).unwrap_or_else(new)
 }
 
-/// Bytes of the spool that a server has, and its id of the run.
-pub fn standing(folder: &Path, server: &Server, begin: &Begin) -> (u64, String) {
+fn position_file(folder: &Path, server: &Server) -> PathBuf {
+    folder.join(format!("{}.json", digest(server)))
+}
+
+/// Number of bytes of the spool that a server has, and the id of the run on the server.
+pub fn sync_position(folder: &Path, server: &Server, begin: &Begin) -> (u64, String) {
     let position = position(folder, server, begin);
     (position.bytes, position.run_id)
 }
 
-impl Delivery {
-    /// None where another process sends this spool to this server.
+impl Upload {
+    /// Starts an upload; none if another process uploads this spool to this server.
     pub fn open(folder: &Path, server: &Server, begin: &Begin) -> Result<Option<Self>> {
         let lock_path = folder.join(format!("{}.lock", digest(server)));
         let context = || format!("locking {}", lock_path.display());
@@ -85,22 +75,26 @@ impl Delivery {
         }
         Ok(Some(Self {
             folder: folder.to_owned(),
-            path: folder.join(format!("{}.json", digest(server))),
+            path: position_file(folder, server),
             position: position(folder, server, begin),
-            waiting: Vec::new(),
+            pending: Vec::new(),
             sent: Sent::default(),
             _lock: lock,
         }))
     }
 
+    /// Id of the run on the server; empty before the first upload.
     pub fn run_id(&self) -> &str {
         &self.position.run_id
     }
 
-    /// Sends what there is, until `until` at the latest.
+    /// Uploads all entries that the server does not have, or as many as are possible until `until`.
+    ///
+    /// # Errors
+    /// The spool cannot be read, or a call fails. The position of the last successful call is stored.
     pub fn send(&mut self, server: &Server, until: Option<Instant>, progress: &Progress, bar: Option<&Bar>) -> Result<()> {
         let mut reader = Reader::open(&self.folder, self.position.bytes)?;
-        self.waiting.clear();
+        self.pending.clear();
         let mut lines = 0;
         while until.is_none_or(|until| Instant::now() < until) {
             let before = reader.offset;
@@ -108,31 +102,31 @@ impl Delivery {
             lines += 1;
             match entry {
                 Entry::Metrics { step, time, values } => {
-                    self.waiting.extend(values.iter().map(|(name, value)| metric(name, *value, time, step)));
-                    if !Server::is_full(&self.waiting) {
+                    self.pending.extend(values.iter().map(|(name, value)| metric(name, *value, time, step)));
+                    if !Server::is_full(&self.pending) {
                         continue;
                     }
                     self.send_metrics(server)?;
                 }
                 entry => {
-                    if !self.waiting.is_empty() {
+                    if !self.pending.is_empty() {
                         self.send_metrics(server)?;
-                        self.keep(before)?;
+                        self.save_position(before)?;
                     }
                     self.perform(server, entry, progress).map_err(|error| self.explain(error))?;
                 }
             }
-            self.keep(reader.offset)?;
+            self.save_position(reader.offset)?;
             if let Some(bar) = bar {
                 bar.add(std::mem::take(&mut lines));
             }
         }
         self.send_metrics(server)?;
         if reader.damaged > 0 {
-            progress.message(&format!("mlflow    {} lines of {} cannot be read and are left out", reader.damaged, self.folder.display()));
+            progress.message(&format!("mlflow    skips {} damaged lines of the spool in {}", reader.damaged, self.folder.display()));
         }
         if reader.offset > self.position.bytes {
-            self.keep(reader.offset)?;
+            self.save_position(reader.offset)?;
         }
         if let Some(bar) = bar {
             bar.add(lines);
@@ -140,13 +134,13 @@ impl Delivery {
         Ok(())
     }
 
-    fn keep(&mut self, bytes: u64) -> Result<()> {
+    fn save_position(&mut self, bytes: u64) -> Result<()> {
         self.position.bytes = bytes;
-        write_atomically(&self.path, &serde_json::to_vec_pretty(&self.position)?)
+        Ok(write_atomically(&self.path, &serde_json::to_vec_pretty(&self.position)?)?)
     }
 
     fn send_metrics(&mut self, server: &Server) -> Result<()> {
-        let metrics = std::mem::take(&mut self.waiting);
+        let metrics = std::mem::take(&mut self.pending);
         if metrics.is_empty() {
             return Ok(());
         }
@@ -157,19 +151,22 @@ impl Delivery {
     }
 
     fn run(&self) -> Result<&str> {
-        ensure!(!self.position.run_id.is_empty(), "{} does not begin with its training: remove this folder", self.folder.display());
+        ensure!(!self.position.run_id.is_empty(), "the spool in {} has no start of a run: remove this folder", self.folder.display());
         Ok(&self.position.run_id)
     }
 
-    /// A run that somebody removed from the server.
-    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
-        let is_gone = matches!(Failure::of(&error), Some(Failure::Refused { code, text, .. })
+    /// Adds how to fix a run that was deleted on the server.
+    fn explain(&self, error: Error) -> Error {
+        let is_deleted = matches!(error.root(), Error::MlflowRefused { code, text, .. }
             if !self.position.run_id.is_empty() && (code == "RESOURCE_DOES_NOT_EXIST" || text.contains("must be in the 'active' state")));
-        if !is_gone {
+        if !is_deleted {
             return error;
         }
         let (run, path) = (&self.position.run_id, self.path.display());
-        error.context(format!("the server no longer has run {run}: restore it there, or remove {path} to send it anew"))
+        Error::Context {
+            what: format!("run {run} was deleted on the server: restore it there, or remove {path} to upload it again"),
+            source: Box::new(error),
+        }
     }
 
     fn perform(&mut self, server: &Server, entry: Entry, progress: &Progress) -> Result<()> {
@@ -207,11 +204,11 @@ impl Delivery {
     fn put(&mut self, server: &Server, name: &str, file: PathBuf, progress: &Progress) -> Result<()> {
         let destination = Destination::of(&self.position.artifact_uri, &server.address);
         let data = self.data()?;
-        ensure!(is_plain(&file) && is_plain(Path::new(name)), "a spool names a file {}", file.display());
-        if let Destination::Nowhere(why) = &destination {
-            progress.message(&format!("mlflow    leaves out {name}: {why}"));
+        ensure!(is_plain(&file) && is_plain(Path::new(name)), "a spool has the file {}, which is not below the data folder", file.display());
+        if let Destination::Unsupported(why) = &destination {
+            progress.message(&format!("mlflow    skips {name}: {why}"));
         } else if !data.join(&file).is_file() {
-            progress.message(&format!("mlflow    leaves out {name}: {} is no longer there", data.join(&file).display()));
+            progress.message(&format!("mlflow    skips {name}: {} does not exist any more", data.join(&file).display()));
         } else {
             destination.put(server, name, &Content::File(file), data)?;
             self.sent.artifacts += 1;
@@ -219,8 +216,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// The data folder: a spool lies in `DATA/runs/<run>/mlflow`.
+    /// The data folder: a spool is `DATA/runs/<run>/mlflow`.
     fn data(&self) -> Result<&Path> {
-        self.folder.ancestors().nth(3).context("a spool lies below a data folder")
+        self.folder.ancestors().nth(3).with_context(|| format!("{} is not below a data folder", self.folder.display()))
     }
 }
