@@ -48,9 +48,8 @@ pub enum Error {
     Invalid(#[from] ledger::Invalid),
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    // until ledger has typed errors
     #[error(transparent)]
-    Other(#[from] anyhow::Error),
+    Ledger(#[from] ledger::Error),
 }
 
 ledger::error_context!(Error);
