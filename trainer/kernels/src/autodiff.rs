@@ -19,6 +19,8 @@ use crate::matrix::Matrix;
 
 /// burn's CPU backend with automatic differentiation.
 pub type Cpu = Autodiff<Flex>;
+/// The device of [`Cpu`].
+pub type CpuDevice = burn_flex::FlexDevice;
 
 /// Gradients of N inputs, from the gradient of the output.
 type Gradient<const N: usize> = dyn Fn(&Matrix) -> [Option<FlexTensor>; N] + Send + Sync;

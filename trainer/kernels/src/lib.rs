@@ -29,7 +29,7 @@ mod product;
 mod recurrent;
 mod vector;
 
-pub use autodiff::Cpu;
+pub use autodiff::{Cpu, CpuDevice};
 pub use dropout::{Dropout, hash_bits};
 pub use layout::{Bags, Layout};
 pub use operations::{add_norm, attention, bag, convolution, dropout, gelu, linear, lstm, max, mean, select};

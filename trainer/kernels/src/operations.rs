@@ -7,11 +7,13 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use crate::{
-    attention, dense, pooling, recurrent,
+    attention as self_attention,
     autodiff::{Cpu, input, record},
+    dense,
     dropout::Dropout,
     layout::{Bags, Layout},
     matrix::Matrix,
+    pooling, recurrent,
 };
 
 /// `x·w + b`, with `x: [N, I]`, `w: [I, O]` and `b: [O]`.
@@ -62,9 +64,9 @@ pub fn select(table: Tensor<Cpu, 2>, slots: &Arc<[u32]>) -> Tensor<Cpu, 2> {
 /// D is not a multiple of `heads`.
 pub fn attention(qkv: Tensor<Cpu, 2>, layout: &Layout, heads: usize, dropout: Option<Dropout>) -> Tensor<Cpu, 2> {
     let (node, qkv) = input(qkv);
-    let shape = attention::Shape::new(&qkv, layout, heads, dropout);
-    let (y, saved) = attention::forward(&qkv, &shape);
-    record([node], y, move |dy| [Some(attention::backward(&qkv, &saved, dy, &shape))])
+    let shape = self_attention::Shape::new(&qkv, layout, heads, dropout);
+    let (y, saved) = self_attention::forward(&qkv, &shape);
+    record([node], y, move |dy| [Some(self_attention::backward(&qkv, &saved, dy, &shape))])
 }
 
 /// Convolution over time with as many outputs as inputs: `x: [N, I]`, `w: [K·I, O]`, `b: [O]`. Zeros extend a sequence at both ends;

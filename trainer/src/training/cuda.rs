@@ -40,7 +40,7 @@ mod device {
     pub type Cuda = kernels::Cpu;
 
     /// Fails: there is no fallback to the CPU.
-    pub fn with_device<R>(_work: impl FnOnce(<Cuda as burn::tensor::backend::Backend>::Device) -> Result<R>) -> Result<R> {
+    pub fn with_device<R>(_work: impl FnOnce(kernels::CpuDevice) -> Result<R>) -> Result<R> {
         bail!("train.device = cuda, but this codenets was built without CUDA: build it with `cargo build --release --features trainer/cuda`, or set train.device = cpu")
     }
 }
