@@ -233,7 +233,10 @@ impl Config {
     pub fn architectures(&self) -> Result<(Architecture, Option<Architecture>)> {
         let code = self.encoder.architecture().context("train.encoder")?;
         let Some(query) = &self.query_encoder else { return Ok((code, None)) };
-        ensure!(self.context != EncoderContext::Siamese, "train.query-encoder is set, but train.context = siamese has one encoder: set train.context = query-1-code-1");
+        ensure!(
+            self.context != EncoderContext::Siamese,
+            "train.query-encoder is set, but train.context = siamese has one encoder: set train.context = query-1-code-1"
+        );
         let query = query.architecture().context("train.query-encoder")?;
         ensure!(
             query.width() == code.width(),
@@ -322,7 +325,10 @@ mod tests {
     #[test]
     fn the_schema_describes_settings_by_their_names_in_the_configuration() {
         let schema = Value::from(schemars::schema_for!(Config));
-        assert_eq!(schema["properties"]["query-encoder"]["description"].as_str().unwrap().split(';').next(), Some("The encoder of queries"));
+        assert_eq!(
+            schema["properties"]["query-encoder"]["description"].as_str().unwrap().split(';').next(),
+            Some("The encoder of queries")
+        );
         assert_eq!(schema["additionalProperties"], Value::Bool(false));
     }
 }

@@ -82,7 +82,8 @@ pub fn forward(qkv: &Matrix, shape: &Shape) -> (FlexTensor, Saved) {
     let mut out = zeros(n * width);
     let mut log_sums = vec![0.0; n * heads];
     let longest = shape.layout.longest();
-    let work: Vec<_> = split_sequences(&mut out, width, &shape.layout).into_iter().zip(split_sequences(&mut log_sums, heads, &shape.layout)).collect();
+    let work: Vec<_> =
+        split_sequences(&mut out, width, &shape.layout).into_iter().zip(split_sequences(&mut log_sums, heads, &shape.layout)).collect();
     work.into_par_iter().enumerate().for_each_init(
         || (vec![0.0; longest * longest], vec![0.0; longest]),
         |(scratch, inverse), (sequence, (out, log_sums))| {

@@ -86,7 +86,9 @@ impl Samples {
                 code_unnamed: if named { framed(&before, unnamed.row(row), &after) } else { Vec::new() },
             };
             if let Some(id) = sample.parts().into_iter().flatten().find(|&&id| id as usize >= specials.size) {
-                bail!("token id {id} is not in the vocabulary: the tokens belong to another vocabulary; run `codenets run --only tokenize`");
+                bail!(
+                    "token id {id} is not in the vocabulary: the tokens belong to another vocabulary; run `codenets run --only tokenize`"
+                );
             }
             query.row(row).iter().for_each(|&id| self.query_counts[id as usize] += 1);
             let start = self.starts.last().copied().unwrap_or_default();

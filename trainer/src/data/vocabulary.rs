@@ -97,7 +97,9 @@ impl Frame {
         } else if specials.has("<s>") {
             same("<s>", "</s>", "<pad>")
         } else {
-            bail!("the vocabulary has none of the special tokens <qy>, [CLS] and <s>: set vocab.from to a tokenizer that has them, or run `codenets run --only vocab`");
+            bail!(
+                "the vocabulary has none of the special tokens <qy>, [CLS] and <s>: set vocab.from to a tokenizer that has them, or run `codenets run --only vocab`"
+            );
         };
         specials.id(&frame.pad)?;
         frame.query_ids(specials)?;

@@ -50,7 +50,8 @@ struct HubConfig {
 impl HubConfig {
     fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let config: Self = serde_json::from_slice(&bytes).with_context(|| format!("{} is not the configuration of a BERT", path.display()))?;
+        let config: Self =
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is not the configuration of a BERT", path.display()))?;
         let name = path.display();
         ensure!(
             ["bert", "roberta"].contains(&config.model_type.as_str()),

@@ -7,7 +7,9 @@ use kernels::{Cpu, hash_bits};
 use serde::Deserialize;
 
 use super::{
-    albert, architecture::Architecture, bert, birnn, conv_attention, conv1d,
+    albert,
+    architecture::Architecture,
+    bert, birnn, conv_attention, conv1d,
     encoder::{Encoder, InputSize},
     nbow,
     pooler::Pooler,

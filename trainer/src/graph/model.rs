@@ -78,7 +78,12 @@ impl ModelShape {
         self.encoder.check()?;
         if let Some(query) = &self.query_encoder {
             query.check()?;
-            ensure!(query.width() == self.encoder.width(), "the query encoder has width {}, the code encoder {}: they must be equal", query.width(), self.encoder.width());
+            ensure!(
+                query.width() == self.encoder.width(),
+                "the query encoder has width {}, the code encoder {}: they must be equal",
+                query.width(),
+                self.encoder.width()
+            );
         }
         for language in &self.languages {
             language.parse::<Language>()?;
@@ -157,7 +162,14 @@ impl Model {
     }
 
     /// Vectors of length 1, `[B, D]`, in the order of the rows.
-    pub fn encode<B: Backend>(&self, parameters: &DeviceParameters<B>, ops: &dyn Ops<B>, side: Side, rows: &Rows, dropout: Option<u64>) -> Tensor<B, 2> {
+    pub fn encode<B: Backend>(
+        &self,
+        parameters: &DeviceParameters<B>,
+        ops: &dyn Ops<B>,
+        side: Side,
+        rows: &Rows,
+        dropout: Option<u64>,
+    ) -> Tensor<B, 2> {
         let groups = self.by_tower(side, rows);
         let encode = |tower: usize, batch: &Packed| {
             let tower_of = &self.towers[tower];

@@ -164,7 +164,8 @@ pub fn floats(name: &str, tensor: &TensorView<'_>) -> Result<Vec<f32>> {
 impl Parameters {
     /// Initial parameters for these specs.
     pub fn initialise(specs: &[ParameterSpec], seed: u64) -> Self {
-        let fresh = |spec: &ParameterSpec| (spec.name.clone(), Parameter { shape: spec.shape.clone(), role: spec.role, values: spec.values(seed) });
+        let fresh =
+            |spec: &ParameterSpec| (spec.name.clone(), Parameter { shape: spec.shape.clone(), role: spec.role, values: spec.values(seed) });
         Self(specs.iter().map(fresh).collect())
     }
 
@@ -214,7 +215,9 @@ impl Parameters {
             bail!("{name} has no tensor {missing}: another encoder or context wrote it; set train.encoder and train.context as they were");
         }
         if let Some(unknown) = found.difference(&expected).next() {
-            bail!("{name} has a tensor {unknown}, which the configured encoder does not have; set train.encoder and train.context as they were");
+            bail!(
+                "{name} has a tensor {unknown}, which the configured encoder does not have; set train.encoder and train.context as they were"
+            );
         }
         let mut parameters = BTreeMap::new();
         for spec in specs {

@@ -86,12 +86,20 @@ pub struct ForwardPass<'a, B: Backend> {
 impl<B: Backend> ForwardPass<'_, B> {
     fn matrix(&self, name: &str) -> Tensor<B, 2> {
         let name = format!("{}{name}", self.scope);
-        self.parameters.matrices.get(&name).unwrap_or_else(|| panic!("an encoder reads the parameter {name}, which its specs do not list")).clone()
+        self.parameters
+            .matrices
+            .get(&name)
+            .unwrap_or_else(|| panic!("an encoder reads the parameter {name}, which its specs do not list"))
+            .clone()
     }
 
     fn vector(&self, name: &str) -> Tensor<B, 1> {
         let name = format!("{}{name}", self.scope);
-        self.parameters.vectors.get(&name).unwrap_or_else(|| panic!("an encoder reads the parameter {name}, which its specs do not list")).clone()
+        self.parameters
+            .vectors
+            .get(&name)
+            .unwrap_or_else(|| panic!("an encoder reads the parameter {name}, which its specs do not list"))
+            .clone()
     }
 
     fn slots(&self, table: &str) -> Arc<[u32]> {

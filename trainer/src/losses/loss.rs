@@ -188,8 +188,7 @@ impl LossConfig {
         let (mut loss, mut slopes) = self.one_way(&scores, targets);
         if matches!(self, Self::SoftmaxCrossEntropy { symmetric: true, .. }) {
             let transpose = |values: &[f64]| -> Vec<f64> { (0..n * n).map(|place| values[place % n * n + place / n]).collect() };
-            let grades: Option<Vec<f32>> =
-                targets.grades.map(|grades| (0..n * n).map(|place| grades[place % n * n + place / n]).collect());
+            let grades: Option<Vec<f32>> = targets.grades.map(|grades| (0..n * n).map(|place| grades[place % n * n + place / n]).collect());
             let (other, columns) = self.one_way(&transpose(&scores), Targets { grades: grades.as_deref(), ..targets });
             loss = (loss + other) / 2.0;
             slopes.iter_mut().zip(transpose(&columns)).for_each(|(slope, other)| *slope = (*slope + other) / 2.0);

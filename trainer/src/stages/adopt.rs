@@ -50,7 +50,8 @@ impl Stage for Adopt {
     }
 
     fn run(config: &Adopted, (): &(), run: &Run<'_>) -> Result<AdoptReport> {
-        let from = config.from.as_ref().context("adopt.from is null: set it to the folder of the encoder, or run `codenets adopt FOLDER`")?;
+        let from =
+            config.from.as_ref().context("adopt.from is null: set it to the folder of the encoder, or run `codenets adopt FOLDER`")?;
         let encoder = Encoder::open(from)?;
         let mut bytes = 0;
         for file in encoder.graphs.iter().map(String::as_str).chain(FILES) {

@@ -178,11 +178,8 @@ impl TrainInputs {
 
     fn source<'a>(&'a self, config: &'a Config, common: &'a [u32], teacher: Option<&'a Teacher>) -> Result<BatchSource<'a>> {
         let Frame { query, code, .. } = &self.frame;
-        let framing = Framing {
-            query: (query.0.len(), query.1.len()),
-            code: (code.0.len(), code.1.len()),
-            query_tokens: self.spec.query_tokens,
-        };
+        let framing =
+            Framing { query: (query.0.len(), query.1.len()), code: (code.0.len(), code.1.len()), query_tokens: self.spec.query_tokens };
         let mean_weight = config.options.mean_weight(&self.train);
         ensure!(mean_weight > 0.0, "train.options.language-weights are 0 for every language of the training rows");
         let count: usize = self.model.specs().iter().map(|spec| spec.shape.iter().product::<usize>()).sum();

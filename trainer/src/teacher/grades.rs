@@ -105,7 +105,11 @@ impl Texts<'_> {
             let texts = rows.clone().map(decode).collect::<Result<Vec<_>>>()?;
             let language = |&language: &u8| samples.languages[usize::from(language)].as_str();
             let languages: Vec<&str> = samples.language[rows.clone()].iter().map(language).collect();
-            vectors.extend(if side == "code" { self.encoder.encode_codes(&texts, &languages)? } else { self.encoder.encode_queries(&texts)? });
+            vectors.extend(if side == "code" {
+                self.encoder.encode_codes(&texts, &languages)?
+            } else {
+                self.encoder.encode_queries(&texts)?
+            });
             bar.add(rows.len() as u64);
         }
         bar.finish();

@@ -25,7 +25,9 @@ mod device {
         });
         match opened {
             Ok(device) => work(device),
-            Err(_) => bail!("train.device = cuda, but the GPU or its libraries (libcuda, libnvrtc) cannot be used: see the message above, or set train.device = cpu"),
+            Err(_) => bail!(
+                "train.device = cuda, but the GPU or its libraries (libcuda, libnvrtc) cannot be used: see the message above, or set train.device = cpu"
+            ),
         }
     }
 }
@@ -41,7 +43,9 @@ mod device {
 
     /// Fails: there is no fallback to the CPU.
     pub fn with_device<R>(_work: impl FnOnce(kernels::CpuDevice) -> Result<R>) -> Result<R> {
-        bail!("train.device = cuda, but this codenets was built without CUDA: build it with `cargo build --release --features trainer/cuda`, or set train.device = cpu")
+        bail!(
+            "train.device = cuda, but this codenets was built without CUDA: build it with `cargo build --release --features trainer/cuda`, or set train.device = cpu"
+        )
     }
 }
 

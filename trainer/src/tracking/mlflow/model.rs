@@ -33,7 +33,8 @@ pub fn exported(encoder: &Artifact<Encoder>) -> Result<ExportedModel> {
     files.insert("MLmodel".to_owned(), Content::Text(serde_json::to_string_pretty(&described)? + "\n"));
     files.insert("requirements.txt".to_owned(), Content::Text("mlflow\nonnx>=1.19\nonnxruntime>=1.24\n".to_owned()));
     let input = |kind: &str| manifest.inputs.get(kind).map(|input| input.digest.to_string()).unwrap_or_default();
-    let mrr = manifest.report["graph_mrr"].as_f64().context("the record of the encoder has no graph_mrr: run `codenets run --only export`")?;
+    let mrr =
+        manifest.report["graph_mrr"].as_f64().context("the record of the encoder has no graph_mrr: run `codenets run --only export`")?;
     let precision = manifest.config["precision"].as_str().unwrap_or_default();
     let tags = [
         (ENCODER, manifest.key.clone()),
@@ -134,7 +135,11 @@ fn tags_of(version: &Value) -> BTreeMap<String, String> {
 
 /// Decides whether a version becomes the champion; the error is the reason why not. It does if there is no champion, or if its mrr on the
 /// same validation rows is at least as high. Results on other rows are not compared; `CODENETS_MLFLOW_PROMOTE=1` overrides the decision.
-fn check_promotion(new: &BTreeMap<String, String>, champion: Option<(&BTreeMap<String, String>, &str)>, promotes: bool) -> Result<(), String> {
+fn check_promotion(
+    new: &BTreeMap<String, String>,
+    champion: Option<(&BTreeMap<String, String>, &str)>,
+    promotes: bool,
+) -> Result<(), String> {
     let Some((old, version)) = champion.filter(|_| !promotes) else { return Ok(()) };
     let fix = "set CODENETS_MLFLOW_PROMOTE=1, or move the alias by hand";
     if old.get(TOKENS).is_none_or(|tokens| new.get(TOKENS) != Some(tokens)) {

@@ -51,7 +51,9 @@ pub fn record_encoder(store: &Store, encoder: &Artifact<Encoder>) -> Result<()> 
     let Some(mut spool) = Spool::open(&folder)? else {
         if server.is_some() {
             let run = folder.display();
-            store.progress().message(&format!("mlflow    no model version: {run} does not exist, because the training did not run in this data folder"));
+            store.progress().message(&format!(
+                "mlflow    no model version: {run} does not exist, because the training did not run in this data folder"
+            ));
         }
         return Ok(());
     };

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, env, fmt, fs::File, time::Duration};
 
-use ledger::{Invalid, bail, ensure};
+use ledger::{bail, ensure};
 use percent_encoding::percent_decode_str;
 use reqwest::{
     Url,
@@ -112,10 +112,8 @@ impl Server {
             Credentials::Token(token) => request.bearer_auth(token),
             Credentials::Password(name, password) => request.basic_auth(name, password.as_ref()),
         };
-        let unreachable = |error: reqwest::Error| Error::MlflowUnreachable {
-            address: self.address.clone(),
-            cause: ledger::chain(&error.without_url()),
-        };
+        let unreachable =
+            |error: reqwest::Error| Error::MlflowUnreachable { address: self.address.clone(), cause: ledger::chain(&error.without_url()) };
         let answer = request.send().map_err(unreachable)?;
         let status = answer.status();
         let text = answer.text().map_err(unreachable)?;
@@ -135,8 +133,7 @@ impl Server {
 
     fn json(&self, request: RequestBuilder, call: &str) -> Result<Value> {
         let text = self.send(request, call)?;
-        serde_json::from_str(&text)
-            .map_err(|_| self.refused(call, 200, String::new(), "the answer is not JSON: is it an MLflow server?"))
+        serde_json::from_str(&text).map_err(|_| self.refused(call, 200, String::new(), "the answer is not JSON: is it an MLflow server?"))
     }
 
     fn get(&self, call: &str, query: &[(&str, &str)]) -> Result<Value> {
@@ -287,7 +284,9 @@ fn address_and_credentials(text: &str) -> Result<(String, Credentials)> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let Some(mut url) = url else {
         // The message does not contain the value, which may have a password.
-        bail!("MLFLOW_TRACKING_URI is not the http address of a server: start a server with `mlflow server` and set its address, or unset the variable");
+        bail!(
+            "MLFLOW_TRACKING_URI is not the http address of a server: start a server with `mlflow server` and set its address, or unset the variable"
+        );
     };
     let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let credentials = match url.username() {

@@ -204,7 +204,11 @@ impl Upload {
     fn put(&mut self, server: &Server, name: &str, file: PathBuf, progress: &Progress) -> Result<()> {
         let destination = Destination::of(&self.position.artifact_uri, &server.address);
         let data = self.data()?;
-        ensure!(is_plain(&file) && is_plain(Path::new(name)), "a spool has the file {}, which is not below the data folder", file.display());
+        ensure!(
+            is_plain(&file) && is_plain(Path::new(name)),
+            "a spool has the file {}, which is not below the data folder",
+            file.display()
+        );
         if let Destination::Unsupported(why) = &destination {
             progress.message(&format!("mlflow    skips {name}: {why}"));
         } else if !data.join(&file).is_file() {
