@@ -126,6 +126,11 @@ impl Samples {
         self.languages = all;
     }
 
+    /// Are there no samples?
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.lengths.len()

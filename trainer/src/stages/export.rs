@@ -147,7 +147,7 @@ fn read_samples(
     let (_, valid) = tables.for_training();
     let mut samples = Samples::read(&valid, frame, specials, run.out)?;
     samples.renumber(&context.shape.languages);
-    ensure!(samples.len() > 0, "the tokens have no validation rows to check the export with: harvest more repositories");
+    ensure!(!samples.is_empty(), "the tokens have no validation rows to check the export with: harvest more repositories");
     ensure!(
         samples.languages.len() == context.shape.languages.len(),
         "the tokens have the languages {:?}, the checkpoint {:?}: run `codenets run`",
