@@ -113,16 +113,21 @@ pub fn forward(gates: &Matrix, w: &Matrix, order: &Order) -> (FlexTensor, Saved)
     (out, Saved { gates: saved_gates, cells, output })
 }
 
-pub fn backward(w: &Matrix, saved: &Saved, dy: &Matrix, order: &Order) -> [FlexTensor; 2] {
-    let width = w.rows;
-    // The hidden state before each token: the output of the token that was read before it, 0 for the first token.
+/// The hidden state before each token: the output of the token that was read before it, 0 for the first token. `[N, D]`
+fn earlier_states(output: &Matrix, width: usize, order: &Order) -> Vec<f32> {
     let mut earlier = vec![0.0; order.tokens * width];
     for range in order.groups.iter().flatten() {
         for step in 1..range.len() {
             let (token, before) = (order.token(range, step), order.token(range, step - 1));
-            earlier[token * width..][..width].copy_from_slice(&saved.output.values()[before * width..][..width]);
+            earlier[token * width..][..width].copy_from_slice(&output.values()[before * width..][..width]);
         }
     }
+    earlier
+}
+
+pub fn backward(w: &Matrix, saved: &Saved, dy: &Matrix, order: &Order) -> [FlexTensor; 2] {
+    let width = w.rows;
+    let earlier = earlier_states(&saved.output, width, order);
     let groups: Vec<Vec<(usize, Vec<f32>)>> = order
         .groups
         .par_iter()
