@@ -1,40 +1,40 @@
-//! Columns of token ids to an encoder: `train -> export`.
+//! Token ids to an encoder: stages `train` and `export`, or `adopt`.
 //!
-//! `config` says what; `data` makes batches; `encoders` and `poolers` are written in `math`, which `tape` runs with
-//! the operations of `ops` and `onnx` writes down as a graph; `losses` judge a batch, `optimizer` and `schedule`
-//! change `parameters`; `fit` is the loop, `checkpoints` and `tracking` what it leaves on its way; `train` and `export`
-//! are the stages.
+//! ```text
+//! config      section `train`
+//! stages      train, export, adopt
+//! training    loop, steps, optimizer, checkpoints, validation
+//! data        token columns to batches
+//! encoders    architectures and poolers, written in graph::math
+//! graph       tensors, weights, operations; the fused CPU kernels are the crate `kernels`
+//! losses      losses of a batch
+//! teacher     another encoder that grades pairs or initialises token vectors
+//! onnx        an encoder as an ONNX graph
+//! tracking    TensorBoard, MLflow, the page of the learning curve
+//! ```
 
-mod adopt;
-pub mod bench;
-mod checkpoints;
 pub mod config;
-mod cuda;
-mod data;
-mod encoders;
-mod export;
-mod fit;
-mod losses;
-mod math;
-mod model;
+#[doc(hidden)]
+pub mod data;
+#[doc(hidden)]
+pub mod encoders;
+mod error;
+#[doc(hidden)]
+pub mod graph;
+#[doc(hidden)]
+pub mod losses;
 mod onnx;
-mod ops;
-mod optimizer;
-pub mod pages;
-mod parameters;
-mod poolers;
-pub mod restore;
-mod resume;
-mod schedule;
-mod tape;
-mod teacher;
-mod token_start;
+mod stages;
+#[doc(hidden)]
+pub mod teacher;
 pub mod tracking;
-mod train;
-mod validation;
-mod vocabulary;
+#[doc(hidden)]
+pub mod training;
 
-pub use adopt::Adopt;
-pub use export::Export;
-pub use resume::{recorded_config, require_checkpoint, restored_config};
-pub use train::Train;
+pub use error::{Error, Result};
+pub use stages::{
+    adopt::Adopt,
+    export::Export,
+    start::{recorded_config, require_checkpoint, restored_config},
+    train::Train,
+};

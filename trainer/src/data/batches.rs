@@ -1,11 +1,11 @@
-//! Batches of an epoch, packed by a thread that works ahead of the training step.
+//! Batches of an epoch, packed by a thread that runs ahead of the training steps.
 
 use std::{
     sync::mpsc::sync_channel,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use ledger::Invalid;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -13,29 +13,35 @@ use super::{
     plan::generator,
     samples::{Sample, Samples},
 };
-use crate::{config::Options, model::Rows, tape::Packed, teacher::Teacher};
+use crate::{
+    config::Options,
+    error::Result,
+    graph::{model::Rows, tape::Packed},
+    teacher::grades::Teacher,
+};
 
-/// What a training step sees.
+/// The pairs of a training step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     pub query: Rows,
     pub code: Rows,
     /// Weight of each pair.
     pub weights: Vec<f64>,
-    /// Graded relevance by the teacher, `[B, B]`.
+    /// Graded relevance from the teacher, `[B, B]`.
     pub grades: Option<Vec<f32>>,
 }
 
-/// Batches that wait, at most.
+/// Maximum number of batches that wait for a step.
 const AHEAD: usize = 4;
 
-/// Makes batches of pairs.
+/// Builds batches of pairs.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct BatchSource<'a> {
     pub samples: &'a Samples,
     pub options: &'a Options,
+    /// Ids that `options.insert-common-tokens` inserts.
     pub common: &'a [u32],
-    /// How many ids at the start and end of a query and of code no variant touches.
+    /// Ids at the start and end of queries and of code that no variant changes.
     pub framing: Framing,
     pub teacher: Option<&'a Teacher>,
     /// Mean of [`Options::weight`] over all samples.
@@ -44,27 +50,28 @@ pub struct Source<'a> {
 }
 
 impl Options {
-    /// Weight of a pair of this language.
+    /// Weight of a pair in this language.
     fn weight(&self, samples: &Samples, language: u8) -> f64 {
         self.language_weights.get(&samples.languages[usize::from(language)]).copied().unwrap_or(1.0)
     }
 
+    /// Mean weight of all pairs.
     pub fn mean_weight(&self, samples: &Samples) -> f64 {
         samples.language.iter().map(|&language| self.weight(samples, language)).sum::<f64>() / samples.len().max(1) as f64
     }
 }
 
-/// Special tokens around a sequence.
+/// Numbers of special tokens before and after a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Framing {
     pub query: (usize, usize),
     pub code: (usize, usize),
-    /// Ids of a query, at most, with its frame.
+    /// Maximum number of ids of a query, with its special tokens.
     pub query_tokens: usize,
 }
 
-impl Source<'_> {
-    /// One batch; its variants depend on seed, epoch and number alone.
+impl BatchSource<'_> {
+    /// Builds one batch. Its random variants depend on seed, epoch and number of the batch only.
     pub fn batch(&self, epoch: u64, number: u64, pairs: &[u32]) -> Result<Batch> {
         let mut rng = generator(self.seed, 1, epoch, number);
         let (mut queries, mut codes) = (Vec::with_capacity(pairs.len()), Vec::with_capacity(pairs.len()));
@@ -86,7 +93,7 @@ impl Source<'_> {
 
     fn variant(&self, sample: Sample, rng: &mut ChaCha8Rng) -> (Vec<u32>, Vec<u32>) {
         let options = self.options;
-        // Drawn for every pair, so that a short name changes nothing for the pairs behind it.
+        // Drawn for every pair, so that a pair without a name does not change the pairs after it.
         let by_name = rng.random_bool(options.name_as_query) && !sample.name.is_empty();
         let (query, code) = if by_name { (sample.name, sample.code_unnamed) } else { (sample.query, sample.code) };
         let query = drop_tokens(query, self.framing.query, options.token_dropout, rng);
@@ -94,33 +101,36 @@ impl Source<'_> {
         (self.insert_common(query, rng), code)
     }
 
-    /// Before each token of a query, one of the common ones with the configured probability, up to its length.
+    /// Inserts a common token before each token of a query with the configured probability, up to the maximum length.
     fn insert_common(&self, query: Vec<u32>, rng: &mut ChaCha8Rng) -> Vec<u32> {
         let probability = self.options.insert_common_tokens;
         if probability == 0.0 || self.common.is_empty() {
             return query;
         }
-        let mut room = self.framing.query_tokens.saturating_sub(query.len());
+        let mut free = self.framing.query_tokens.saturating_sub(query.len());
         let (before, after) = self.framing.query;
         let inner = before..query.len().saturating_sub(after);
         let mut out = Vec::with_capacity(query.len() + 4);
         for (place, id) in query.into_iter().enumerate() {
-            if inner.contains(&place) && rng.random_bool(probability) && room > 0 {
+            if inner.contains(&place) && rng.random_bool(probability) && free > 0 {
                 out.push(self.common[rng.random_range(0..self.common.len())]);
-                room -= 1;
+                free -= 1;
             }
             out.push(id);
         }
         out
     }
 
-    /// Gives the batches from `first` on to `step`, made by a thread ahead of it, and how long `step` waited for them.
+    /// Calls `step` with every batch from `first` on; a thread builds them ahead. Returns the time that `step` waited for batches.
+    ///
+    /// # Errors
+    /// The error of a batch or of `step`, which ends the epoch.
     pub fn stream(self, epoch: u64, plan: &[Vec<u32>], first: usize, mut step: impl FnMut(usize, Batch) -> Result<()>) -> Result<Duration> {
         std::thread::scope(|scope| {
             let (send, receive) = sync_channel(AHEAD);
             scope.spawn(move || {
                 for (number, pairs) in plan.iter().enumerate().skip(first) {
-                    // The receiver is gone when a step failed.
+                    // Sending fails when a step has failed: the receiver does not exist any more.
                     if send.send(self.batch(epoch, number as u64, pairs)).is_err() {
                         return;
                     }
@@ -129,8 +139,8 @@ impl Source<'_> {
             let mut waited = Duration::ZERO;
             for number in first..plan.len() {
                 let clock = Instant::now();
-                let batch = receive.recv().context("the thread that makes batches stopped")??;
-                // The first batch of an epoch has nothing to be made behind.
+                let batch = receive.recv().map_err(|_| Invalid("the thread that builds batches stopped".to_owned()))??;
+                // No step runs while the first batch of an epoch is built.
                 if number > first {
                     waited += clock.elapsed();
                 }
@@ -141,15 +151,15 @@ impl Source<'_> {
     }
 }
 
-/// Leaves ids between the frame out at random; never all of them.
+/// Deletes ids between the special tokens at random, but never all of them.
 fn drop_tokens(ids: Vec<u32>, (before, after): (usize, usize), probability: f64, rng: &mut ChaCha8Rng) -> Vec<u32> {
     if probability == 0.0 {
         return ids;
     }
     let inner = before..ids.len().saturating_sub(after);
-    let kept: Vec<u32> =
+    let rest: Vec<u32> =
         ids.iter().enumerate().filter(|(place, _)| !inner.contains(place) || !rng.random_bool(probability)).map(|(_, &id)| id).collect();
-    if kept.len() > before + after { kept } else { ids }
+    if rest.len() > before + after { rest } else { ids }
 }
 
 #[cfg(test)]
@@ -169,14 +179,14 @@ mod tests {
 
     const FRAMING: Framing = Framing { query: (1, 0), code: (2, 0), query_tokens: 12 };
 
-    fn world() -> Samples {
+    fn pairs() -> Samples {
         let named = Sample { query: vec![1, 10, 11], code: vec![2, 3, 20, 21, 22], name: vec![1, 30], code_unnamed: vec![2, 3, 0, 21, 22] };
         let unnamed = Sample { name: Vec::new(), code_unnamed: Vec::new(), ..named.clone() };
         samples(&(0..200).map(|row| ((row % 2) as u8, if row % 2 == 0 { named.clone() } else { unnamed.clone() })).collect::<Vec<_>>(), 40)
     }
 
     fn batch(samples: &Samples, options: &Options, number: u64) -> Batch {
-        let source = Source {
+        let source = BatchSource {
             samples,
             options,
             common: &[33, 34],
@@ -193,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn variants_repeat_by_seed_and_keep_frames() {
-        let samples = world();
+    fn variants_repeat_by_seed_and_preserve_special_tokens() {
+        let samples = pairs();
         let options = Options { name_as_query: 0.3, token_dropout: 0.5, insert_common_tokens: 0.4, ..options() };
         assert_eq!(batch(&samples, &options, 0), batch(&samples, &options, 0));
         assert_ne!(batch(&samples, &options, 0), batch(&samples, &options, 1));
@@ -204,47 +214,47 @@ mod tests {
     }
 
     #[test]
-    fn a_short_name_skips_the_variant_and_not_the_sample() {
-        let samples = world();
+    fn a_pair_without_a_name_has_no_name_variant() {
+        let samples = pairs();
         let batch = batch(&samples, &Options { name_as_query: 0.5, ..options() }, 0);
         let (queries, codes) = (rows(&batch.query), rows(&batch.code));
         let by_name = queries.iter().filter(|query| **query == [1, 30]).count();
         assert!((30..70).contains(&by_name), "of 100 named pairs about half: {by_name}");
         for (row, (query, code)) in queries.iter().zip(&codes).enumerate() {
-            assert_eq!(*query == [1, 30], code[2] == 0, "the name is masked where it is the query");
+            assert_eq!(*query == [1, 30], code[2] == 0, "the name is masked if it is the query");
             assert!(row % 2 == 0 || *query == [1, 10, 11]);
         }
     }
 
     #[test]
     fn weights_follow_the_language() {
-        let samples = world();
+        let samples = pairs();
         let options = Options { language_weights: [("python".to_owned(), 2.5)].into(), ..options() };
         let weights = batch(&samples, &options, 0).weights;
         assert!((weights[1] / weights[0] - 2.5).abs() < 1e-12);
-        assert!((weights.iter().sum::<f64>() / 200.0 - 1.0).abs() < 1e-12, "one on the average, whatever shares a batch");
+        assert!((weights.iter().sum::<f64>() / 200.0 - 1.0).abs() < 1e-12, "the mean weight is 1");
     }
 
     #[test]
-    fn a_stream_gives_the_same_batches_from_any_start() {
-        let samples = world();
+    fn a_stream_has_the_same_batches_from_any_start() {
+        let samples = pairs();
         let options = options();
         let source =
-            Source { samples: &samples, options: &options, common: &[], framing: FRAMING, teacher: None, mean_weight: 1.0, seed: 3 };
+            BatchSource { samples: &samples, options: &options, common: &[], framing: FRAMING, teacher: None, mean_weight: 1.0, seed: 3 };
         let plan: Vec<Vec<u32>> = (0..20).map(|batch| (batch * 10..batch * 10 + 10).collect()).collect();
         let from = |first: usize| {
             let mut batches = Vec::new();
-            let keep = |number, batch| {
+            let collect = |number, batch| {
                 batches.push((number, batch));
                 Ok(())
             };
-            source.stream(4, &plan, first, keep).unwrap();
+            source.stream(4, &plan, first, collect).unwrap();
             batches
         };
         let all = from(0);
         assert_eq!(all.len(), 20);
         assert_eq!(from(13), all[13..]);
-        let stopped = source.stream(4, &plan, 0, |number, _| if number == 2 { anyhow::bail!("enough") } else { Ok(()) });
+        let stopped = source.stream(4, &plan, 0, |number, _| if number == 2 { ledger::bail!("enough") } else { Ok(()) });
         assert_eq!(stopped.unwrap_err().to_string(), "enough");
     }
 }

@@ -1,8 +1,7 @@
-//! The order of an epoch: every pair once, cut into batches, by seed and epoch alone.
+//! The order of an epoch: every pair once, in batches. It depends on seed and epoch only.
 //!
-//! The shuffle is exact (Fisher & Yates over all pairs). With `bucket` above 1, that many batches' worth of pairs are
-//! drawn together, put in the order of their lengths and cut, and the batches shuffled: which pairs meet is then no
-//! longer uniform, but how much padding a rectangle of them has falls.
+//! The shuffle is exact (Fisher & Yates over all pairs). With `bucket` above 1, the pairs of that many batches are sorted by length, cut
+//! into batches, and the batches are shuffled. Which pairs share a batch is then not uniform any more, but batches need less padding.
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -10,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use super::samples::Samples;
 use crate::config::{BatchConfig, Languages};
 
-/// Generators of one training: one for each purpose, epoch and batch.
+/// Random number generator for a purpose, an epoch and a batch of a training.
 pub fn generator(seed: u64, purpose: u64, epoch: u64, batch: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (bytes, number) in key.as_chunks_mut::<8>().0.iter_mut().zip([seed, purpose, epoch, batch]) {
@@ -19,7 +18,7 @@ pub fn generator(seed: u64, purpose: u64, epoch: u64, batch: u64) -> ChaCha8Rng 
     ChaCha8Rng::from_seed(key)
 }
 
-/// Indices of each batch of an epoch. A batch that would hold one pair joins the one before it, where there is one.
+/// Pairs of each batch of an epoch. A last batch with one pair is added to the batch before it, if there is one.
 pub fn epoch(samples: &Samples, config: &BatchConfig, seed: u64, epoch: u64) -> Vec<Vec<u32>> {
     let mut rng = generator(seed, 0, epoch, 0);
     let mut all: Vec<u32> = (0..samples.len() as u32).collect();
@@ -65,7 +64,7 @@ fn cut(samples: &Samples, mut pairs: Vec<u32>, config: &BatchConfig, rng: &mut C
     batches
 }
 
-/// The share of a rectangle that is padding, over all batches: of queries and of code.
+/// Share of padding in rectangular batches, for queries and for code.
 pub fn padding(samples: &Samples, batches: &[Vec<u32>]) -> (f64, f64) {
     let share = |length: &dyn Fn(u32) -> usize| {
         let (mut tokens, mut places) = (0, 0);
@@ -84,9 +83,9 @@ mod tests {
     use super::*;
     use crate::data::samples::{Sample, tests::samples};
 
-    fn world(rows: usize) -> Samples {
+    fn random_lengths(rows: usize) -> Samples {
         let row = |row: usize| {
-            let length = 1 + crate::ops::mix(row as u32) as usize % 200;
+            let length = 1 + kernels::hash_bits(row as u32) as usize % 200;
             (u8::from(!row.is_multiple_of(3)), Sample { query: vec![1; 1 + row % 7], code: vec![2; length], ..Sample::default() })
         };
         samples(&(0..rows).map(row).collect::<Vec<_>>(), 3)
@@ -98,8 +97,8 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn an_epoch_sees_every_pair_once_and_repeats_by_seed(rows in 2usize..200, size in 2usize..40, bucket in 1usize..5, mixed: bool) {
-            let samples = world(rows);
+        fn an_epoch_has_every_pair_once_and_repeats_by_seed(rows in 2usize..200, size in 2usize..40, bucket in 1usize..5, mixed: bool) {
+            let samples = random_lengths(rows);
             let languages = if mixed { Languages::Mixed } else { Languages::RoundRobin };
             let config = config(size, languages, bucket);
             let batches = epoch(&samples, &config, 1, 0);
@@ -114,7 +113,7 @@ mod tests {
                 let one = |batch: &Vec<u32>| batch.iter().all(|&pair| samples.language[pair as usize] == samples.language[batch[0] as usize]);
                 proptest::prop_assert!(batches.iter().all(one));
             }
-            // Sorted as a whole, an epoch is the same whatever was drawn.
+            // With larger buckets, the epoch may be one bucket: then its batches are the same for every seed.
             if rows > 20 && bucket == 1 {
                 proptest::prop_assert_ne!(&batches, &epoch(&samples, &config, 1, 1));
                 proptest::prop_assert_ne!(&batches, &epoch(&samples, &config, 2, 0));
@@ -123,18 +122,18 @@ mod tests {
     }
 
     #[test]
-    fn buckets_cut_padding() {
-        let samples = world(2000);
+    fn buckets_reduce_padding() {
+        let samples = random_lengths(2000);
         let share = |bucket| padding(&samples, &epoch(&samples, &config(32, Languages::Mixed, bucket), 1, 0)).1;
         let (drawn, cut) = (share(1), share(16));
-        assert!((0.4..0.6).contains(&drawn), "uniform lengths fill half of a rectangle: {drawn}");
+        assert!((0.4..0.6).contains(&drawn), "with uniform lengths half of a batch is padding: {drawn}");
         assert!(cut < 0.1, "{cut}");
     }
 
     #[test]
     fn the_shuffle_is_uniform() {
-        // Of 3 pairs in batches of 2 (the third joins), 6 orders over seeds: each near 1/6.
-        let samples = world(3);
+        // 3 pairs have 6 orders, each with a share of about 1/6 over the seeds.
+        let samples = random_lengths(3);
         let mut counts = std::collections::HashMap::<Vec<u32>, u32>::new();
         for seed in 0..6000 {
             let batches = epoch(&samples, &config(2, Languages::Mixed, 1), seed, 0);

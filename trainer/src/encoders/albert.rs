@@ -1,29 +1,38 @@
-//! `albert`: [`super::bert`] with one layer's weights for all layers and a factorised embedding,
-//! `x = LN(E[ids] + P[0..T])·W_e` from width `embedding` to `dimension` (Lan et al. 2020, §3.1).
+//! `albert`: [`super::bert`] whose layers share their weights, with a factorised embedding `x = LN(E[ids] + P[0..T])·W_e` from width
+//! `embedding` to `dimension` (Lan et al. 2020, §3.1).
 
-use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Encoder, Extent,
     bert::{Block, START, norm_epsilon},
-    check_sizes,
+    encoder::{Encoder, InputSize, check_sizes},
 };
 use crate::{
-    math::Math,
-    parameters::{Role, Specs},
+    error::Result,
+    graph::{
+        math::Math,
+        parameters::{Role, Specs},
+    },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Sizes of `albert`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Albert {
     /// Width of the token embedding.
     pub embedding: usize,
+    /// Width of the vectors.
     pub dimension: usize,
+    /// Width between the two linears of a layer.
     pub intermediate: usize,
+    /// Number of transformer layers.
     pub layers: usize,
+    /// Attention heads; the dimension must be a multiple of them.
     pub heads: usize,
+    /// Probability of dropout, below 1.
     pub dropout: f32,
+    /// Added to the variance in layer normalisation.
     #[serde(default = "norm_epsilon")]
     pub norm_epsilon: f64,
 }
@@ -45,9 +54,9 @@ impl Encoder for Albert {
         self.dimension
     }
 
-    fn specs(&self, extent: Extent, specs: &mut Specs) {
-        specs.add("tokens", &[extent.vocabulary, self.embedding], Role::Table, START);
-        specs.add("positions", &[extent.length, self.embedding], Role::Matrix, START);
+    fn specs(&self, input: InputSize, specs: &mut Specs) {
+        specs.add("tokens", &[input.vocabulary, self.embedding], Role::Table, START);
+        specs.add("positions", &[input.length, self.embedding], Role::Matrix, START);
         specs.norm("norm", self.embedding);
         specs.linear("widen", self.embedding, self.dimension, START);
         self.block().specs("layer", specs);

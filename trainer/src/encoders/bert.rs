@@ -1,33 +1,45 @@
-//! `bert`: a transformer encoder (Devlin et al. 2019; Vaswani et al. 2017), norms behind the residuals:
+//! `bert`: a transformer encoder with norms after the residuals (Devlin et al. 2019; Vaswani et al. 2017):
 //!
-//! `x = LN(E[ids] + P[0..T])`, then each layer `y = LN(x + attention(x·W_qkv)·W_o)`, `x = LN(y + gelu(y·W_1)·W_2)`,
-//! with dropout before each residual and on the attention. No segments; positions are learnt.
+//! `x = LN(E[ids] + P[0..T])`, then in each layer `y = LN(x + attention(x·W_qkv)·W_o)` and `x = LN(y + gelu(y·W_1)·W_2)`,
+//!
+//! with dropout before each residual and on the attention weights. There are no segments; positions are learnt.
 
-use anyhow::{Result, ensure};
+use ledger::ensure;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, Extent, check_dropout, check_sizes};
+use super::encoder::{Encoder, InputSize, check_dropout, check_sizes};
 use crate::{
-    math::Math,
-    parameters::{Init, Role, Specs},
+    error::Result,
+    graph::{
+        math::Math,
+        parameters::{Init, Role, Specs},
+    },
 };
 
-/// BERT's standard deviation of fresh weights.
+/// Initial values of BERT's weights.
 pub const START: Init = Init::Normal(0.02);
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Sizes of `bert`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Bert {
+    /// Width of the vectors.
     pub dimension: usize,
     /// Width between the two linears of a layer.
     pub intermediate: usize,
+    /// Number of transformer layers.
     pub layers: usize,
+    /// Attention heads; the dimension must be a multiple of them.
     pub heads: usize,
+    /// Probability of dropout, below 1.
     pub dropout: f32,
+    /// Added to the variance in layer normalisation.
     #[serde(default = "norm_epsilon")]
     pub norm_epsilon: f64,
 }
 
+/// BERT's epsilon of layer normalisation.
 pub fn norm_epsilon() -> f64 {
     1e-12
 }
@@ -54,13 +66,13 @@ impl Block {
 
     pub fn forward<M: Math>(self, math: &mut M, name: &str, x: &M::Tokens) -> M::Tokens {
         let qkv = math.linear(x, &format!("{name}.qkv"));
-        let met = math.attention(&qkv, self.heads, self.dropout);
-        let met = math.linear(&met, &format!("{name}.output"));
-        let met = math.dropout(&met, self.dropout);
-        let y = math.add_norm(&met, Some(x), &format!("{name}.attention_norm"), self.norm_epsilon);
-        let wide = math.linear(&y, &format!("{name}.expand"));
-        let wide = math.gelu(&wide);
-        let out = math.linear(&wide, &format!("{name}.contract"));
+        let attended = math.attention(&qkv, self.heads, self.dropout);
+        let attended = math.linear(&attended, &format!("{name}.output"));
+        let attended = math.dropout(&attended, self.dropout);
+        let y = math.add_norm(&attended, Some(x), &format!("{name}.attention_norm"), self.norm_epsilon);
+        let expanded = math.linear(&y, &format!("{name}.expand"));
+        let expanded = math.gelu(&expanded);
+        let out = math.linear(&expanded, &format!("{name}.contract"));
         let out = math.dropout(&out, self.dropout);
         math.add_norm(&out, Some(&y), &format!("{name}.norm"), self.norm_epsilon)
     }
@@ -74,12 +86,13 @@ impl Block {
             self.width,
             self.heads
         );
-        ensure!(self.norm_epsilon > 0.0, "encoder.norm-epsilon must be positive");
+        ensure!(self.norm_epsilon > 0.0, "encoder.norm-epsilon is {}: it must be positive", self.norm_epsilon);
         Ok(())
     }
 }
 
 impl Bert {
+    /// A layer of this encoder.
     pub fn block(&self) -> Block {
         Block {
             width: self.dimension,
@@ -96,9 +109,9 @@ impl Encoder for Bert {
         self.dimension
     }
 
-    fn specs(&self, extent: Extent, specs: &mut Specs) {
-        specs.add("tokens", &[extent.vocabulary, self.dimension], Role::Table, START);
-        specs.add("positions", &[extent.length, self.dimension], Role::Matrix, START);
+    fn specs(&self, input: InputSize, specs: &mut Specs) {
+        specs.add("tokens", &[input.vocabulary, self.dimension], Role::Table, START);
+        specs.add("positions", &[input.length, self.dimension], Role::Matrix, START);
         specs.norm("norm", self.dimension);
         (0..self.layers).for_each(|layer| self.block().specs(&format!("layer.{layer}"), specs));
     }

@@ -1,27 +1,33 @@
-//! `birnn`: layers of LSTM in both directions, side by side (`rnn_seq_encoder.py` of github/CodeSearchNet: 2 layers of
-//! 64 each way; Hochreiter & Schmidhuber 1997; Schuster & Paliwal 1997). With x the layer's input, one direction is
+//! `birnn`: LSTM layers in both directions, whose outputs are concatenated (`rnn_seq_encoder.py` of github/CodeSearchNet, with 2 layers of
+//! width 64 in each direction; Hochreiter & Schmidhuber 1997; Schuster & Paliwal 1997). With the input x of a layer, one direction is
 //!
 //! `[i f g o] = x_t·W + h_{t−1}·R + b`, `c_t = σ(f)∘c_{t−1} + σ(i)∘tanh(g)`, `h_t = σ(o)∘tanh(c_t)`,
 //!
-//! with one bias (PyTorch's two are added up), and `h_{−1} = c_{−1} = 0` before the first token it reads.
+//! with `h_{−1} = c_{−1} = 0`. There is one bias; it is the sum of PyTorch's two.
 
-use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, Extent, check_dropout, check_sizes};
+use super::encoder::{Encoder, InputSize, check_dropout, check_sizes};
 use crate::{
-    math::Math,
-    parameters::{Init, Role, Specs},
+    error::Result,
+    graph::{
+        math::Math,
+        parameters::{Init, Role, Specs},
+    },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Sizes of `birnn`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Birnn {
-    /// Width of the embedding.
+    /// Width of the token embedding.
     pub dimension: usize,
-    /// Width of one direction; the encoder's is twice that.
+    /// Width of one direction; the vectors are twice as wide.
     pub hidden: usize,
+    /// Number of layers.
     pub layers: usize,
+    /// Probability of dropout before each layer, below 1.
     pub dropout: f32,
 }
 
@@ -32,9 +38,9 @@ impl Encoder for Birnn {
         2 * self.hidden
     }
 
-    fn specs(&self, extent: Extent, specs: &mut Specs) {
-        specs.add("tokens", &[extent.vocabulary, self.dimension], Role::Table, Init::Normal(0.1));
-        // PyTorch's start: uniform within 1/√hidden.
+    fn specs(&self, input: InputSize, specs: &mut Specs) {
+        specs.add("tokens", &[input.vocabulary, self.dimension], Role::Table, Init::Normal(0.1));
+        // PyTorch's initial values: uniform within ±1/√hidden.
         let init = Init::Uniform(1.0 / (self.hidden as f32).sqrt());
         for layer in 0..self.layers {
             let inputs = if layer == 0 { self.dimension } else { 2 * self.hidden };

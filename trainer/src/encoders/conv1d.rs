@@ -1,41 +1,50 @@
-//! `conv1d`: `h⁰ = E[ids]`, `hˡ = tanh(conv_l(hˡ⁻¹) + hˡ⁻¹)` for l > 1 and without the residual for l = 1, dropout
-//! behind each (`conv_seq_encoder.py` of github/CodeSearchNet, whose sizes are 3 layers of 128, kernel 16). Zeros stand
-//! before and behind a sequence, not the embedding of padding.
+//! `conv1d`: `h⁰ = E[ids]`, `hˡ = tanh(conv_l(hˡ⁻¹) + hˡ⁻¹)`, without the residual for l = 1, and dropout after each layer
+//! (`conv_seq_encoder.py` of github/CodeSearchNet, with 3 layers of width 128 and kernel 16).
+//!
+//! A sequence is extended by zeros at both ends, not by the embedding of padding.
 
-use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, Extent, check_dropout, check_sizes};
+use super::encoder::{Encoder, InputSize, check_dropout, check_sizes};
 use crate::{
-    math::Math,
-    parameters::{Init, Role, Specs, glorot},
+    error::Result,
+    graph::{
+        math::Math,
+        parameters::{Init, Role, Specs, glorot},
+    },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Sizes of `conv1d`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Conv1d {
+    /// Width of the vectors.
     pub dimension: usize,
+    /// Number of convolutions.
     pub layers: usize,
+    /// Tokens that one output reads.
     pub kernel: usize,
+    /// Probability of dropout, below 1.
     pub dropout: f32,
 }
 
-/// Parameters of a stack of convolutions that keeps its width.
+/// Adds the parameters of a stack of convolutions whose inputs and outputs have the same width.
 pub fn stack_specs(layers: usize, kernel: usize, width: usize, specs: &mut Specs) {
     for layer in 0..layers {
         specs.linear(&format!("convolution.{layer}"), kernel * width, width, glorot(kernel * width, width));
     }
 }
 
-/// The stack itself.
+/// Applies the stack of convolutions.
 pub fn stack<M: Math>(math: &mut M, mut x: M::Tokens, layers: usize, kernel: usize, dropout: f32) -> M::Tokens {
     for layer in 0..layers {
         let mut next = math.convolution(&x, &format!("convolution.{layer}"), kernel);
         if layer > 0 {
             next = math.add(&next, &x);
         }
-        let bent = math.tanh(&next);
-        x = math.dropout(&bent, dropout);
+        let activated = math.tanh(&next);
+        x = math.dropout(&activated, dropout);
     }
     x
 }
@@ -45,8 +54,8 @@ impl Encoder for Conv1d {
         self.dimension
     }
 
-    fn specs(&self, extent: Extent, specs: &mut Specs) {
-        specs.add("tokens", &[extent.vocabulary, self.dimension], Role::Table, Init::Normal(0.1));
+    fn specs(&self, input: InputSize, specs: &mut Specs) {
+        specs.add("tokens", &[input.vocabulary, self.dimension], Role::Table, Init::Normal(0.1));
         stack_specs(self.layers, self.kernel, self.dimension, specs);
     }
 

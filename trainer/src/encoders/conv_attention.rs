@@ -1,30 +1,41 @@
-//! `conv-attention`: the convolutions of [`super::conv1d`], then the transformer layers of [`super::bert`] over what
-//! they saw (`conv_self_att_encoder.py` of github/CodeSearchNet).
+//! `conv-attention`: the convolutions of [`super::conv1d`], then the transformer layers of [`super::bert`]
+//! (`conv_self_att_encoder.py` of github/CodeSearchNet).
 
-use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Encoder, Extent,
     bert::{Block, START, norm_epsilon},
-    check_sizes,
     conv1d::{stack, stack_specs},
+    encoder::{Encoder, InputSize, check_sizes},
 };
 use crate::{
-    math::Math,
-    parameters::{Init, Role, Specs},
+    error::Result,
+    graph::{
+        math::Math,
+        parameters::{Init, Role, Specs},
+    },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Sizes of `conv-attention`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ConvAttention {
+    /// Width of the vectors.
     pub dimension: usize,
+    /// Number of convolutions.
     pub convolutions: usize,
+    /// Tokens that one output of a convolution reads.
     pub kernel: usize,
+    /// Width between the two linears of a transformer layer.
     pub intermediate: usize,
+    /// Number of transformer layers.
     pub layers: usize,
+    /// Attention heads; the dimension must be a multiple of them.
     pub heads: usize,
+    /// Probability of dropout, below 1.
     pub dropout: f32,
+    /// Added to the variance in layer normalisation.
     #[serde(default = "norm_epsilon")]
     pub norm_epsilon: f64,
 }
@@ -46,10 +57,10 @@ impl Encoder for ConvAttention {
         self.dimension
     }
 
-    fn specs(&self, extent: Extent, specs: &mut Specs) {
-        specs.add("tokens", &[extent.vocabulary, self.dimension], Role::Table, Init::Normal(0.1));
+    fn specs(&self, input: InputSize, specs: &mut Specs) {
+        specs.add("tokens", &[input.vocabulary, self.dimension], Role::Table, Init::Normal(0.1));
         stack_specs(self.convolutions, self.kernel, self.dimension, specs);
-        specs.add("positions", &[extent.length, self.dimension], Role::Matrix, START);
+        specs.add("positions", &[input.length, self.dimension], Role::Matrix, START);
         specs.norm("norm", self.dimension);
         (0..self.layers).for_each(|layer| self.block().specs(&format!("layer.{layer}"), specs));
     }

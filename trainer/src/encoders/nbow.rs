@@ -1,19 +1,25 @@
-//! `nbow`, neural bag of words: `h_t = E[id_t]` (CodeSearchNet's baseline of that name; `nbow_seq_encoder.py` of
-//! github/CodeSearchNet). With the poolers `mean` and `weighted-mean` the tokens' rows are never made: a token's weight
-//! depends on its row only, so the pooled row is a sparse product of counts and table.
+//! `nbow`, neural bag of words: `h_t = E[id_t]` (CodeSearchNet's baseline; `nbow_seq_encoder.py` of github/CodeSearchNet).
+//!
+//! With the poolers `mean` and `weighted-mean` the token vectors are not stored: the weight of a token depends on its row only, so that the
+//! pooled vector is a sparse product of counts and table.
 
-use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, Extent, check_sizes};
+use super::encoder::{Encoder, InputSize, check_sizes};
 use crate::{
-    math::Math,
-    parameters::{Init, Role, Specs},
+    error::Result,
+    graph::{
+        math::Math,
+        parameters::{Init, Role, Specs},
+    },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Sizes of `nbow`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Nbow {
+    /// Width of the vectors.
     pub dimension: usize,
 }
 
@@ -22,8 +28,8 @@ impl Encoder for Nbow {
         self.dimension
     }
 
-    fn specs(&self, extent: Extent, specs: &mut Specs) {
-        specs.add("tokens", &[extent.vocabulary, self.dimension], Role::Table, Init::Normal(1.0));
+    fn specs(&self, input: InputSize, specs: &mut Specs) {
+        specs.add("tokens", &[input.vocabulary, self.dimension], Role::Table, Init::Normal(1.0));
     }
 
     fn forward<M: Math>(&self, math: &mut M) -> M::Tokens {

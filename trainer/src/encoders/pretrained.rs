@@ -1,30 +1,34 @@
-//! `pretrained`: a folder with `config.json`, `model.safetensors` and `tokenizer.json` of a BERT or RoBERTa (the names
-//! of Hugging Face transformers), read into [`super::bert`]. The first segment's embedding is added to the positions;
-//! queries, keys and values become one matrix. RoBERTa counts positions from its padding id + 1.
+//! `pretrained`: weights of a BERT or RoBERTa for [`super::bert`], from a folder with `config.json`, `model.safetensors` and
+//! `tokenizer.json` of Hugging Face transformers.
+//!
+//! The embedding of the first segment is added to the positions; queries, keys and values become one matrix. RoBERTa counts positions from
+//! its padding id + 1.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use ledger::Digest;
+use ledger::{Digest, bail, ensure};
 use safetensors::SafeTensors;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, bert::Bert};
+use super::{bert::Bert, encoder::InputSize};
 use crate::{
-    parameters::{Parameters, floats, read_safetensors},
-    vocabulary::Specials,
+    data::vocabulary::Specials,
+    error::{Context, Result},
+    graph::parameters::{Parameters, floats, read_safetensors},
 };
 
-/// Where the files are, and how they are trained on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Folder of the weights, and the dropout of the training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Pretrained {
+    /// Folder with `config.json`, `model.safetensors` and `tokenizer.json`.
     pub path: PathBuf,
-    /// None: what `config.json` says.
+    /// Probability of dropout, below 1; null: the value of `config.json`.
     pub dropout: Option<f32>,
 }
 
-/// The part of `config.json` that matters.
+/// The part of `config.json` that is used.
 #[derive(Debug, Deserialize)]
 struct HubConfig {
     model_type: String,
@@ -46,11 +50,12 @@ struct HubConfig {
 impl HubConfig {
     fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let config: Self = serde_json::from_slice(&bytes).with_context(|| format!("{} is no BERT's configuration", path.display()))?;
+        let config: Self =
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is not the configuration of a BERT", path.display()))?;
         let name = path.display();
         ensure!(
             ["bert", "roberta"].contains(&config.model_type.as_str()),
-            "{name}: model_type {} is neither BERT's nor RoBERTa's",
+            "{name}: model_type {} is not supported, only bert and roberta",
             config.model_type
         );
         ensure!(config.hidden_act == "gelu", "{name}: hidden_act {} is not supported, only gelu", config.hidden_act);
@@ -60,13 +65,14 @@ impl HubConfig {
         Ok(config)
     }
 
-    /// Where the positions begin.
+    /// Row of the first position in the table of positions.
     fn first_position(&self) -> usize {
         if self.model_type == "bert" { 0 } else { self.pad_token_id.unwrap_or(1) + 1 }
     }
 }
 
 impl Pretrained {
+    /// Sizes of the encoder, from `config.json`.
     pub fn bert(&self) -> Result<Bert> {
         let config = HubConfig::read(&self.path.join("config.json"))?;
         Ok(Bert {
@@ -79,7 +85,7 @@ impl Pretrained {
         })
     }
 
-    /// Digests of what is read.
+    /// Digests of the files that are read; their names begin with `name`.
     pub fn files(&self, name: &str) -> Result<Vec<(String, Digest)>> {
         let digest = |file: &str| {
             let path = self.path.join(file);
@@ -88,134 +94,158 @@ impl Pretrained {
         ["config.json", "model.safetensors", "tokenizer.json"].into_iter().map(digest).collect()
     }
 
-    /// Weights mean nothing under another vocabulary.
+    /// Checks that token ids have the same meaning as in the pretraining.
     pub fn require_vocabulary(&self, vocabulary: &Specials) -> Result<()> {
         let path = self.path.join("tokenizer.json");
         ensure!(
             Specials::read(&path)?.tokens == vocabulary.tokens,
-            "the vocabulary is not that of the pretrained weights: set vocab.from = \"{}\"",
+            "the vocabulary differs from the one of the pretrained weights: set vocab.from = \"{}\"",
             path.display()
         );
         Ok(())
     }
 
-    /// Puts the file's weights into the parameters below `scope`.
-    pub fn load(&self, scope: &str, extent: Extent, parameters: &mut Parameters) -> Result<()> {
+    /// Copies the weights of the file into the parameters with the prefix `scope`.
+    ///
+    /// # Errors
+    /// The file cannot be read, a tensor is missing, or a shape differs from the encoder, the vocabulary or the sequence length.
+    pub fn load(&self, scope: &str, input: InputSize, parameters: &mut Parameters) -> Result<()> {
         let config = HubConfig::read(&self.path.join("config.json"))?;
         let path = self.path.join("model.safetensors");
         let bytes = read_safetensors(&path)?;
         let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{} is not a safetensors file", path.display()))?;
-        let hub = Hub { file: &file, path: &path };
-        let mut set = |name: &str, values: Vec<f32>| -> Result<()> {
-            let name = format!("{scope}{name}");
-            let parameter = parameters.0.get_mut(&name).with_context(|| format!("the encoder has no parameter {name}"))?;
-            ensure!(
-                parameter.values.len() == values.len(),
-                "{}: {name} needs {} numbers, the file has {}",
-                path.display(),
-                parameter.values.len(),
-                values.len()
-            );
-            parameter.values = values;
-            Ok(())
-        };
-        let width = config.hidden_size;
-        let words = hub.rows("embeddings.word_embeddings.weight", width)?;
+        let hub = HubTensors { file: &file, path: &path };
+        let mut target = Target { parameters, scope, path: &path };
+        hub.copy_embeddings(&config, input, &mut target)?;
+        (0..config.num_hidden_layers).try_for_each(|layer| hub.copy_layer(&config, layer, &mut target))
+    }
+}
+
+/// The parameters that weights are copied into.
+struct Target<'a> {
+    parameters: &'a mut Parameters,
+    scope: &'a str,
+    path: &'a Path,
+}
+
+impl Target<'_> {
+    fn set(&mut self, name: &str, values: Vec<f32>) -> Result<()> {
+        let name = format!("{}{name}", self.scope);
+        let parameter = self.parameters.0.get_mut(&name).with_context(|| format!("the encoder has no parameter {name}"))?;
         ensure!(
-            words.len() / width >= extent.vocabulary,
-            "{} knows {} tokens, the vocabulary has {}: set vocab.from to the tokenizer.json beside it",
-            path.display(),
-            words.len() / width,
-            extent.vocabulary
+            parameter.values.len() == values.len(),
+            "{}: {name} needs {} numbers, the file has {}",
+            self.path.display(),
+            parameter.values.len(),
+            values.len()
         );
-        set("tokens", words[..extent.vocabulary * width].to_vec())?;
-        let (positions, first) = (hub.rows("embeddings.position_embeddings.weight", width)?, config.first_position());
-        let room = config.max_position_embeddings.min(positions.len() / width).saturating_sub(first);
-        ensure!(
-            room >= extent.length,
-            "{} has {room} positions, sequences have up to {} tokens: lower tokenize.code-tokens",
-            path.display(),
-            extent.length
-        );
-        let segment = match hub.optional("embeddings.token_type_embeddings.weight")? {
-            Some((shape, segments)) if shape.len() == 2 && shape[1] == width && shape[0] > 0 => segments[..width].to_vec(),
-            Some((shape, _)) => bail!("{}: embeddings.token_type_embeddings.weight has shape {shape:?}", path.display()),
-            None => vec![0.0; width],
-        };
-        let places = positions[first * width..(first + extent.length) * width].iter().enumerate();
-        set("positions", places.map(|(place, value)| value + segment[place % width]).collect())?;
-        hub.norm("embeddings.LayerNorm", width, "norm", &mut set)?;
-        for layer in 0..config.num_hidden_layers {
-            let (from, to) = (format!("encoder.layer.{layer}"), format!("layer.{layer}"));
-            let parts = ["query", "key", "value"].map(|part| format!("{from}.attention.self.{part}"));
-            let weights = parts.iter().map(|part| hub.turned(&format!("{part}.weight"), width, width)).collect::<Result<Vec<_>>>()?;
-            let side_by_side = (0..width).flat_map(|row| weights.iter().flat_map(move |part| &part[row * width..(row + 1) * width]));
-            set(&format!("{to}.qkv.weight"), side_by_side.copied().collect())?;
-            let biases = parts.iter().map(|part| hub.tensor(&format!("{part}.bias"), &[width])).collect::<Result<Vec<_>>>()?;
-            set(&format!("{to}.qkv.bias"), biases.concat())?;
-            for (from_part, to_part, inputs, outputs) in [
-                ("attention.output.dense", "output", width, width),
-                ("intermediate.dense", "expand", width, config.intermediate_size),
-                ("output.dense", "contract", config.intermediate_size, width),
-            ] {
-                set(&format!("{to}.{to_part}.weight"), hub.turned(&format!("{from}.{from_part}.weight"), inputs, outputs)?)?;
-                set(&format!("{to}.{to_part}.bias"), hub.tensor(&format!("{from}.{from_part}.bias"), &[outputs])?)?;
-            }
-            hub.norm(&format!("{from}.attention.output.LayerNorm"), width, &format!("{to}.attention_norm"), &mut set)?;
-            hub.norm(&format!("{from}.output.LayerNorm"), width, &format!("{to}.norm"), &mut set)?;
-        }
+        parameter.values = values;
         Ok(())
     }
 }
 
-/// Tensors by the names of transformers, with or without the model's name before them.
-struct Hub<'a> {
+/// Tensors by their names in transformers, with or without the prefix of the model.
+struct HubTensors<'a> {
     file: &'a SafeTensors<'a>,
     path: &'a Path,
 }
 
-impl Hub<'_> {
-    /// Shape and numbers, if it is there.
+impl HubTensors<'_> {
+    /// Embeddings of tokens and positions, and their norm.
+    fn copy_embeddings(&self, config: &HubConfig, input: InputSize, target: &mut Target<'_>) -> Result<()> {
+        let width = config.hidden_size;
+        let words = self.rows("embeddings.word_embeddings.weight", width)?;
+        ensure!(
+            words.len() / width >= input.vocabulary,
+            "{} has {} tokens, the vocabulary has {}: set vocab.from to the tokenizer.json of the same folder",
+            self.path.display(),
+            words.len() / width,
+            input.vocabulary
+        );
+        target.set("tokens", words[..input.vocabulary * width].to_vec())?;
+        let (positions, first) = (self.rows("embeddings.position_embeddings.weight", width)?, config.first_position());
+        let count = config.max_position_embeddings.min(positions.len() / width).saturating_sub(first);
+        ensure!(
+            count >= input.length,
+            "{} has {count} positions, sequences have up to {} tokens: lower tokenize.code-tokens",
+            self.path.display(),
+            input.length
+        );
+        let segment = match self.optional("embeddings.token_type_embeddings.weight")? {
+            Some((shape, segments)) if shape.len() == 2 && shape[1] == width && shape[0] > 0 => segments[..width].to_vec(),
+            Some((shape, _)) => bail!("{}: embeddings.token_type_embeddings.weight has shape {shape:?}", self.path.display()),
+            None => vec![0.0; width],
+        };
+        let values = positions[first * width..(first + input.length) * width].iter().enumerate();
+        target.set("positions", values.map(|(place, value)| value + segment[place % width]).collect())?;
+        self.copy_norm("embeddings.LayerNorm", width, "norm", target)
+    }
+
+    /// One transformer layer.
+    fn copy_layer(&self, config: &HubConfig, layer: usize, target: &mut Target<'_>) -> Result<()> {
+        let width = config.hidden_size;
+        let (from, to) = (format!("encoder.layer.{layer}"), format!("layer.{layer}"));
+        let parts = ["query", "key", "value"].map(|part| format!("{from}.attention.self.{part}"));
+        let weights = parts.iter().map(|part| self.transposed(&format!("{part}.weight"), width, width)).collect::<Result<Vec<_>>>()?;
+        let columns = (0..width).flat_map(|row| weights.iter().flat_map(move |part| &part[row * width..(row + 1) * width]));
+        target.set(&format!("{to}.qkv.weight"), columns.copied().collect())?;
+        let biases = parts.iter().map(|part| self.tensor(&format!("{part}.bias"), &[width])).collect::<Result<Vec<_>>>()?;
+        target.set(&format!("{to}.qkv.bias"), biases.concat())?;
+        for (from_part, to_part, inputs, outputs) in [
+            ("attention.output.dense", "output", width, width),
+            ("intermediate.dense", "expand", width, config.intermediate_size),
+            ("output.dense", "contract", config.intermediate_size, width),
+        ] {
+            target.set(&format!("{to}.{to_part}.weight"), self.transposed(&format!("{from}.{from_part}.weight"), inputs, outputs)?)?;
+            target.set(&format!("{to}.{to_part}.bias"), self.tensor(&format!("{from}.{from_part}.bias"), &[outputs])?)?;
+        }
+        self.copy_norm(&format!("{from}.attention.output.LayerNorm"), width, &format!("{to}.attention_norm"), target)?;
+        self.copy_norm(&format!("{from}.output.LayerNorm"), width, &format!("{to}.norm"), target)
+    }
+
+    /// Gamma and beta of a norm, which older files name so, and newer ones weight and bias.
+    fn copy_norm(&self, from: &str, width: usize, to: &str, target: &mut Target<'_>) -> Result<()> {
+        for (names, part) in [(["weight", "gamma"], "gamma"), (["bias", "beta"], "beta")] {
+            let name = names.into_iter().find(|name| matches!(self.optional(&format!("{from}.{name}")), Ok(Some(_)))).unwrap_or(names[0]);
+            target.set(&format!("{to}.{part}"), self.tensor(&format!("{from}.{name}"), &[width])?)?;
+        }
+        Ok(())
+    }
+
+    /// Shape and values of a tensor; none where the file does not have it.
     fn optional(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
         for prefix in ["", "bert.", "roberta."] {
             if let Ok(tensor) = self.file.tensor(&format!("{prefix}{name}")) {
                 let values = floats(name, &tensor).with_context(|| format!("reading {}", self.path.display()))?;
-                ensure!(values.iter().all(|value| value.is_finite()), "{}: {name} holds a number that is not finite", self.path.display());
+                ensure!(values.iter().all(|value| value.is_finite()), "{}: {name} has a value that is not finite", self.path.display());
                 return Ok(Some((tensor.shape().to_vec(), values)));
             }
         }
         Ok(None)
     }
 
-    fn found(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+    fn required(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         self.optional(name)?.with_context(|| format!("{} has no tensor {name}", self.path.display()))
     }
 
+    /// Values of a tensor with this shape.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let (found, values) = self.found(name)?;
-        ensure!(found == shape, "{}: {name} has shape {found:?}, its config.json says {shape:?}", self.path.display());
+        let (found, values) = self.required(name)?;
+        ensure!(found == shape, "{}: {name} has shape {found:?}, its config.json requires {shape:?}", self.path.display());
         Ok(values)
     }
 
-    /// Any number of rows of this width.
+    /// Values of a tensor with any number of rows of this width.
     fn rows(&self, name: &str, width: usize) -> Result<Vec<f32>> {
-        let (found, values) = self.found(name)?;
+        let (found, values) = self.required(name)?;
         ensure!(found.len() == 2 && found[1] == width, "{}: {name} has shape {found:?}, not rows of {width}", self.path.display());
         Ok(values)
     }
 
-    /// `[out, in]` as `[in, out]`.
-    fn turned(&self, name: &str, inputs: usize, outputs: usize) -> Result<Vec<f32>> {
+    /// A matrix `[out, in]` as `[in, out]`.
+    fn transposed(&self, name: &str, inputs: usize, outputs: usize) -> Result<Vec<f32>> {
         let values = self.tensor(name, &[outputs, inputs])?;
         Ok((0..values.len()).map(|place| values[place % outputs * inputs + place / outputs]).collect())
-    }
-
-    fn norm(&self, from: &str, width: usize, to: &str, set: &mut impl FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
-        for (names, part) in [(["weight", "gamma"], "gamma"), (["bias", "beta"], "beta")] {
-            let name = names.into_iter().find(|name| matches!(self.optional(&format!("{from}.{name}")), Ok(Some(_)))).unwrap_or(names[0]);
-            set(&format!("{to}.{part}"), self.tensor(&format!("{from}.{name}"), &[width])?)?;
-        }
-        Ok(())
     }
 }
 
@@ -225,13 +255,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        encoders::{Encoder, EncoderConfig},
-        parameters::Specs,
+        encoders::{architecture::EncoderConfig, encoder::Encoder},
+        graph::parameters::Specs,
     };
 
-    const EXTENT: Extent = Extent { vocabulary: 5, length: 3 };
+    const INPUT: InputSize = InputSize { vocabulary: 5, length: 3 };
 
-    /// A RoBERTa of one layer, two wide, every number of a tensor its place; `change` may spoil it.
+    /// Writes a RoBERTa with one layer of width 2, each number being its index in the tensor; `change` may change a shape.
     fn write(folder: &Path, config: &str, change: impl Fn(&str, &mut Vec<usize>)) {
         std::fs::write(folder.join("config.json"), config).unwrap();
         let layer = "roberta.encoder.layer.0";
@@ -272,21 +302,21 @@ mod tests {
     fn load(folder: &Path) -> Result<Parameters> {
         let pretrained = Pretrained { path: folder.to_owned(), dropout: None };
         let mut specs = Specs::default();
-        EncoderConfig::Pretrained(pretrained.clone()).architecture()?.specs(EXTENT, &mut specs);
+        EncoderConfig::Pretrained(pretrained.clone()).architecture()?.specs(INPUT, &mut specs);
         let mut parameters = Parameters::initialise(&specs.specs, 0);
-        pretrained.load("", EXTENT, &mut parameters)?;
+        pretrained.load("", INPUT, &mut parameters)?;
         Ok(parameters)
     }
 
     #[test]
-    fn a_roberta_counts_positions_behind_its_padding_id() {
+    fn a_roberta_counts_positions_after_its_padding_id() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), CONFIG, |_, _| ());
         let parameters = load(dir.path()).unwrap();
-        // The first five of six rows; positions 2 to 4, the segment (0, 1) added.
+        // The first five of six rows; positions 2 to 4 plus the segment (0, 1).
         assert_eq!(parameters.get("tokens").values, (0..10).map(|place| place as f32).collect::<Vec<_>>());
         assert_eq!(parameters.get("positions").values, [4.0, 6.0, 6.0, 8.0, 8.0, 10.0]);
-        // [out, in] = [[0, 1], [2, 3]] turned, three side by side.
+        // The transposed [out, in] = [[0, 1], [2, 3]], three times in the columns.
         assert_eq!(parameters.get("layer.0.qkv.weight").values, [0.0, 2.0, 0.0, 2.0, 0.0, 2.0, 1.0, 3.0, 1.0, 3.0, 1.0, 3.0]);
         assert_eq!(parameters.get("layer.0.contract.weight").values, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         let bert = Pretrained { path: dir.path().to_owned(), dropout: Some(0.0) }.bert().unwrap();
@@ -294,29 +324,29 @@ mod tests {
     }
 
     #[test]
-    fn files_that_do_not_fit_are_refused_by_name() {
+    fn files_that_do_not_match_are_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
-        let refusal = |config: &str, spoiled: &str, shape: &[usize]| {
+        let refusal = |config: &str, changed: &str, shape: &[usize]| {
             write(dir.path(), config, |name, found| {
-                if name.ends_with(spoiled) && !spoiled.is_empty() {
+                if name.ends_with(changed) && !changed.is_empty() {
                     *found = shape.to_vec();
                 }
             });
-            format!("{:#}", load(dir.path()).unwrap_err())
+            ledger::chain(&load(dir.path()).unwrap_err())
         };
-        for (config, spoiled, shape, expected) in [
-            (CONFIG, "self.query.weight", &[1, 2][..], "self.query.weight has shape [1, 2], its config.json says [2, 2]"),
-            (CONFIG, "intermediate.dense.weight", &[2, 3], "intermediate.dense.weight has shape [2, 3], its config.json says [3, 2]"),
-            (CONFIG, "word_embeddings.weight", &[3, 2], "knows 3 tokens, the vocabulary has 5"),
+        for (config, changed, shape, expected) in [
+            (CONFIG, "self.query.weight", &[1, 2][..], "self.query.weight has shape [1, 2], its config.json requires [2, 2]"),
+            (CONFIG, "intermediate.dense.weight", &[2, 3], "intermediate.dense.weight has shape [2, 3], its config.json requires [3, 2]"),
+            (CONFIG, "word_embeddings.weight", &[3, 2], "has 3 tokens, the vocabulary has 5"),
             (CONFIG, "position_embeddings.weight", &[4, 2], "has 2 positions, sequences have up to 3"),
             (CONFIG, "token_type_embeddings.weight", &[2], "token_type_embeddings.weight has shape [2]"),
             (&CONFIG.replace("\"gelu\"", "\"relu\""), "", &[], "hidden_act relu is not supported"),
-            (&CONFIG.replace("\"roberta\"", "\"gpt2\""), "", &[], "model_type gpt2 is neither"),
+            (&CONFIG.replace("\"roberta\"", "\"gpt2\""), "", &[], "model_type gpt2 is not supported"),
             (&CONFIG.replace("\"num_attention_heads\": 1", "\"num_attention_heads\": 3"), "", &[], "not a multiple"),
             (&CONFIG.replace("\"hidden_size\": 2", "\"hidden_size\": 4000000000"), "", &[], "must be between 1 and 65536"),
-            ("{}", "", &[], "is no BERT's configuration"),
+            ("{}", "", &[], "is not the configuration of a BERT"),
         ] {
-            let error = refusal(config, spoiled, shape);
+            let error = refusal(config, changed, shape);
             assert!(error.contains(expected), "{expected}: {error}");
         }
     }

@@ -1,21 +1,25 @@
-//! Every encoder and pooler against PyTorch's modules (tests/reference/encoders.py), and what must not change a vector.
+//! Compares every encoder and pooler with PyTorch's modules (tests/reference/encoders.py), and tests what must not change a vector.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Tensor, TensorData};
+use kernels::{Cpu, hash_bits};
 use serde::Deserialize;
 
-use super::*;
-use crate::{
-    ops::{
-        Ops,
-        fused::{Cpu, Fused},
-        mix,
-        stock::Stock,
-    },
+use super::{
+    albert,
+    architecture::Architecture,
+    bert, birnn, conv_attention, conv1d,
+    encoder::{Encoder, InputSize},
+    nbow,
+    pooler::Pooler,
+};
+use crate::graph::{
+    fused::Fused,
+    ops::Ops,
     parameters::{Parameters, Role, Specs},
-    poolers::Pooler,
-    tape::{Bound, Eager, Packed},
+    stock::Stock,
+    tape::{DeviceParameters, ForwardPass, Packed},
 };
 
 #[derive(Deserialize)]
@@ -37,14 +41,14 @@ struct Gradient {
     last: Vec<f64>,
 }
 
-const EXTENT: Extent = Extent { vocabulary: 30, length: 12 };
+const INPUT: InputSize = InputSize { vocabulary: 30, length: 12 };
 
 fn reference() -> Reference {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/reference/encoders.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The sizes of the script.
+/// The encoders of the script, with its sizes.
 fn encoders() -> Vec<(&'static str, Architecture)> {
     let (dropout, norm_epsilon) = (0.0, 1e-12);
     vec![
@@ -85,12 +89,12 @@ const POOLERS: [Pooler; 4] = [Pooler::Mean, Pooler::Max, Pooler::WeightedMean, P
 /// The script's `noise`: by FNV-1a of the name.
 fn noise(name: &str, count: usize) -> Vec<f32> {
     let salt = name.bytes().fold(0x811c_9dc5u32, |value, byte| (value ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    (0..count).map(|place| (f64::from(mix((place as u32 * 3).wrapping_add(salt))) / f64::from(u32::MAX) - 0.5) as f32).collect()
+    (0..count).map(|place| (f64::from(hash_bits((place as u32 * 3).wrapping_add(salt))) / f64::from(u32::MAX) - 0.5) as f32).collect()
 }
 
 fn parameters(encoder: &Architecture, pooler: Pooler) -> Parameters {
     let mut specs = Specs::default();
-    encoder.specs(EXTENT, &mut specs);
+    encoder.specs(INPUT, &mut specs);
     pooler.specs(encoder.width(), &mut specs);
     let mut parameters = Parameters::initialise(&specs.specs, 0);
     for (name, parameter) in &mut parameters.0 {
@@ -100,7 +104,7 @@ fn parameters(encoder: &Architecture, pooler: Pooler) -> Parameters {
 }
 
 fn rows(lengths: &[usize]) -> Vec<Vec<u32>> {
-    let row = |(row, length): (usize, &usize)| (0..*length).map(|place| mix((row * 100 + place) as u32) % 30).collect();
+    let row = |(row, length): (usize, &usize)| (0..*length).map(|place| hash_bits((row * 100 + place) as u32) % 30).collect();
     lengths.iter().enumerate().map(row).collect()
 }
 
@@ -109,7 +113,7 @@ struct Pass {
     gradients: BTreeMap<String, Vec<f64>>,
 }
 
-/// Vectors, and gradients of `Σ vectors · noise("slope")`.
+/// Computes vectors, and gradients of `Σ vectors · noise("slope")`.
 fn pass(
     encoder: &Architecture,
     pooler: Pooler,
@@ -123,8 +127,8 @@ fn pass(
     ids.sort_unstable();
     ids.dedup();
     let device = Default::default();
-    let bound = Bound::<Cpu>::new(parameters, [("tokens".to_owned(), ids.clone())].into(), true, DType::F32, &device);
-    let mut math = Eager { bound: &bound, ops, batch: &batch, scope: "", dropout, streams: 0 };
+    let on_device = DeviceParameters::<Cpu>::new(parameters, [("tokens".to_owned(), ids.clone())].into(), true, DType::F32, &device);
+    let mut math = ForwardPass { parameters: &on_device, ops, batch: &batch, scope: "", dropout, dropouts: 0 };
     let vectors = pooler.vectors(encoder, &mut math);
     let shape = vectors.dims();
     let slope = Tensor::<Cpu, 2>::from_data(TensorData::new(noise("slope", shape[0] * shape[1]), shape), &device);
@@ -132,9 +136,9 @@ fn pass(
     let mut gradients = BTreeMap::new();
     for (name, parameter) in &parameters.0 {
         let numbers = |data: TensorData| data.convert::<f64>().to_vec::<f64>().unwrap();
-        let gradient = match bound.vectors.get(name) {
+        let gradient = match on_device.vectors.get(name) {
             Some(tensor) => tensor.grad(&tape).map(|gradient| numbers(gradient.into_data())),
-            None => bound.matrices[name].grad(&tape).map(|gradient| numbers(gradient.into_data())),
+            None => on_device.matrices[name].grad(&tape).map(|gradient| numbers(gradient.into_data())),
         };
         let Some(gradient) = gradient else { continue };
         let whole = if parameter.role == Role::Table {
@@ -160,7 +164,7 @@ fn close(what: &str, a: &[f64], b: &[f64], tolerance: f64) {
 }
 
 #[test]
-fn vectors_and_gradients_are_pytorchs() {
+fn vectors_and_gradients_equal_pytorch() {
     let reference = reference();
     let rows = rows(&reference.lengths);
     for (name, encoder) in encoders() {
@@ -171,7 +175,7 @@ fn vectors_and_gradients_are_pytorchs() {
                 let what = format!("{name} {} {path}", pooler.name());
                 let pass = pass(&encoder, pooler, &parameters, &rows, ops, None);
                 close(&what, &pass.vectors, &recorded.vectors, 1e-5);
-                // What PyTorch gives no gradient has none here, or one of zeros.
+                // A parameter without a gradient in PyTorch has none here either.
                 for (parameter, gradient) in &pass.gradients {
                     assert!(recorded.gradients.contains_key(parameter), "{what}: {parameter}");
                     let truth = &recorded.gradients[parameter];
@@ -188,7 +192,7 @@ fn vectors_and_gradients_are_pytorchs() {
 }
 
 #[test]
-fn company_does_not_change_a_vector_and_absent_tokens_get_no_gradient() {
+fn other_rows_do_not_change_a_vector_and_absent_tokens_get_no_gradient() {
     for (name, encoder) in encoders() {
         for pooler in POOLERS {
             let parameters = parameters(&encoder, pooler);
@@ -211,7 +215,7 @@ fn company_does_not_change_a_vector_and_absent_tokens_get_no_gradient() {
     }
 }
 
-/// Attention dropout and the others choose by place alone: both implementations drop the same.
+/// Dropout depends on seed and position only, so that both implementations drop the same numbers.
 #[test]
 fn dropout_is_the_same_in_both_implementations() {
     for (name, mut encoder) in encoders() {
@@ -231,7 +235,7 @@ fn dropout_is_the_same_in_both_implementations() {
         for (parameter, gradient) in &fused.gradients {
             close(&format!("{name}: {parameter}"), gradient, &stock.gradients[parameter], 1e-4);
         }
-        assert_ne!(fused.vectors, run(&Fused, Some(5)).vectors, "{name}: another seed drops others");
+        assert_ne!(fused.vectors, run(&Fused, Some(5)).vectors, "{name}: another seed drops other numbers");
         assert_ne!(fused.vectors, run(&Fused, None).vectors, "{name}: outside training nothing is dropped");
     }
 }
@@ -252,12 +256,12 @@ fn rows_without_tokens_are_defined() {
 }
 
 #[test]
-fn sizes_that_cannot_be_are_refused() {
-    let refusal = |encoder: Architecture| format!("{:#}", encoder.check().unwrap_err());
+fn sizes_out_of_range_are_refused() {
+    let refusal = |encoder: Architecture| encoder.check().unwrap_err().to_string();
     let bert = |dimension, heads, dropout| {
         Architecture::Bert(bert::Bert { dimension, intermediate: 4, layers: 1, heads, dropout, norm_epsilon: 1e-12 })
     };
     assert_eq!(refusal(Architecture::Nbow(nbow::Nbow { dimension: 0 })), "encoder.dimension is 0: it must be between 1 and 65536");
     assert_eq!(refusal(bert(10, 3, 0.0)), "encoder.dimension 10 is not a multiple of encoder.heads 3");
-    assert_eq!(refusal(bert(9, 3, 1.0)), "encoder.dropout is a probability below 1, got 1");
+    assert_eq!(refusal(bert(9, 3, 1.0)), "encoder.dropout is 1: it must be a probability below 1");
 }

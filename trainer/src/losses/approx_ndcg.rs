@@ -1,9 +1,9 @@
-//! NDCG with ranks made smooth (Qin et al. 2010, eqs. 9 and 12; `approxNDCG.py` of allegro/allRank).
+//! NDCG with differentiable ranks (Qin et al. 2010, eqs. 9 and 12; `approxNDCG.py` of allegro/allRank).
 
-use super::Row;
+use super::row::Row;
 
-/// `−Σ_i G_i / log₂(1 + r_i)`, `r_i = 1 + Σ_{j≠i} σ(−α(s_i − s_j))`, `G = (2^g − 1) / maxDCG`: −1 when the own code is
-/// far ahead.
+/// `−Σ_i G_i / log₂(1 + r_i)`, `r_i = 1 + Σ_{j≠i} σ(−α(s_i − s_j))`, `G = (2^g − 1) / maxDCG`, g being the grade. The loss is −1 if the score
+/// of the own code is much larger than the others.
 pub fn row(row: &Row<'_>, alpha: f64, gradient: &mut [f64]) -> f64 {
     let n = row.scores.len();
     let mut ideal: Vec<f64> = (0..n).map(|place| row.grade(place)).collect();

@@ -1,15 +1,16 @@
 //! The LambdaLoss framework (Wang et al. 2018; `lambdaLoss.py` of allegro/allRank, which the predecessor used).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Row;
+use super::row::Row;
 
-/// How a pair of codes is weighted. With ranks a and b by the scores (from 1), gains `G = (2^g − 1) / maxDCG`,
-/// discounts `D_a = log₂(1 + a)`, grades g:
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Weight of a pair of codes with ranks a and b by their scores, counted from 1. Gains `G = (2^g − 1) / maxDCG` of grades g, discounts
+/// `D_a = log₂(1 + a)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheme {
-    /// `G_a / D_a`, over all pairs
+    /// `G_a / D_a`, for all pairs
     #[serde(rename = "ndcg-1")]
     Ndcg1,
     /// `δ_ab |G_a − G_b|`, `δ_ab = |1/D_{|a−b|} − 1/D_{|a−b|+1}|`
@@ -31,8 +32,8 @@ pub enum Scheme {
 const EPSILON: f64 = 1e-10;
 
 /// `−Σ_{(a,b)} log₂ max(max(σ(sigma·(s_a − s_b)), ε)^w_ab, ε)` over the pairs of the first k ranks with `g_a > g_b`
-/// (all pairs for [`Scheme::Ndcg1`]); ranks by descending score, equal scores in the order of the batch. Weights
-/// depend on ranks and grades only and have no slope.
+/// (all pairs for [`Scheme::Ndcg1`]). Ranks are by descending score; equal scores are in the order of the batch. Weights depend on ranks and
+/// grades only and have no gradient.
 pub fn row(row: &Row<'_>, scheme: Scheme, k: Option<usize>, sigma: f64, mu: f64, gradient: &mut [f64]) -> f64 {
     let n = row.scores.len();
     let k = k.unwrap_or(n).min(n);
@@ -55,7 +56,7 @@ pub fn row(row: &Row<'_>, scheme: Scheme, k: Option<usize>, sigma: f64, mu: f64,
     let mut loss = 0.0;
     for a in 0..k {
         if gains[a] == 0.0 {
-            // Nothing is graded below zero, and a weight by a gain of zero is zero.
+            // No grade is below 0, and a gain of 0 gives a weight of 0.
             continue;
         }
         for b in 0..k {

@@ -1,9 +1,9 @@
-//! Losses that want the own code ahead of the others by a margin, on cosines.
+//! Hinge losses: the own code must be better than the others by a margin.
 
-use super::Row;
+use super::row::Row;
 
 /// CodeSearchNet's `cosine` (`model.py` of github/CodeSearchNet):
-/// `relu(margin − s_own + max_{j≠own} relu(s_j))`. With no other code, or none above zero, the last term is 0.
+/// `relu(margin − s_own + max_{j≠own} relu(s_j))`. Without another code whose score is positive, the last term is 0.
 pub fn cosine(row: &Row<'_>, margin: f64, gradient: &mut [f64]) -> f64 {
     let mut hardest = None;
     for (j, &score) in row.scores.iter().enumerate() {
@@ -22,7 +22,7 @@ pub fn cosine(row: &Row<'_>, margin: f64, gradient: &mut [f64]) -> f64 {
     loss
 }
 
-/// Keeps the slope of a distance of zero defined.
+/// Minimum of a squared distance, where its gradient is still defined.
 const NEAREST: f64 = 1e-8;
 
 /// CodeSearchNet's `triplet` (`model.py` of github/CodeSearchNet), summed over all negatives of the batch:

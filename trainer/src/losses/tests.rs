@@ -1,4 +1,10 @@
-use super::*;
+use serde::Deserialize;
+
+use super::{
+    lambda::Scheme,
+    loss::{LossConfig, Targets},
+};
+use kernels::hash_bits;
 
 fn losses() -> Vec<LossConfig> {
     let lambda = |scheme, k| LossConfig::Lambda { scheme, k, sigma: 1.0, mu: 10.0, scale: 3.0 };
@@ -25,26 +31,26 @@ fn losses() -> Vec<LossConfig> {
     losses
 }
 
-/// A square of numbers between -1 and 1 without ties.
+/// `[n, n]` numbers between -1 and 1, all different.
 fn cosines(n: usize, salt: u32) -> Vec<f32> {
-    (0..n * n).map(|place| crate::ops::mix(place as u32 * 7 + salt) as f32 / u32::MAX as f32 * 1.8 - 0.9).collect()
+    (0..n * n).map(|place| hash_bits(place as u32 * 7 + salt) as f32 / u32::MAX as f32 * 1.8 - 0.9).collect()
 }
 
 fn grades(n: usize) -> Vec<f32> {
-    (0..n * n).map(|place| if place / n == place % n { 1.0 } else { (crate::ops::mix(place as u32 + 99) % 5) as f32 / 6.0 }).collect()
+    (0..n * n).map(|place| if place / n == place % n { 1.0 } else { (hash_bits(place as u32 + 99) % 5) as f32 / 6.0 }).collect()
 }
 
 #[test]
-fn every_gradient_is_the_slope_of_its_value() {
+fn every_gradient_equals_differences_of_the_value() {
     let n = 7;
     let weights: Vec<f64> = (0..n).map(|row| 0.5 + row as f64 * 0.3).collect();
     let graded = grades(n);
     for loss in losses() {
         for grades in [None, Some(&graded[..])] {
-            let judgement = Judgement { weights: &weights, grades };
+            let targets = Targets { weights: &weights, grades };
             let log_scale = loss.scale().0.ln();
             let at = cosines(n, 5);
-            let outcome = loss.evaluate(&at, log_scale, judgement);
+            let outcome = loss.evaluate(&at, log_scale, targets);
             assert!(outcome.loss.is_finite());
             // One cosine moves; f32 cosines are exact at this step.
             let step = 1.0 / 4096.0f32;
@@ -52,14 +58,14 @@ fn every_gradient_is_the_slope_of_its_value() {
                 let moved = |by: f32| {
                     let mut cosines = at.clone();
                     cosines[place] += by;
-                    (f64::from(cosines[place]), loss.evaluate(&cosines, log_scale, judgement).loss)
+                    (f64::from(cosines[place]), loss.evaluate(&cosines, log_scale, targets).loss)
                 };
                 let ((above, up), (below, down)) = (moved(step), moved(-step));
                 let slope = (up - down) / (above - below);
                 let given = f64::from(outcome.gradient[place]);
                 assert!((slope - given).abs() < 1e-3 * (1.0 + slope.abs()), "{loss:?} at {place}: {given}, but the slope is {slope}");
             }
-            let moved = |by: f64| loss.evaluate(&at, log_scale + by, judgement).loss;
+            let moved = |by: f64| loss.evaluate(&at, log_scale + by, targets).loss;
             let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
             assert!((slope - outcome.log_scale_gradient).abs() < 1e-5 * (1.0 + slope.abs()), "{loss:?} by the scale");
         }
@@ -75,9 +81,9 @@ fn permuting_a_batch_permutes_the_gradient() {
     let turn = |values: &[f32]| -> Vec<f32> { (0..n * n).map(|place| values[order[place / n] * n + order[place % n]]).collect() };
     for loss in losses() {
         let log_scale = loss.scale().0.ln();
-        let outcome = loss.evaluate(&at, log_scale, Judgement { weights: &weights, grades: Some(&graded) });
+        let outcome = loss.evaluate(&at, log_scale, Targets { weights: &weights, grades: Some(&graded) });
         let turned_weights: Vec<f64> = order.iter().map(|&row| weights[row]).collect();
-        let other = loss.evaluate(&turn(&at), log_scale, Judgement { weights: &turned_weights, grades: Some(&turn(&graded)) });
+        let other = loss.evaluate(&turn(&at), log_scale, Targets { weights: &turned_weights, grades: Some(&turn(&graded)) });
         assert!((outcome.loss - other.loss).abs() < 1e-9, "{loss:?}");
         for (a, b) in turn(&outcome.gradient).iter().zip(&other.gradient) {
             assert!((a - b).abs() < 1e-5, "{loss:?}");
@@ -86,15 +92,15 @@ fn permuting_a_batch_permutes_the_gradient() {
 }
 
 #[test]
-fn a_perfect_ranking_costs_nothing_and_a_reversed_one_more() {
+fn a_perfect_ranking_has_the_minimum_loss() {
     let n = 5;
     let perfect: Vec<f32> = (0..n * n).map(|place| if place / n == place % n { 1.0 } else { -1.0 }).collect();
     let reversed: Vec<f32> = perfect.iter().map(|cosine| -cosine).collect();
     let weights = vec![1.0; n];
-    let judgement = Judgement { weights: &weights, grades: None };
+    let targets = Targets { weights: &weights, grades: None };
     for loss in losses() {
         let best = match loss {
-            // G/D of the own code is also weighed against itself, where σ(0) = ½: one bit.
+            // The own code is also compared with itself, where σ(0) = ½: one bit.
             LossConfig::Lambda { scheme: Scheme::Ndcg1, .. } => 1.0,
             LossConfig::ApproxNdcg { .. } => -1.0,
             LossConfig::MarginSoftmax { margin, .. } => margin,
@@ -104,12 +110,12 @@ fn a_perfect_ranking_costs_nothing_and_a_reversed_one_more() {
         let at_best = loss.evaluate(
             &perfect,
             if matches!(loss, LossConfig::CosineMargin { .. } | LossConfig::Triplet { .. }) { 0.0 } else { far },
-            judgement,
+            targets,
         );
         assert!((at_best.loss - best).abs() < 1e-6, "{loss:?}: {}", at_best.loss);
-        assert!(at_best.gradient.iter().all(|slope| slope.abs() < 1e-4), "{loss:?} still pulls");
-        let worse = loss.evaluate(&reversed, loss.scale().0.ln(), judgement);
-        // With k = 4 of 5 the own code is last and outside what is looked at.
+        assert!(at_best.gradient.iter().all(|slope| slope.abs() < 1e-4), "{loss:?} still has a gradient");
+        let worse = loss.evaluate(&reversed, loss.scale().0.ln(), targets);
+        // With k = 4 of 5 the own code is last and does not count.
         if !matches!(loss, LossConfig::Lambda { k: Some(_), .. }) {
             assert!(worse.loss > best + 0.1, "{loss:?}: {}", worse.loss);
         }
@@ -119,23 +125,23 @@ fn a_perfect_ranking_costs_nothing_and_a_reversed_one_more() {
 #[test]
 fn k_is_applied_to_ranks() {
     let loss = |k| LossConfig::Lambda { scheme: Scheme::LambdaRank, k, sigma: 1.0, mu: 10.0, scale: 1.0 };
-    // The own code is third of four: outside the first two it pulls at nothing.
+    // The own code is third of four: with k = 2 it has no gradient.
     let mut at = vec![0.0; 16];
     for row in 0..4 {
         for (rank, score) in [(0, 0.1), (1, 0.9), (2, 0.8), (3, -0.5)] {
             at[row * 4 + (row + rank) % 4] = score;
         }
     }
-    let judgement = Judgement { weights: &[1.0; 4], grades: None };
-    assert_eq!(loss(Some(2)).evaluate(&at, 0.0, judgement).loss, 0.0);
-    assert!(loss(Some(3)).evaluate(&at, 0.0, judgement).loss > 0.0);
-    assert!(loss(None).evaluate(&at, 0.0, judgement).loss > loss(Some(3)).evaluate(&at, 0.0, judgement).loss);
+    let targets = Targets { weights: &[1.0; 4], grades: None };
+    assert_eq!(loss(Some(2)).evaluate(&at, 0.0, targets).loss, 0.0);
+    assert!(loss(Some(3)).evaluate(&at, 0.0, targets).loss > 0.0);
+    assert!(loss(None).evaluate(&at, 0.0, targets).loss > loss(Some(3)).evaluate(&at, 0.0, targets).loss);
 }
 
 #[test]
 fn a_batch_of_one_is_defined() {
     for loss in losses() {
-        let outcome = loss.evaluate(&[0.3], loss.scale().0.ln(), Judgement { weights: &[1.0], grades: None });
+        let outcome = loss.evaluate(&[0.3], loss.scale().0.ln(), Targets { weights: &[1.0], grades: None });
         assert!(outcome.loss.is_finite() && outcome.gradient[0].is_finite(), "{loss:?}");
     }
 }
@@ -154,9 +160,9 @@ struct Recorded {
     log_scale: f64,
 }
 
-/// The public implementations in PyTorch (tests/reference/losses.py).
+/// Compares with the public implementations in PyTorch (tests/reference/losses.py).
 #[test]
-fn values_and_gradients_are_pytorchs() {
+fn values_and_gradients_equal_pytorch() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/reference/losses.json");
     let reference: Reference = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let weights = vec![1.0; 6];
@@ -176,10 +182,10 @@ fn values_and_gradients_are_pytorchs() {
         };
         for (kind, grades) in [("own", None), ("graded", Some(&reference.grades[..]))] {
             let recorded = &reference.recorded[&format!("{name}/{kind}")];
-            // The script's teacher is then the identity.
+            // Without grades, the teacher of the script is the identity.
             let identity: Vec<f32> = (0..36).map(|place| f32::from(u8::from(place / 6 == place % 6))).collect();
             let grades = if matches!(loss, LossConfig::Distillation { .. }) { grades.or(Some(&identity)) } else { grades };
-            let outcome = loss.evaluate(&reference.cosines, loss.scale().0.ln(), Judgement { weights: &weights, grades });
+            let outcome = loss.evaluate(&reference.cosines, loss.scale().0.ln(), Targets { weights: &weights, grades });
             assert!((outcome.loss - recorded.loss).abs() < 1e-9, "{name} {kind}: {}, not {}", outcome.loss, recorded.loss);
             for (place, (given, truth)) in outcome.gradient.iter().zip(&recorded.gradient).enumerate() {
                 assert!((f64::from(*given) - truth).abs() < 1e-6 * (1.0 + truth.abs()), "{name} {kind} at {place}: {given}, not {truth}");

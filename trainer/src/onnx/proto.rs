@@ -1,5 +1,4 @@
-//! The part of `onnx.proto` that an encoder needs, as prost messages: field numbers are those of
-//! the public file `onnx/onnx.proto` (IR version 9).
+//! The part of `onnx/onnx.proto` (IR version 9) that an encoder needs, as prost messages.
 
 use prost::{Message, Oneof};
 

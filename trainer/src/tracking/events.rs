@@ -5,11 +5,12 @@ use std::{
     fs::File,
     io::{BufWriter, Write},
     path::Path,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result};
 use prost::Message;
+
+use crate::error::{Context, Result};
 
 #[derive(Clone, PartialEq, Message)]
 struct Event {
@@ -78,17 +79,17 @@ struct Plugin {
 /// `DT_STRING` of tensorflow's `types.proto`.
 const STRING: i32 = 7;
 
-/// One event file, flushed at every record so that it can be watched.
+/// One event file; every record is flushed, so that TensorBoard can show a running training.
 #[derive(Debug)]
 pub struct EventFile {
     file: BufWriter<File>,
 }
 
 impl EventFile {
-    /// A new file in `folder`; those of an earlier, stopped run stay beside it.
+    /// Creates a file in `folder`; files of an earlier, stopped run remain.
     pub fn create(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let now = since_epoch();
         let path = folder.join(format!("events.out.tfevents.{}.{:09}.codenets", now.as_secs(), now.subsec_nanos()));
         let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
         let mut events = Self { file: BufWriter::new(file) };
@@ -96,13 +97,14 @@ impl EventFile {
         Ok(events)
     }
 
+    /// Writes the values of a step by their tags.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
         let value =
             |&(tag, value): &(&str, f64)| Value { tag: tag.to_owned(), simple_value: Some(value as f32), tensor: None, metadata: None };
         self.write(step, None, Some(Summary { value: values.iter().map(value).collect() }))
     }
 
-    /// A text; TensorBoard shows it as Markdown.
+    /// Writes a text, which TensorBoard shows as Markdown.
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
         let tensor = TensorProto { dtype: STRING, shape: Some(Shape { dim: vec![Extent { size: 1 }] }), texts: vec![text.into()] };
         let metadata = Metadata { plugin: Some(Plugin { name: "text".to_owned() }) };
@@ -111,7 +113,7 @@ impl EventFile {
     }
 
     fn write(&mut self, step: u64, file_version: Option<String>, summary: Option<Summary>) -> Result<()> {
-        let wall_time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        let wall_time = since_epoch().as_secs_f64();
         let bytes = Event { wall_time, step: step as i64, file_version, summary }.encode_to_vec();
         let length = (bytes.len() as u64).to_le_bytes();
         for part in [&length[..], &masked_crc(&length).to_le_bytes(), &bytes, &masked_crc(&bytes).to_le_bytes()] {
@@ -121,23 +123,20 @@ impl EventFile {
     }
 }
 
-/// TFRecord's checksum: CRC-32C, turned and shifted (`crc32c::Mask` of tensorflow).
-fn masked_crc(bytes: &[u8]) -> u32 {
-    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// CRC-32C (Castagnoli), bit by bit: events are small.
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 })
-    })
+/// The checksum of TFRecord: CRC-32C, rotated and shifted (`crc32c::Mask` of tensorflow).
+fn masked_crc(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_checksum_is_castagnolis() {
-        // The check value of CRC-32/ISCSI.
-        assert_eq!(super::crc32c(b"123456789"), 0xe306_9283);
+    fn the_checksum_is_the_masked_crc_32c() {
+        // 0xe306_9283 is the check value of CRC-32/ISCSI.
+        assert_eq!(super::masked_crc(b"123456789"), 0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8));
     }
 }

@@ -1,10 +1,10 @@
-//! Files of TensorBoard's embedding projector: vectors, what they are of, and where both lie.
+//! Files of TensorBoard's embedding projector: vectors, their labels, and the configuration that names both files.
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result};
+use crate::error::{Context, Result};
 
-/// Writes `vectors` (rows of `width`) with one line of text each.
+/// Writes `vectors`, `[rows, width]`, with side, language and text of each row.
 pub fn write_projector(folder: &Path, vectors: &[f32], width: usize, lines: &[(String, String, String)]) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     let row = |row: &[f32]| row.iter().map(|value| format!("{value:.5}")).collect::<Vec<_>>().join("\t");

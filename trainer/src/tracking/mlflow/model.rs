@@ -1,29 +1,29 @@
-//! An exported encoder as a version of MLflow's registered model, and which version is the champion.
+//! An exported encoder as a version of MLflow's registered model, and the alias of the best version.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
-use ledger::{Artifact, Encoder, EncoderSpec, is_plain};
+use ledger::{Artifact, Encoder, EncoderSpec, ensure, is_plain};
 use serde_json::{Value, json};
 
 use super::{
-    artifacts::Destination,
+    destination::Destination,
     server::{RemoteRun, Server},
-    spool::{Content, Exported},
+    spool::{Content, ExportedModel},
 };
+use crate::error::{Context, Result};
 
-/// The alias of the version to use.
+/// Alias of the version to use.
 const CHAMPION: &str = "champion";
-/// Tags that the champion's rule reads.
+/// Tags that decide about the alias.
 const ENCODER: &str = "codenets.encoder";
 const TOKENS: &str = "codenets.tokens";
 const MRR: &str = "codenets.valid-mrr";
 
-/// What a spool keeps of an encoder: its files, an `MLmodel` for them, and tags.
-pub fn exported(encoder: &Artifact<Encoder>) -> Result<Exported> {
+/// The entry of an encoder in the spool: its files, an `MLmodel` that describes them, and tags.
+pub fn exported(encoder: &Artifact<Encoder>) -> Result<ExportedModel> {
     let (manifest, opened) = (encoder.manifest(), encoder.open()?);
     let file = |name: &str| (name.to_owned(), Content::File(PathBuf::from("encoder").join(&manifest.key).join(name)));
     let mut files: BTreeMap<_, _> = opened.graphs.iter().map(|name| file(name)).collect();
@@ -33,7 +33,8 @@ pub fn exported(encoder: &Artifact<Encoder>) -> Result<Exported> {
     files.insert("MLmodel".to_owned(), Content::Text(serde_json::to_string_pretty(&described)? + "\n"));
     files.insert("requirements.txt".to_owned(), Content::Text("mlflow\nonnx>=1.19\nonnxruntime>=1.24\n".to_owned()));
     let input = |kind: &str| manifest.inputs.get(kind).map(|input| input.digest.to_string()).unwrap_or_default();
-    let mrr = manifest.report["graph_mrr"].as_f64().context("the encoder's record has no graph_mrr: run `make export` again")?;
+    let mrr =
+        manifest.report["graph_mrr"].as_f64().context("the record of the encoder has no graph_mrr: run `codenets run --only export`")?;
     let precision = manifest.config["precision"].as_str().unwrap_or_default();
     let tags = [
         (ENCODER, manifest.key.clone()),
@@ -43,11 +44,11 @@ pub fn exported(encoder: &Artifact<Encoder>) -> Result<Exported> {
         ("codenets.precision", precision.to_owned()),
     ];
     let tags = tags.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    Ok(Exported { encoder: manifest.key.clone(), files, tags })
+    Ok(ExportedModel { encoder: manifest.key.clone(), files, tags })
 }
 
-/// `MLmodel`: what makes a folder a model of flavours `onnx` and `python_function`. It is YAML, of which JSON is a part.
-/// The flavour knows one graph: where there are several, it is the queries'.
+/// `MLmodel`, which declares the flavours `onnx` and `python_function` of a folder. It is YAML, of which JSON is a subset. A flavour has one
+/// graph: the one of queries.
 fn mlmodel(spec: &EncoderSpec, key: &str, bytes: u64) -> Value {
     let tensor = |name: &str, dtype: &str, width: i64| json!({"name": name, "type": "tensor", "tensor-spec": {"dtype": dtype, "shape": [-1, width]}});
     let mut inputs = vec![tensor("input_ids", "int64", -1), tensor("attention_mask", "int64", -1)];
@@ -66,34 +67,36 @@ fn mlmodel(spec: &EncoderSpec, key: &str, bytes: u64) -> Value {
     })
 }
 
-/// Uploads the files, registers a version unless this encoder has one, and moves the alias if the rule says so. What came
-/// of it.
-pub fn register(server: &Server, run: &RemoteRun, exported: &Exported, data: &Path) -> Result<Registered> {
+/// Uploads the files, registers a version unless the encoder has one, and moves the alias if the version is better.
+///
+/// # Errors
+/// The server fails, or a path in the spool leaves the data folder.
+pub fn register(server: &Server, run: &RemoteRun, exported: &ExportedModel, data: &Path) -> Result<Registered> {
     let name = &server.model;
     let destination = Destination::of(&run.artifacts, &server.address);
-    if let Destination::Nowhere(why) = &destination {
-        return Ok(Registered::left_out(format!("{name}: no version, because its files are left out: {why}")));
+    if let Destination::Unsupported(why) = &destination {
+        return Ok(Registered::skipped(format!("{name}: no version, because its files cannot be stored: {why}")));
     }
-    ensure!(is_plain(Path::new(&exported.encoder)), "a spool names an encoder {:?}", exported.encoder);
+    ensure!(is_plain(Path::new(&exported.encoder)), "a spool has the encoder key {:?}, which is not a file name", exported.encoder);
     for (file, content) in &exported.files {
         let Content::File(path) = content else { continue };
-        ensure!(is_plain(path) && is_plain(Path::new(file)), "a spool names a file {}", path.display());
+        ensure!(is_plain(path) && is_plain(Path::new(file)), "a spool has the file {}, which is not below the data folder", path.display());
         if !data.join(path).is_file() {
-            return Ok(Registered::left_out(format!("{name}: no version, because {} is no longer there", path.display())));
+            return Ok(Registered::skipped(format!("{name}: no version, because {} does not exist any more", path.display())));
         }
     }
-    // Beside those of other exports of the same checkpoint.
+    // Other exports of the same checkpoint have folders of their own.
     let folder = format!("model/{}", exported.encoder);
     for (file, content) in &exported.files {
         destination.put(server, &format!("{folder}/{file}"), content, data)?;
     }
     let model = server.registered_model()?;
-    let (made, is_new) = match server.version_tagged(ENCODER, &exported.encoder)? {
+    let (registered, is_new) = match server.version_tagged(ENCODER, &exported.encoder)? {
         Some(found) => (found, false),
-        None => (server.make_version(&run.id, &format!("{}/{folder}", run.artifacts), &exported.tags)?, true),
+        None => (server.create_version(&run.id, &format!("{}/{folder}", run.artifacts), &exported.tags)?, true),
     };
     let number = |version: &Value| version.as_str().map_or_else(|| version.to_string(), str::to_owned);
-    let version = number(&made["version"]);
+    let version = number(&registered["version"]);
     let champion = model["aliases"].as_array().into_iter().flatten().find(|alias| alias["alias"] == CHAMPION);
     let champion = match champion.map(|alias| number(&alias["version"])) {
         Some(champion) if champion == version => {
@@ -102,7 +105,7 @@ pub fn register(server: &Server, run: &RemoteRun, exported: &Exported, data: &Pa
         Some(champion) => Some((tags_of(&server.version(&champion)?), champion)),
         None => None,
     };
-    let note = match verdict(&exported.tags, champion.as_ref().map(|(tags, version)| (tags, version.as_str())), server.promotes) {
+    let note = match check_promotion(&exported.tags, champion.as_ref().map(|(tags, version)| (tags, version.as_str())), server.promotes) {
         Ok(()) => {
             server.set_alias(CHAMPION, &version)?;
             format!("{name}: version {version} is the champion")
@@ -112,7 +115,7 @@ pub fn register(server: &Server, run: &RemoteRun, exported: &Exported, data: &Pa
     Ok(Registered { is_new, note })
 }
 
-/// What came of an encoder.
+/// Result of a registration.
 #[derive(Debug)]
 pub struct Registered {
     pub is_new: bool,
@@ -120,7 +123,7 @@ pub struct Registered {
 }
 
 impl Registered {
-    fn left_out(note: String) -> Self {
+    fn skipped(note: String) -> Self {
         Self { is_new: false, note }
     }
 }
@@ -130,19 +133,23 @@ fn tags_of(version: &Value) -> BTreeMap<String, String> {
     tags.filter_map(|tag| Some((tag["key"].as_str()?.to_owned(), tag["value"].as_str()?.to_owned()))).collect()
 }
 
-/// Whether a version becomes the champion, or why not: where there is none, or where it ranks the same validation rows no
-/// worse than the champion does. Of other rows nothing is concluded; a person may (`CODENETS_MLFLOW_PROMOTE=1`).
-fn verdict(new: &BTreeMap<String, String>, champion: Option<(&BTreeMap<String, String>, &str)>, promotes: bool) -> Result<(), String> {
+/// Decides whether a version becomes the champion; the error is the reason why not. It does if there is no champion, or if its mrr on the
+/// same validation rows is at least as high. Results on other rows are not compared; `CODENETS_MLFLOW_PROMOTE=1` overrides the decision.
+fn check_promotion(
+    new: &BTreeMap<String, String>,
+    champion: Option<(&BTreeMap<String, String>, &str)>,
+    promotes: bool,
+) -> Result<(), String> {
     let Some((old, version)) = champion.filter(|_| !promotes) else { return Ok(()) };
-    let by_hand = "set CODENETS_MLFLOW_PROMOTE=1, or move the alias by hand";
+    let fix = "set CODENETS_MLFLOW_PROMOTE=1, or move the alias by hand";
     if old.get(TOKENS).is_none_or(|tokens| new.get(TOKENS) != Some(tokens)) {
-        return Err(format!("version {version}, which is, was measured on other data; {by_hand}"));
+        return Err(format!("the champion, version {version}, was measured on other data; {fix}"));
     }
     let mrr = |tags: &BTreeMap<String, String>| tags.get(MRR).and_then(|mrr| mrr.parse::<f64>().ok());
     match (mrr(new), mrr(old)) {
         (Some(ours), Some(theirs)) if ours >= theirs => Ok(()),
-        (Some(ours), Some(theirs)) => Err(format!("its mrr is {ours:.4}, that of version {version} {theirs:.4}")),
-        _ => Err(format!("version {version}, which is, has no mrr to compare with; {by_hand}")),
+        (Some(ours), Some(theirs)) => Err(format!("its mrr is {ours:.4}, the mrr of version {version} is {theirs:.4}")),
+        _ => Err(format!("the champion, version {version}, has no mrr to compare with; {fix}")),
     }
 }
 
@@ -151,17 +158,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_champion_is_the_best_on_the_same_rows() {
+    fn the_champion_has_the_best_mrr_on_the_same_rows() {
         let tags = |tokens: &str, mrr: &str| BTreeMap::from([(TOKENS.to_owned(), tokens.to_owned()), (MRR.to_owned(), mrr.to_owned())]);
-        let judge = |new: &BTreeMap<_, _>, old: &BTreeMap<_, _>| verdict(new, Some((old, "3")), false);
+        let check = |new: &BTreeMap<_, _>, old: &BTreeMap<_, _>| check_promotion(new, Some((old, "3")), false);
         let new = tags("a", "0.5");
-        assert_eq!(verdict(&new, None, false), Ok(()));
-        assert_eq!(judge(&new, &tags("a", "0.4999999")), Ok(()));
-        assert_eq!(judge(&new, &new), Ok(()));
-        assert!(judge(&new, &tags("a", "0.51")).unwrap_err().contains("its mrr is 0.5000, that of version 3 0.5100"));
-        assert!(judge(&new, &tags("b", "0.1")).unwrap_err().contains("other data"));
-        assert!(judge(&new, &BTreeMap::new()).unwrap_err().contains("other data"));
-        assert!(judge(&new, &tags("a", "good")).unwrap_err().contains("no mrr"));
-        assert_eq!(verdict(&new, Some((&tags("b", "0.9"), "3")), true), Ok(()));
+        assert_eq!(check_promotion(&new, None, false), Ok(()));
+        assert_eq!(check(&new, &tags("a", "0.4999999")), Ok(()));
+        assert_eq!(check(&new, &new), Ok(()));
+        assert!(check(&new, &tags("a", "0.51")).unwrap_err().contains("its mrr is 0.5000, the mrr of version 3 is 0.5100"));
+        assert!(check(&new, &tags("b", "0.1")).unwrap_err().contains("other data"));
+        assert!(check(&new, &BTreeMap::new()).unwrap_err().contains("other data"));
+        assert!(check(&new, &tags("a", "good")).unwrap_err().contains("no mrr"));
+        assert_eq!(check_promotion(&new, Some((&tags("b", "0.9"), "3")), true), Ok(()));
     }
 }

@@ -1,9 +1,13 @@
-//! What a training did, in our own terms: `mlflow/spool.jsonl` below its run folder, one entry a line, only ever appended
-//! to. It is written whether or not a server is named, and knows nothing of servers.
+//! The spool of a training: the only owner of the layout of `mlflow/` in a work directory.
 //!
-//! A line is written in one piece. What a kill leaves of the last one is cut off when the spool is opened again; a line
-//! that cannot be read is passed over. A step that is trained again after a kill gives the same numbers, so of a metric
-//! only steps beyond the last one spooled are added.
+//! ```text
+//! mlflow/spool.jsonl          one entry a line, append-only; written with or without a server
+//! mlflow/<server>.json        position: how many bytes of the spool a server has
+//! mlflow.<number>/            the spool of an earlier training with the same key
+//! ```
+//! A line is written with one call. If the process was killed while it wrote a line, the rest of the line is cut off when the spool is
+//! opened again; a line that cannot be read is skipped. A step that is repeated after a kill gives the same numbers: of each metric, only
+//! steps after the last spooled one are added.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,61 +18,64 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, bail};
-use ledger::Digest;
+use ledger::{Digest, WorkDir, bail};
 use serde::{Deserialize, Serialize};
 
-/// The spool's folder below a run's.
+use crate::error::{Context, Result};
+
+/// Folder of the spool in a work directory.
 pub const FOLDER: &str = "mlflow";
 const FILE: &str = "spool.jsonl";
 
-/// One operation.
+/// One line of a spool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Entry {
+    /// The first entry.
     Begin(Begin),
-    /// A stopped training goes on.
+    /// A stopped training is resumed.
     Resume {
         time: u64,
     },
     Metrics {
         step: u64,
         time: u64,
-        values: Vec<(String, Number)>,
+        values: Vec<(String, MetricValue)>,
     },
     End {
         status: Status,
         time: u64,
     },
-    /// A file of the checkpoint, by its name below the run's artifacts.
+    /// A file of the checkpoint: its name in the artifacts of the run, and the file relative to the data folder.
     Artifact {
         name: String,
         file: PathBuf,
     },
-    Model(Exported),
+    /// An exported encoder.
+    Model(ExportedModel),
 }
 
-/// The first entry.
+/// Name, parameters and tags of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Begin {
-    /// Of this spool, so that no server makes two runs of it.
+    /// Id of the spool, by which a server finds its run.
     pub id: String,
     pub name: String,
-    /// Milliseconds since 1970, as all times here.
+    /// Milliseconds since 1970, as all times in a spool.
     pub time: u64,
     pub params: BTreeMap<String, String>,
     pub tags: BTreeMap<String, String>,
 }
 
-/// An exported encoder, to be registered.
+/// An exported encoder, which becomes a version of the registered model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Exported {
+pub struct ExportedModel {
     pub encoder: String,
     pub files: BTreeMap<String, Content>,
     pub tags: BTreeMap<String, String>,
 }
 
-/// What a file of a model holds.
+/// Contents of a file of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
@@ -77,6 +84,7 @@ pub enum Content {
     Text(String),
 }
 
+/// How a training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
@@ -85,55 +93,57 @@ pub enum Status {
     Killed,
 }
 
-/// A value of a metric; as text, because JSON has no NaN and reads numbers back to the nearest but one.
+/// Value of a metric. It is stored as text, because JSON has no NaN, and serde_json reads a number with an error of one bit.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Number(pub f64);
+pub struct MetricValue(pub f64);
 
-impl PartialEq for Number {
+impl PartialEq for MetricValue {
     fn eq(&self, other: &Self) -> bool {
         self.0.to_bits() == other.0.to_bits()
     }
 }
 
-impl From<Number> for String {
-    fn from(number: Number) -> Self {
+impl From<MetricValue> for String {
+    fn from(number: MetricValue) -> Self {
         format!("{:?}", number.0)
     }
 }
 
-impl TryFrom<String> for Number {
+impl TryFrom<String> for MetricValue {
     type Error = std::num::ParseFloatError;
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse().map(Self)
     }
 }
 
+/// The current time in milliseconds since 1970.
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// The spool of a folder `mlflow`.
+/// The file of the spool in a folder `mlflow`.
 pub fn path(folder: &Path) -> PathBuf {
     folder.join(FILE)
 }
 
-/// Reads whole lines from an offset on.
+/// Reads complete lines from an offset on.
 #[derive(Debug)]
 pub struct Reader {
     file: BufReader<File>,
-    /// Behind the last whole line that was read.
+    /// Offset after the last complete line that was read.
     pub offset: u64,
-    /// Lines that were passed over.
+    /// Number of lines that cannot be read.
     pub damaged: u64,
 }
 
 impl Reader {
+    /// Opens the spool of a folder at an offset.
     pub fn open(folder: &Path, offset: u64) -> Result<Self> {
         let path = path(folder);
         let open = || -> std::io::Result<Self> {
             let mut file = File::open(&path)?;
-            // After a power cut the spool may be shorter than what was sent of it.
+            // After a power failure the spool may be shorter than the position of a server.
             let offset = offset.min(file.metadata()?.len());
             file.seek(SeekFrom::Start(offset))?;
             Ok(Self { file: BufReader::new(file), offset, damaged: 0 })
@@ -141,7 +151,7 @@ impl Reader {
         open().with_context(|| format!("reading {}", path.display()))
     }
 
-    /// The next entry; none where the last whole line ends.
+    /// The next entry; none after the last complete line.
     pub fn next(&mut self) -> Result<Option<Entry>> {
         loop {
             let mut line = Vec::new();
@@ -157,7 +167,7 @@ impl Reader {
         }
     }
 
-    /// Whether a whole line follows.
+    /// Does a complete line follow?
     pub fn has_more(mut self) -> Result<bool> {
         let mut line = Vec::new();
         self.file.read_until(b'\n', &mut line).context("reading a spool")?;
@@ -165,28 +175,31 @@ impl Reader {
     }
 }
 
-/// What a spool says so far.
+/// State of a training, from the entries of its spool.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct SpoolState {
     pub begin: Option<Begin>,
-    /// How training ended, unless it goes on.
+    /// How the training ended; none while it runs.
     pub ended: Option<Status>,
+    /// Names of the spooled artifacts.
     pub artifacts: BTreeSet<String>,
+    /// Keys of the spooled encoders.
     pub encoders: BTreeSet<String>,
     last_time: u64,
     steps: BTreeMap<String, u64>,
     bytes: u64,
 }
 
-impl Said {
+impl SpoolState {
+    /// Reads the spool of a folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let mut reader = Reader::open(folder, 0)?;
-        let mut said = Self::default();
+        let mut state = Self::default();
         while let Some(entry) = reader.next()? {
-            said.add(entry);
+            state.add(entry);
         }
-        said.bytes = reader.offset;
-        Ok(said)
+        state.bytes = reader.offset;
+        Ok(state)
     }
 
     fn add(&mut self, entry: Entry) {
@@ -210,40 +223,46 @@ impl Said {
     }
 }
 
-/// A spool open for writing, by this process alone.
+/// A spool that is open for writing; only one process can open it.
 #[derive(Debug)]
 pub struct Spool {
     file: File,
     path: PathBuf,
-    pub said: Said,
+    pub state: SpoolState,
 }
 
 impl Spool {
-    /// Begins a spool, or goes on with the one that is there: a training that begins (`anew`) after another one was
-    /// finished in this folder sets that one's aside.
-    pub fn start(run: &Path, begin: Begin, anew: bool) -> Result<Self> {
+    /// Starts a spool, or continues the existing one. If a new training (`is_new`) follows a finished one in the same work directory, the
+    /// old spool is renamed.
+    ///
+    /// # Errors
+    /// Another process writes the spool, or a file cannot be read or written.
+    pub fn start(run: &Path, begin: Begin, is_new: bool) -> Result<Self> {
         let folder = run.join(FOLDER);
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         if let Some(mut spool) = Self::open(&folder)? {
-            let is_over = anew && spool.said.ended == Some(Status::Finished);
-            if spool.said.begin.is_some() && !is_over {
+            let is_over = is_new && spool.state.ended == Some(Status::Finished);
+            if spool.state.begin.is_some() && !is_over {
                 spool.write(Entry::Resume { time: begin.time })?;
                 return Ok(spool);
             }
             drop(spool);
-            let aside = (1..).map(|number: u64| run.join(format!("{FOLDER}.{number}"))).find(|aside| !aside.exists());
-            let aside = aside.context("a number is free")?;
-            fs::rename(&folder, &aside).with_context(|| format!("setting {} aside", folder.display()))?;
+            let old = (1..).map(|number: u64| run.join(format!("{FOLDER}.{number}"))).find(|old| !old.exists());
+            let old = old.with_context(|| format!("{} has too many spools", run.display()))?;
+            fs::rename(&folder, &old).with_context(|| format!("renaming {} to {}", folder.display(), old.display()))?;
             fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         }
         let path = path(&folder);
         File::create_new(&path).with_context(|| format!("creating {}", path.display()))?;
-        let mut spool = Self::open(&folder)?.context("the spool is there")?;
+        let mut spool = Self::open(&folder)?.with_context(|| format!("{} does not exist any more", path.display()))?;
         spool.write(Entry::Begin(begin))?;
         Ok(spool)
     }
 
-    /// The spool of a folder, if there is one; an error where another process writes to it.
+    /// Opens the spool of a folder; none where there is no spool.
+    ///
+    /// # Errors
+    /// Another process writes the spool, or a file cannot be read or written.
     pub fn open(folder: &Path) -> Result<Option<Self>> {
         let path = path(folder);
         if !path.is_file() {
@@ -251,7 +270,7 @@ impl Spool {
         }
         let context = || format!("opening {}", path.display());
         let file = OpenOptions::new().append(true).open(&path).with_context(context)?;
-        // Those who only add an entry or two hold it for a moment.
+        // A process that only adds a few entries has the lock for a short time.
         let mut attempts = 100;
         loop {
             match file.try_lock() {
@@ -260,77 +279,107 @@ impl Spool {
                     attempts -= 1;
                     thread::sleep(Duration::from_millis(50));
                 }
-                Err(TryLockError::WouldBlock) => bail!("{} is written to by another training: wait for its end", path.display()),
+                Err(TryLockError::WouldBlock) => bail!("another training writes {}: wait until it ends", path.display()),
                 Err(TryLockError::Error(error)) => return Err(error).with_context(context),
             }
         }
-        let said = Said::read(folder)?;
-        file.set_len(said.bytes).with_context(context)?;
-        Ok(Some(Self { file, path, said }))
+        let state = SpoolState::read(folder)?;
+        file.set_len(state.bytes).with_context(context)?;
+        Ok(Some(Self { file, path, state }))
     }
 
+    /// Appends an entry.
     pub fn write(&mut self, entry: Entry) -> Result<()> {
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         self.file.write_all(&line).with_context(|| format!("writing {}", self.path.display()))?;
-        self.said.bytes += line.len() as u64;
-        self.said.add(entry);
+        self.state.bytes += line.len() as u64;
+        self.state.add(entry);
         Ok(())
     }
 
-    /// Adds the metrics whose step is new.
+    /// Appends the metrics whose step is new.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> Result<()> {
-        let is_new = |name: &str| self.said.steps.get(name).is_none_or(|&last| step > last);
+        let is_new = |name: &str| self.state.steps.get(name).is_none_or(|&last| step > last);
         let values: Vec<_> =
-            values.iter().filter(|(name, _)| is_new(name)).map(|&(name, value)| (name.to_owned(), Number(value))).collect();
+            values.iter().filter(|(name, _)| is_new(name)).map(|&(name, value)| (name.to_owned(), MetricValue(value))).collect();
         if values.is_empty() {
             return Ok(());
         }
         self.write(Entry::Metrics { step, time: now_ms(), values })
     }
 
-    /// Ends a training that was killed, at the time of its last sign of life.
+    /// Ends a training that was killed, at the time of its last entry.
     pub fn end_killed(&mut self) -> Result<()> {
-        self.write(Entry::End { status: Status::Killed, time: self.said.last_time })
+        self.write(Entry::End { status: Status::Killed, time: self.state.last_time })
     }
 }
 
-/// An id that no other spool has.
+/// A new id of a spool.
 pub fn new_id(name: &str) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     Ok(Digest::of(&(name, now.to_string(), std::process::id()))?.short())
 }
 
-/// Every folder with a spool below `data/runs`, in the order in which they began.
-pub fn folders(data: &Path) -> Result<Vec<(PathBuf, Said)>> {
-    let list = |folder: &Path| -> Vec<PathBuf> { fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect() };
+/// Every folder with a spool in the work directories of a data folder, in the order of the starts of their trainings.
+pub fn folders(data: &Path) -> Result<Vec<(PathBuf, SpoolState)>> {
     let mut found = Vec::new();
-    for run in list(&data.join("runs")) {
-        for folder in list(&run) {
-            let is_ours = folder.file_name().is_some_and(|name| name.to_string_lossy().split('.').next() == Some(FOLDER));
-            if is_ours && path(&folder).is_file() {
-                let said = Said::read(&folder)?;
-                found.push((folder, said));
-            }
+    for work_dir in WorkDir::all(data) {
+        for folder in spools_in(&work_dir.path) {
+            let state = SpoolState::read(&folder)?;
+            found.push((folder, state));
         }
     }
-    found.sort_by_cached_key(|(folder, said)| (said.begin.as_ref().map(|begin| begin.time), folder.clone()));
+    found.sort_by_cached_key(|(folder, state)| (state.begin.as_ref().map(|begin| begin.time), folder.clone()));
     Ok(found)
 }
 
-/// Does a work directory hold entries that no tracking server has received? (`mlflow*/spool.jsonl`; each `*.json` next to it says how
-/// many bytes one server has.)
+/// Folders with a spool in a work directory: `mlflow`, `mlflow.1` and so on.
+fn spools_in(work_dir: &Path) -> Vec<PathBuf> {
+    let is_spool = |folder: &PathBuf| {
+        folder.file_name().is_some_and(|name| name.to_string_lossy().split('.').next() == Some(FOLDER)) && path(folder).is_file()
+    };
+    entries_of(work_dir).into_iter().filter(is_spool).collect()
+}
+
+fn entries_of(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// How much of a spool a server has: `<digest of the address>.json` next to the spool.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Position {
+    /// Address of the server, for people.
+    pub server: String,
+    /// Id of the spool.
+    pub spool: String,
+    /// Id of the run on the server.
+    pub run_id: String,
+    /// Address of the artifacts of the run.
+    pub artifact_uri: String,
+    /// Number of bytes of the spool that the server has, a number of complete lines.
+    pub bytes: u64,
+}
+
+impl Position {
+    /// Reads the file; none where it does not exist or is damaged.
+    pub fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+}
+
+/// Does a work directory have spooled entries that no MLflow server has received?
 pub fn is_unsent(work_dir: &Path) -> bool {
-    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
-    entries(work_dir).iter().any(|folder| {
+    spools_in(work_dir).iter().any(|folder| {
         let Ok(spool) = fs::metadata(path(folder)) else { return false };
-        let sent = entries(folder).into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "json"));
-        let most = sent.filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok()?["bytes"].as_u64()).max();
-        most.unwrap_or_default() < spool.len()
+        let positions = entries_of(folder).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let sent = positions.filter_map(|path| Some(Position::read(&path)?.bytes)).max();
+        sent.unwrap_or_default() < spool.len()
     })
 }
 
-/// Entries in whole lines from an offset on, for a bar.
+/// Number of complete lines from an offset on.
 pub fn count(folder: &Path, offset: u64) -> Result<u64> {
     let mut reader = Reader::open(folder, offset)?;
     let (mut lines, mut piece) = (0, [0; 1 << 16]);
@@ -359,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_line_is_cut_off_and_steps_are_spooled_once() {
+    fn an_incomplete_line_is_cut_off_and_steps_are_spooled_once() {
         let run = tempfile::tempdir().unwrap();
         let mut spool = Spool::start(run.path(), begin(), true).unwrap();
         spool.scalars(1, &[("loss", 0.1 + 0.2), ("mrr", f64::NAN)]).unwrap();
@@ -371,11 +420,11 @@ mod tests {
         assert_eq!(entries(run.path()).len(), 3);
         assert_eq!(count(&run.path().join(FOLDER), 0).unwrap(), 3);
         let mut spool = Spool::start(run.path(), begin(), true).unwrap();
-        assert!(Spool::open(&run.path().join(FOLDER)).is_err(), "it has one writer");
+        assert!(Spool::open(&run.path().join(FOLDER)).is_err(), "only one process can write it");
         spool.scalars(2, &[("loss", 7.0), ("mrr", 0.5)]).unwrap();
         spool.scalars(1, &[("loss", 7.0)]).unwrap();
         drop(spool);
-        let values = |values: &[(&str, f64)]| values.iter().map(|&(name, value)| (name.to_owned(), Number(value))).collect::<Vec<_>>();
+        let values = |values: &[(&str, f64)]| values.iter().map(|&(name, value)| (name.to_owned(), MetricValue(value))).collect::<Vec<_>>();
         let seen: Vec<_> = entries(run.path())
             .into_iter()
             .filter_map(|entry| if let Entry::Metrics { step, values, .. } = entry { Some((step, values)) } else { None })
@@ -396,10 +445,10 @@ mod tests {
         let mut spool = Spool::start(run.path(), begin(), true).unwrap();
         spool.write(Entry::End { status: Status::Finished, time: 9 }).unwrap();
         drop(spool);
-        // It was killed between its end and its seal, and has a checkpoint: it is the same one.
+        // The training was killed after its end, and is resumed: it continues the same spool.
         drop(Spool::start(run.path(), begin(), false).unwrap());
         let mut spool = Spool::open(&run.path().join(FOLDER)).unwrap().unwrap();
-        assert_eq!(spool.said.ended, None);
+        assert_eq!(spool.state.ended, None);
         spool.write(Entry::End { status: Status::Finished, time: 9 }).unwrap();
         drop(spool);
         drop(Spool::start(run.path(), begin(), true).unwrap());
@@ -407,10 +456,28 @@ mod tests {
         assert_eq!(entries(run.path()), [Entry::Begin(begin())]);
     }
 
+    #[test]
+    fn a_spool_is_unsent_until_one_server_has_all_of_it() {
+        let run = tempfile::tempdir().unwrap();
+        assert!(!is_unsent(run.path()), "there is no spool");
+        drop(Spool::start(run.path(), begin(), true).unwrap());
+        let folder = run.path().join(FOLDER);
+        let bytes = fs::metadata(path(&folder)).unwrap().len();
+        let send = |bytes| {
+            let position = Position { bytes, ..Position::default() };
+            fs::write(folder.join("server.json"), serde_json::to_vec(&position).unwrap()).unwrap();
+        };
+        assert!(is_unsent(run.path()), "no server has it");
+        send(bytes - 1);
+        assert!(is_unsent(run.path()), "a server has a part");
+        send(bytes);
+        assert!(!is_unsent(run.path()));
+    }
+
     proptest! {
-        /// Whatever stands in the file, what can be read is read.
+        /// Lines that can be read are read, whatever else is in the file.
         #[test]
-        fn garbage_is_passed_over(garbage in proptest::collection::vec(any::<u8>(), 0..200), op in "[a-z]{0,7}") {
+        fn unreadable_lines_are_skipped(garbage in proptest::collection::vec(any::<u8>(), 0..200), op in "[a-z]{0,7}") {
             let run = tempfile::tempdir().unwrap();
             drop(Spool::start(run.path(), begin(), true).unwrap());
             let path = path(&run.path().join(FOLDER));
