@@ -50,7 +50,7 @@ pub fn licences(raw: &Path) -> Result<BTreeMap<String, String>> {
         return Ok(BTreeMap::new());
     }
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    let repos: Vec<RepoLicence> = serde_json::from_slice(&bytes)
-        .with_context(|| format!("{} is damaged: run `codenets run --only harvest`", path.display()))?;
+    let repos: Vec<RepoLicence> =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: run `codenets run --only harvest`", path.display()))?;
     Ok(repos.into_iter().map(|repo| (repo.name, repo.licence)).collect())
 }

@@ -208,9 +208,8 @@ fn chart(caption: &'static str, histogram: &Histogram) -> Chart {
 
 fn syntax(corpus: &Corpus) -> Option<SyntaxSection> {
     let report = corpus.parse.as_ref()?;
-    let rows_of = |language: Language| -> u64 {
-        Split::ALL.iter().filter_map(|split| corpus.statistics.rows.get(&(language, *split))).sum()
-    };
+    let rows_of =
+        |language: Language| -> u64 { Split::ALL.iter().filter_map(|split| corpus.statistics.rows.get(&(language, *split))).sum() };
     let errors = corpus.statistics.errors.iter();
     Some(SyntaxSection {
         nodes: number(report.nodes),
@@ -232,12 +231,7 @@ fn vocabulary<'a>(corpus: &Corpus, summary: &'a VocabularySummary) -> Vocabulary
         ]
     });
     let lengths = summary.lengths.iter().map(|(length, count)| (length.to_string(), *count)).collect();
-    VocabularySection {
-        size: number(summary.size as u64),
-        summary,
-        coverage: coverage.collect(),
-        lengths: bar_rows(lengths, COLOURS[2]),
-    }
+    VocabularySection { size: number(summary.size as u64), summary, coverage: coverage.collect(), lengths: bar_rows(lengths, COLOURS[2]) }
 }
 
 #[cfg(test)]
@@ -268,8 +262,7 @@ mod tests {
             rejects: vec![(text(), 1)],
             ..Statistics::default()
         };
-        let vocabulary =
-            VocabularySummary { size: 1, specials: vec![text()], lengths: BTreeMap::from([(1, 1)]), longest: vec![text()] };
+        let vocabulary = VocabularySummary { size: 1, specials: vec![text()], lengths: BTreeMap::from([(1, 1)]), longest: vec![text()] };
         let ingest = IngestReport { cross_split_duplicates: BTreeMap::from([(text(), 1)]), ..IngestReport::default() };
         let artifacts = BTreeMap::from([(text(), text())]);
         Corpus { artifacts, ingest, parse: None, tokenize: None, statistics, vocabulary: Some(vocabulary) }

@@ -123,8 +123,7 @@ fn differences(kinds: &DataFrame) -> Result<BTreeMap<Field, Vec<Difference>>> {
     let text = |name: &str, row: usize| Ok::<_, Error>(texts(&frame, name)?.get(row).unwrap_or_default().to_owned());
     let mut differences: BTreeMap<Field, Vec<Difference>> = BTreeMap::new();
     for row in 0..frame.height() {
-        let difference =
-            Difference { kind: text("kind", row)?, rows: rows.get(row).unwrap_or_default(), example: text("example", row)? };
+        let difference = Difference { kind: text("kind", row)?, rows: rows.get(row).unwrap_or_default(), example: text("example", row)? };
         differences.entry(field_at(&frame, row)?).or_default().push(difference);
     }
     Ok(differences)

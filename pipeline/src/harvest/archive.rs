@@ -88,13 +88,10 @@ pub fn visit(registry: Registry, archive: &Path, visitor: &mut dyn EntryVisitor)
 }
 
 fn read_deb(archive: &Path, visitor: &mut dyn EntryVisitor, limits: &mut Limits) -> Result<()> {
-    let mut child = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(archive)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|source| Error::ProgramMissing { program: "dpkg-deb".to_owned(), needed_for: "a Debian package".to_owned(), source })?;
+    let mut child =
+        Command::new("dpkg-deb").arg("--fsys-tarfile").arg(archive).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(
+            |source| Error::ProgramMissing { program: "dpkg-deb".to_owned(), needed_for: "a Debian package".to_owned(), source },
+        )?;
     let stdout = child.stdout.take().context("dpkg-deb has no output")?;
     let result = read_tar(stdout, visitor, limits);
     let status = child.wait()?;

@@ -123,12 +123,8 @@ mod tests {
     #[test]
     fn the_schema_lists_each_kind_of_source() {
         let schema = serde_json::to_value(schemars::schema_for!(Source)).unwrap();
-        let kinds: Vec<&str> = schema["oneOf"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|source| source["properties"]["kind"]["const"].as_str().unwrap())
-            .collect();
+        let kinds: Vec<&str> =
+            schema["oneOf"].as_array().unwrap().iter().map(|source| source["properties"]["kind"]["const"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["packages", "dir", "csn", "urls", "snippets", "perturbed"]);
         assert!(schema["oneOf"][1]["properties"].get("url-prefix").is_some(), "{schema:#}");
     }

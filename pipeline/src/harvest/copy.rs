@@ -26,9 +26,7 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<(u64, u64)> {
 pub fn link_download(cached: &Path, target: &Path) -> Result<()> {
     create_parent(target)?;
     ensure!(!target.exists(), "{} exists already: name every file once", target.display());
-    fs::hard_link(cached, target)
-        .or_else(|_| fs::copy(cached, target).map(|_| ()))
-        .with_context(|| format!("copying {}", cached.display()))
+    fs::hard_link(cached, target).or_else(|_| fs::copy(cached, target).map(|_| ())).with_context(|| format!("copying {}", cached.display()))
 }
 
 fn create_parent(target: &Path) -> Result<()> {

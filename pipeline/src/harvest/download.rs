@@ -45,8 +45,8 @@ enum Failure {
 
 fn check(file: &Remote) -> Result<()> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let is_name = !file.name.is_empty()
-        && file.name.split('/').all(|part| !part.starts_with('.') && !part.is_empty() && part.chars().all(is_plain));
+    let is_name =
+        !file.name.is_empty() && file.name.split('/').all(|part| !part.starts_with('.') && !part.is_empty() && part.chars().all(is_plain));
     ensure!(is_name, "{:?} is not a file name: use letters, digits, `.`, `_`, `-`, and `/` between folders", file.name);
     ensure!(is_sha256(&file.sha256), "{}: {:?} is not a sha256 in lower-case hex: correct harvest.sources", file.name, file.sha256);
     ensure!(!file.mirrors.is_empty(), "{}: no mirrors: name at least one URL", file.name);
@@ -72,7 +72,8 @@ pub fn fetch(files: &[Remote], parallel: usize, cache: &Path, progress: &Progres
     let total = files.iter().map(|file| file.bytes).sum::<Option<u64>>().unwrap_or_default();
     let bar = progress.bar("fetch", total, "bytes");
     // The timeout of the blocking client applies to each read, not to the whole body.
-    let client = Client::builder().connect_timeout(Duration::from_secs(20)).timeout(READ_TIMEOUT).build().context("starting the HTTP client")?;
+    let client =
+        Client::builder().connect_timeout(Duration::from_secs(20)).timeout(READ_TIMEOUT).build().context("starting the HTTP client")?;
     // A digest that two files have is downloaded once.
     let mut digests = HashSet::new();
     let waiting = Mutex::new(files.iter().filter(|file| digests.insert(&file.sha256)).rev().collect::<Vec<_>>());
@@ -178,9 +179,7 @@ impl Download<'_> {
         out.set_len(start).map_err(|error| disk(part, error))?;
         let result = copy(&mut response, &mut out, limit.saturating_sub(start), self.bar).map_err(|error| match error {
             CopyError::Disk(error) => disk(part, error),
-            CopyError::Network(error) => {
-                Failure::Interrupted(Error::Context { what: url.to_owned(), source: Box::new(error.into()) })
-            }
+            CopyError::Network(error) => Failure::Interrupted(Error::Context { what: url.to_owned(), source: Box::new(error.into()) }),
             CopyError::TooLong => Failure::Refused(invalid(format!("{url}: sends more than {limit} bytes"))),
         });
         if matches!(result, Err(Failure::Refused(_))) {

@@ -14,9 +14,7 @@ use crate::{
 pub fn external_inputs(source: &Source) -> Result<Option<(String, Digest)>> {
     Ok(match source {
         Source::Packages { optional: false, .. } | Source::Urls { .. } => None,
-        Source::Packages { registry, .. } => {
-            Some((format!("client:{}", registry.name()), Digest::of(&packages::is_available(*registry))?))
-        }
+        Source::Packages { registry, .. } => Some((format!("client:{}", registry.name()), Digest::of(&packages::is_available(*registry))?)),
         Source::Dir { path, .. } => {
             ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
             let paths = paths_below(path)?.into_iter().filter(|path| language_of(path).is_some());

@@ -1,10 +1,6 @@
 //! Reads the source files of packages and folders, one repository after the other.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use ledger::{Language, Progress, ensure};
 

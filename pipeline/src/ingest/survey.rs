@@ -31,10 +31,7 @@ pub fn survey(root: &Path, strict: bool) -> Result<Survey> {
     let repos = all
         .group_by([col("repo")])
         .agg([col("split").n_unique().alias("splits")])
-        .select([
-            len().cast(DataType::UInt64).alias("repos"),
-            col("splits").gt(lit(1)).cast(DataType::UInt64).sum().alias("leaking"),
-        ])
+        .select([len().cast(DataType::UInt64).alias("repos"), col("splits").gt(lit(1)).cast(DataType::UInt64).sum().alias("leaking")])
         .collect_with_engine(Engine::Streaming)?
         .unwrap_single();
     let number = |name: &str| -> Result<u64> { Ok(repos.column(name)?.u64()?.get(0).unwrap_or_default()) };

@@ -82,8 +82,7 @@ pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseRepor
     };
     for index in 0..batch.num_rows() {
         let language: Language = languages.value(index).parse()?;
-        let row =
-            Row { language, func_name: names.value(index), code: codes.value(index), docstring: docstrings.value(index) };
+        let row = Row { language, func_name: names.value(index), code: codes.value(index), docstring: docstrings.value(index) };
         let features = columns.append_tree(&row, report)?;
         columns.append_words(&row, code_tokens.row(index), doc_tokens.row(index));
         columns.append_features(row.func_name, &features);

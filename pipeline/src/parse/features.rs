@@ -133,9 +133,7 @@ fn signature(flat: &Flat<'_>, function: usize, parts: &Parts) -> String {
 }
 
 fn parameters(flat: &Flat<'_>, function: usize, parts: &Parts) -> Vec<String> {
-    let is_name = |node: usize| {
-        parts.is_identifier(flat.nodes[node].kind) && flat.kind(node) != "type_identifier"
-    };
+    let is_name = |node: usize| parts.is_identifier(flat.nodes[node].kind) && flat.kind(node) != "type_identifier";
     let mut names = Vec::new();
     if let Some(single) = flat.child(function, "parameter") {
         names.push(flat.text(single).into_owned());

@@ -16,10 +16,7 @@ mod text_list;
 
 use std::path::Path;
 
-use crate::{
-    error::Result,
-    files::data_files,
-};
+use crate::{error::Result, files::data_files};
 
 pub use documents::read as read_documents;
 pub use fields::Fields;

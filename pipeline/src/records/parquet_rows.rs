@@ -80,9 +80,8 @@ fn rows(batch: &RecordBatch, hints: Hints, max_row_bytes: usize) -> Result<Vec<C
     let columns = [0, 1, 2, 3, 4, 6, 8, 9].into_iter().map(texts).collect::<Result<Vec<_>>>()?;
     let tokens = [lists(5)?, lists(7)?];
     let row = |row: usize| {
-        let text = |column: usize| {
-            columns[column].as_ref().filter(|texts| !texts.is_null(row)).map(|texts| Cow::Borrowed(texts.value(row)))
-        };
+        let text =
+            |column: usize| columns[column].as_ref().filter(|texts| !texts.is_null(row)).map(|texts| Cow::Borrowed(texts.value(row)));
         let list =
             |column: usize| tokens[column].as_ref().filter(|lists| !lists.is_null(row)).map(|lists| lists.row(row).collect::<TextList>());
         let fields = Fields {

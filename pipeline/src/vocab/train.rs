@@ -39,8 +39,7 @@ pub fn train(config: &Config, specials: &[String], texts: &[String], path: &Path
                 Model::ByteLevel => ByteLevel::default().into(),
                 Model::CharLevel => BPEDecoder::new(END_OF_WORD.to_owned()).into(),
             }))
-            .build()
-            ?
+            .build()?
             .into();
     let characters = match config.model {
         Model::ByteLevel => Characters::default(),
