@@ -1,5 +1,37 @@
 //! Runs encoders with ONNX Runtime.
+//!
+//! ```text
+//! runtime    loads the ONNX Runtime library, once a process
+//! provider   where a graph runs: CPU, CUDA, TensorRT
+//! graph      one ONNX graph: a session, padded rows of ids, the named output, pooling
+//! tokenizer  text to token ids, with the tokens that `encoder.json` puts before and after them
+//! encoder    an encoder folder (`encoder.json`, `tokenizer.json`, graphs): text to vectors
+//! ```
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use inference::{BATCH_TOKENS, Provider, TextEncoder};
+//!
+//! # fn main() -> inference::Result<()> {
+//! inference::load(Path::new("data/runtime/libonnxruntime.so"))?;
+//! let encoder = TextEncoder::open(Path::new("encoder"), Provider::Cpu, 4)?;
+//! let ids = encoder.query_ids("parse an iso date")?;
+//! let vector = encoder.encode_queries(&[ids], BATCH_TOKENS)?;
+//! assert_eq!(vector.len(), encoder.spec().dimension);
+//! # Ok(())
+//! # }
+//! ```
 
+mod encoder;
+mod error;
+mod graph;
+mod provider;
 mod runtime;
+mod tokenizer;
 
-pub use runtime::{environment, load};
+pub use encoder::{BATCH_TOKENS, TextEncoder};
+pub use error::{Error, Result};
+pub use graph::{Graph, GraphOptions, PaddedRows};
+pub use provider::{Provider, UnknownProvider};
+pub use runtime::{API_VERSION, LIBRARY_VARIABLE, environment, is_loaded, load, load_default};
+pub use tokenizer::EncoderTokenizer;

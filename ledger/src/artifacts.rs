@@ -6,10 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{Content, Files, Language, RECORD, Recordable, Shards, Split, manifest::MANIFEST, restore_marker::RESTORE_MARKER};
+use crate::{
+    Content, Files, Language, RECORD, Recordable, Shards, Split, ensure,
+    error::{Context, Result},
+    manifest::MANIFEST,
+    restore_marker::RESTORE_MARKER,
+};
 
 /// The built-in artifact kinds, in the order in which they are made.
 pub const ARTIFACT_KINDS: [&str; 10] = [

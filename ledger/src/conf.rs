@@ -5,11 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::Settings;
+use crate::{
+    Error, Invalid, Settings,
+    error::{Context, Result},
+};
 
 /// Section `adopt`, which says to every tool whether an encoder is made here or comes from elsewhere.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,15 +40,11 @@ impl Conf {
 
     /// [`Conf::load`] with a stated environment.
     pub fn load_with(path: &Path, sections: &[&'static str], env: &HashMap<String, String>) -> Result<Self> {
-        let root = hocon::parse_file_with_env(path, env)
-            .map_err(|error| anyhow!("{error}"))
-            .with_context(|| format!("loading config {}", path.display()))?;
+        let root = hocon::parse_file_with_env(path, env).with_context(|| format!("loading config {}", path.display()))?;
         if let Some(unknown) = root.keys().into_iter().find(|key| !sections.contains(key)) {
-            bail!(
-                "{}: unknown section `{unknown}`, did you mean `{}`? (your own variables go into `vars`)",
-                path.display(),
-                nearest(unknown, sections)
-            );
+            let nearest = nearest(unknown, sections);
+            let why = format!("unknown section `{unknown}`, did you mean `{nearest}`? (your own variables go into `vars`)");
+            return Err(Error::Config { file: path.to_owned(), why });
         }
         Ok(Self { root, path: path.to_owned(), sections: sections.to_vec(), replaced: HashMap::new() })
     }
@@ -71,18 +69,17 @@ impl Conf {
 
     /// The section of a stage.
     pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let file = self.path.display();
         if let Some(value) = self.replaced.get(name) {
-            return serde_path_to_error::deserialize(value).map_err(|error| anyhow!("section `{name}`: {error}"));
+            return serde_path_to_error::deserialize(value).map_err(|error| Invalid(format!("section `{name}`: {error}")).into());
         }
-        let value = self
-            .root
-            .get(name)
-            .with_context(|| format!("{file}: section `{name}` is missing: start the file with `include \"base.conf\"`"))?;
+        let value = self.root.get(name).ok_or_else(|| Error::Config {
+            file: self.path.clone(),
+            why: format!("section `{name}` is missing: start the file with `include \"base.conf\"`"),
+        })?;
         serde_path_to_error::deserialize(hocon::serde::HoconDeserializer::new(value)).map_err(|error| {
             let path = error.path().to_string();
             let at = if path == "." { name.to_owned() } else { format!("{name}.{path}") };
-            anyhow!("{file}: {}", explain(&at, &error.into_inner().to_string()))
+            Error::Config { file: self.path.clone(), why: explain(&at, &error.into_inner().to_string()) }
         })
     }
 }
@@ -116,6 +113,7 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain;
     use serde::Deserialize;
 
     #[derive(Debug, Deserialize, PartialEq)]
@@ -160,7 +158,7 @@ mod tests {
             let error = Conf::load_with(&path, &["vocab", "vars", "train"], &HashMap::new())
                 .and_then(|conf| conf.section::<Vocab>("vocab"))
                 .unwrap_err();
-            format!("{error:#}").replace(&dir.path().display().to_string(), "DIR")
+            chain(&error).replace(&dir.path().display().to_string(), "DIR")
         };
         insta::assert_snapshot!(error("vocab { sise = 3, input = a }"));
         insta::assert_snapshot!(error("vocba { size = 3 }"));

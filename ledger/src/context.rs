@@ -6,11 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Commit, Content, Digest, Files, Recordable, Serve, json_files, open_json, recordable_json, write_atomically};
+use crate::{
+    Commit, Content, Digest, Files, Recordable, Serve, ensure,
+    error::{Context, Result},
+    json_files, open_json, recordable_json, write_atomically,
+};
 
 /// A resolved configuration: its sections, without includes and substitutions. JSON is HOCON, so the tools read its file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

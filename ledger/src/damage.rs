@@ -6,9 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
-
-use crate::{ArtifactId, Store, write_atomically};
+use crate::{ArtifactId, Store, error::Result, write_atomically};
 
 /// In the data folder: `kind/key` to files.
 const DAMAGED: &str = "damaged.json";

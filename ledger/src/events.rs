@@ -11,12 +11,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::{
-    Digest, Manifest, Store,
+    Digest, Error, Manifest, Store, chain,
     clock::{rfc3339, unix_now},
+    error::{Context, Result},
     manifest::InputRecord,
 };
 
@@ -43,7 +43,7 @@ pub(crate) struct Run {
 #[derive(Debug)]
 pub(crate) enum Outcome<'a> {
     Complete(&'a Manifest),
-    Failed(&'a anyhow::Error),
+    Failed(&'a Error),
 }
 
 impl Run {
@@ -61,7 +61,7 @@ impl Run {
                 self.event("COMPLETE", manifest.host.finished_unix_s, run_facets(manifest), vec![output(manifest)])
             }
             Outcome::Failed(error) => {
-                let message = json!({ "message": format!("{error:#}"), "programmingLanguage": "Rust" });
+                let message = json!({ "message": chain(error), "programmingLanguage": "Rust" });
                 let facets = json!({ "errorMessage": facet(message, "1-0-1/ErrorMessageRunFacet.json#/$defs/ErrorMessageRunFacet") });
                 self.event("FAIL", unix_now(), facets, Vec::new())
             }
@@ -76,7 +76,7 @@ impl Run {
 
     fn write(&self, store: &Store, event: &Value) {
         if let Err(error) = append_event(&event_file(store.root()), event) {
-            store.progress().message(&format!("{:<9} its OpenLineage event is lost: {error:#}", self.stage));
+            store.progress().message(&format!("{:<9} its OpenLineage event is lost: {}", self.stage, chain(&error)));
         }
     }
 }

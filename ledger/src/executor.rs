@@ -8,13 +8,14 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    Artifact, ArtifactId, Commit, Digest, Freshness, Inputs, Manifest, Recordable, Report, RestoreMarker, Rows, Run, ShardRecord, Stage,
-    Store, WorkDir,
+    Artifact, ArtifactId, Commit, Digest, Error, Freshness, Inputs, Manifest, Recordable, Report, RestoreMarker, Rows, Run, ShardRecord,
+    Stage, Store, WorkDir, chain,
     clock::unix_now,
+    ensure,
+    error::{Context, Result},
     events::{self, Outcome},
     fault,
     manifest::{FileRecord, Host, InputRecord, MANIFEST},
@@ -127,7 +128,7 @@ impl Store {
     /// Runs `S` unless its artifact is already recorded, and points `CURRENT` at the result.
     pub fn make<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
         let _held = self.lock()?;
-        self.make_held::<S>(config).with_context(|| format!("stage {}", S::NAME))
+        self.make_held::<S>(config).map_err(|error| Error::Stage { name: S::NAME.to_owned(), source: error.into() })
     }
 
     fn make_held<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
@@ -240,7 +241,7 @@ impl Store {
             threads: self.threads,
             shards: ShardLedger { previous, inputs: request.records.clone(), ..ShardLedger::default() },
         };
-        let report = S::run(config, &request.inputs, &run).map_err(|error| anyhow::Error::from_boxed(error.into()))?;
+        let report = S::run(config, &request.inputs, &run).map_err(Error::other)?;
         let rows = report.rows();
         ensure!(rows.written > 0, "{} wrote no rows ({} read, {} rejected)", S::NAME, rows.read, rows.rejected);
         fault::point("hashing");
@@ -269,12 +270,12 @@ impl Store {
                 return Ok(RerunOutcome::Lacks(format!("no {kind} is recorded")));
             };
             if let Err(error) = RestoreMarker::require_here(&dir, &manifest) {
-                return Ok(RerunOutcome::Lacks(format!("{error:#}")));
+                return Ok(RerunOutcome::Lacks(chain(&error)));
             }
         }
         // What a stage reads outside the store may be gone: then it cannot be the same run.
         if let Err(error) = external_inputs::<S>(config) {
-            return Ok(RerunOutcome::Lacks(format!("{error:#}")));
+            return Ok(RerunOutcome::Lacks(chain(&error)));
         }
         let request = self.request::<S>(config)?;
         let why = self.compare::<S>(&request)?;
@@ -293,5 +294,5 @@ impl Store {
 }
 
 fn external_inputs<S: Stage>(config: &S::Config) -> Result<Vec<(String, Digest)>> {
-    S::external_inputs(config).map_err(|error| anyhow::Error::from_boxed(error.into()))
+    S::external_inputs(config).map_err(Error::other)
 }

@@ -48,7 +48,7 @@ pub use artifacts::{
 pub use clock::{rfc3339, unix_now, utc_stamp};
 pub use context::{Checkout, Metrics, Retracted, Settings};
 pub use digest::{Digest, Hasher};
-pub use error::{BoxError, Invalid};
+pub use error::{BoxError, Error, Invalid, Result, chain};
 pub use events::{append_event, event_file};
 pub use executor::RerunOutcome;
 pub use freshness::{Freshness, InputChange, differing_keys};

@@ -17,10 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{Progress, clock::unix_now};
+use crate::{
+    Progress,
+    clock::unix_now,
+    error::{Context, Result},
+};
 
 /// Seconds from one heartbeat to the next.
 const BEAT: Duration = Duration::from_secs(5);

@@ -7,12 +7,15 @@ use std::{
     sync::LazyLock,
 };
 
-use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Digest, RestoreMarker, is_plain};
+use crate::{
+    Digest, RestoreMarker, bail, ensure,
+    error::{Context, Result},
+    is_plain,
+};
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// Version of this file's own format, and the oldest that is read. 2: the file has a digest of its own.

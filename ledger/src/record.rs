@@ -11,11 +11,12 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Artifact, Recordable, fsync_tree,
+    Artifact, Invalid, Recordable, bail, ensure,
+    error::{Context, Result},
+    fsync_tree,
     manifest::{FileRecord, MANIFEST},
     seal,
 };
@@ -158,10 +159,10 @@ macro_rules! recordable_json {
         impl $crate::Recordable for $type {
             const KIND: &'static str = $kind;
             const VERSION: u32 = $version;
-            fn open(dir: &::std::path::Path) -> ::anyhow::Result<Self> {
+            fn open(dir: &::std::path::Path) -> $crate::Result<Self> {
                 $crate::open_json(dir)
             }
-            fn files(&self) -> ::anyhow::Result<$crate::Files> {
+            fn files(&self) -> $crate::Result<$crate::Files> {
                 $crate::json_files(self)
             }
         }
@@ -181,10 +182,10 @@ macro_rules! recordable {
         impl $crate::Recordable for $name {
             const KIND: &'static str = $kind;
             const VERSION: u32 = $version;
-            fn open(dir: &::std::path::Path) -> ::anyhow::Result<Self> {
+            fn open(dir: &::std::path::Path) -> $crate::Result<Self> {
                 Ok(Self { $($field: $crate::load(&dir.join(stringify!($field)))?,)+ })
             }
-            fn files(&self) -> ::anyhow::Result<$crate::Files> {
+            fn files(&self) -> $crate::Result<$crate::Files> {
                 let mut files = $crate::Files::default();
                 $(files.insert_record(stringify!($field), &self.$field)?;)+
                 Ok(files)
@@ -200,7 +201,7 @@ impl<R: Recordable> Recordable for BTreeMap<String, R> {
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                let name = entry.file_name().into_string().map_err(|name| anyhow::anyhow!("{} is not text", name.display()))?;
+                let name = entry.file_name().into_string().map_err(|name| Invalid(format!("{} is not text", name.display())))?;
                 map.insert(name, load(&entry.path())?);
             }
         }
@@ -307,7 +308,7 @@ impl Recordable for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Metrics, Settings};
+    use crate::{Error, Metrics, Settings, chain};
 
     recordable! {
         #[derive(Debug, PartialEq)]
@@ -348,15 +349,15 @@ mod tests {
         assert_eq!(load::<Metrics>(&path.join("by_language/ruby")).unwrap(), metrics(0.25));
         let any = AnyRecord::at(&path).unwrap();
         assert_eq!((any.kind.as_str(), any.version), ("experiment", 2));
-        let said = |error: anyhow::Error| format!("{error:#}").replace(&dir.path().display().to_string(), "DIR");
-        insta::assert_snapshot!(said(any.typed::<Metrics>().unwrap_err()));
-        insta::assert_snapshot!(said(load::<Older>(&path).unwrap_err()));
-        insta::assert_snapshot!(said(load::<Settings>(dir.path()).unwrap_err()));
-        insta::assert_snapshot!(said(save(&experiment(), &path).unwrap_err()));
+        let message = |error: Error| chain(&error).replace(&dir.path().display().to_string(), "DIR");
+        insta::assert_snapshot!(message(any.typed::<Metrics>().unwrap_err()));
+        insta::assert_snapshot!(message(load::<Older>(&path).unwrap_err()));
+        insta::assert_snapshot!(message(load::<Settings>(dir.path()).unwrap_err()));
+        insta::assert_snapshot!(message(save(&experiment(), &path).unwrap_err()));
         // A part in another's place is found when the whole is opened.
         fs::remove_dir_all(path.join("config")).unwrap();
         save(&metrics(0.1), &path.join("config")).unwrap();
-        insta::assert_snapshot!(said(load::<Experiment>(&path).unwrap_err()));
+        insta::assert_snapshot!(message(load::<Experiment>(&path).unwrap_err()));
     }
 
     #[test]
@@ -371,7 +372,7 @@ mod tests {
         let back: Checkout = load(&dir.path().join("record")).unwrap();
         assert_eq!((back.commit, fs::read(back.diff.unwrap()).unwrap()), (commit, text.to_vec()));
         fs::write(dir.path().join("record/changes.diff"), "something else").unwrap();
-        assert!(format!("{:#}", load::<Checkout>(&dir.path().join("record")).unwrap_err()).contains("is damaged"));
+        assert!(chain(&load::<Checkout>(&dir.path().join("record")).unwrap_err()).contains("is damaged"));
     }
 
     #[test]

@@ -9,10 +9,9 @@
 
 use std::marker::PhantomData;
 
-use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::{Artifact, Freshness, Inputs, Recordable, RerunOutcome, Stage, StageStatus, Store, conf::Conf};
+use crate::{Artifact, Error, Freshness, Inputs, Recordable, RerunOutcome, Stage, StageStatus, Store, conf::Conf, ensure, error::Result};
 
 /// Sections of a configuration that belong to no stage: what may not change a byte, and the user's own variables.
 const COMMON_SECTIONS: [&str; 2] = ["run", "vars"];
@@ -125,7 +124,8 @@ impl<S: Stage + 'static> AnyStage for Recorded<S> {
     }
 
     fn rerun(&self, store: &Store, conf: &Conf) -> Result<RerunOutcome> {
-        store.rerun::<S>(&conf.section(S::NAME)?).with_context(|| format!("stage {}", S::NAME))
+        let outcome = store.rerun::<S>(&conf.section(S::NAME)?);
+        outcome.map_err(|error| Error::Stage { name: S::NAME.to_owned(), source: error.into() })
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use serde_json::{Map, Value};
 
-use crate::write_atomically;
+use crate::{error::Result, write_atomically};
 
 /// Path of a report of a data folder: `reports/<name>`.
 pub fn report_path(data: &Path, name: &str) -> PathBuf {

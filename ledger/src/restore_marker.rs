@@ -2,10 +2,9 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{Manifest, write_atomically};
+use crate::{Error, Manifest, error::Result, write_atomically};
 
 /// Beside the manifest of such an artifact.
 pub(crate) const RESTORE_MARKER: &str = "ELSEWHERE";
@@ -35,11 +34,6 @@ impl RestoreMarker {
         if manifest.outputs.keys().all(|path| dir.join(path).exists()) {
             return Ok(());
         }
-        bail!(
-            "the files of {0} {1} are not here: make restore FROM={2} WITH={0}, and where they were not saved, make save WITH={0} first",
-            manifest.kind,
-            manifest.key,
-            elsewhere.from,
-        )
+        Err(Error::FilesNotAvailable { kind: manifest.kind.clone(), key: manifest.key.clone(), from: elsewhere.from })
     }
 }

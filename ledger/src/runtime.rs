@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use crate::{bail, error::Result};
 
 /// `ORT_DYLIB_PATH`, else `<data>/runtime/libonnxruntime.so`, else the same below `data/`, where
 /// `make setup` puts it.

@@ -7,10 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 
-use crate::{Digest, fault, manifest::FileRecord};
+use crate::{
+    Digest, bail, ensure,
+    error::{Context, Result},
+    fault,
+    manifest::FileRecord,
+};
 
 /// Begins the name of a file that is not whole yet.
 pub(crate) const TEMPORARY: &str = ".writing-";
@@ -105,7 +109,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
             temporary.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
         }
         fault::point(&format!("rename to {name}"));
-        temporary.persist(path)?;
+        temporary.persist(path).map_err(|error| error.error)?;
         fsync_dir(dir)
     };
     write().with_context(|| format!("writing {}", path.display()))

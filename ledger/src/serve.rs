@@ -12,9 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
-
-use crate::{publish_link, utc_stamp, write_atomically};
+use crate::{
+    error::{Context, Result},
+    publish_link, utc_stamp, write_atomically,
+};
 
 /// Prefix of a bundle folder that is not published yet.
 pub const UNPUBLISHED: &str = ".publishing-";

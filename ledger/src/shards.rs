@@ -14,12 +14,12 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Artifact, Bar, Digest, Manifest, Recordable, Run, Split,
+    Artifact, Bar, BoxError, Digest, Error, Manifest, Recordable, Run, Split, ensure,
+    error::{Context, Result},
     manifest::{InputRecord, ShardRecord},
     table,
 };
@@ -105,12 +105,12 @@ impl Run<'_> {
     /// other inputs are too) is hard-linked instead of made again. `work` is also given the intact shard of that name of last
     /// time, where the stage, its configuration and other inputs are the same: rows of it may be taken over, if that does
     /// not change a byte.
-    pub fn map_shards<A: Recordable, R: Serialize + DeserializeOwned + Send>(
+    pub fn map_shards<A: Recordable, R: Serialize + DeserializeOwned + Send, E: Into<BoxError>>(
         &self,
         label: &str,
         input: &Artifact<A>,
         shards: &Shards,
-        work: impl Fn(&Shard, Option<&Path>, &Path, &Bar) -> Result<R> + Sync,
+        work: impl Fn(&Shard, Option<&Path>, &Path, &Bar) -> Result<R, E> + Sync,
     ) -> Result<Vec<R>> {
         let bar = self.progress.bar(label, shards.rows()?, "rows");
         for split in Split::ALL {
@@ -131,7 +131,8 @@ impl Run<'_> {
                     }
                     None => {
                         let last = previous.and_then(|last| intact(last, shard));
-                        let report = work(shard, last.as_deref(), &target, &bar).with_context(|| format!("shard {}", shard.name))?;
+                        let report = work(shard, last.as_deref(), &target, &bar).map_err(Error::other);
+                        let report = report.with_context(|| format!("shard {}", shard.name))?;
                         self.shards.run.fetch_add(1, Ordering::Relaxed);
                         let value = serde_json::to_value(&report)?;
                         (report, value)

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Artifact, BoxError, Digest, Files, Manifest, Progress, Rows, Store, manifest::InputRecord, shards::ShardLedger};
+use crate::{
+    Artifact, BoxError, Digest, Files, Manifest, Progress, Rows, Store, error::Result, manifest::InputRecord, shards::ShardLedger,
+};
 
 /// Files in one folder that reopen by type: what a stage leaves behind, and any part of the context of a build.
 pub trait Recordable: Sized {

@@ -1,9 +1,8 @@
 //! `status` and `plan`: the stages as a tree, and what would run.
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::{Freshness, Inputs, Recordable, Stage, Store, clock::unix_now};
+use crate::{Freshness, Inputs, Recordable, Stage, Store, clock::unix_now, error::Result};
 
 /// One stage in the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

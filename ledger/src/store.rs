@@ -8,10 +8,12 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, ensure};
-
 use crate::{
-    ARTIFACT_KINDS, Digest, Manifest, Progress, Recordable, RestoreMarker, lock::Lock, manifest::MANIFEST, seal, write_atomically,
+    ARTIFACT_KINDS, Digest, Error, Manifest, Progress, Recordable, RestoreMarker, chain, ensure,
+    error::{Context, Result},
+    lock::Lock,
+    manifest::MANIFEST,
+    seal, write_atomically,
 };
 
 const CURRENT: &str = "CURRENT";
@@ -113,8 +115,7 @@ impl Store {
 
     /// The artifact that `make` last left for this kind.
     pub fn current<A: Recordable>(&self) -> Result<Artifact<A>> {
-        let key =
-            self.current_key(A::KIND).with_context(|| format!("no {} recorded in {} yet: run `make run`", A::KIND, self.root.display()))?;
+        let key = self.current_key(A::KIND).ok_or_else(|| Error::NotRecorded { kind: A::KIND.to_owned(), data: self.root.clone() })?;
         Artifact::at(self.root.join(A::KIND).join(key))
     }
 
@@ -274,7 +275,7 @@ impl Store {
         bar.finish();
         let files = damaged.iter().flat_map(|(id, files)| files.iter().map(|file| self.dir(id).join(file))).collect();
         if let Err(error) = self.remember_damage(damaged) {
-            self.progress.message(&format!("what is damaged is not remembered for `status`: {error:#}"));
+            self.progress.message(&format!("what is damaged is not remembered for `status`: {}", chain(&error)));
         }
         Ok(files)
     }

@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
 use arrow::{
     array::{Array, ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch, StringArray, UInt32Array},
     compute::cast,
@@ -21,6 +20,8 @@ use parquet::{
     },
     schema::types::ColumnPath,
 };
+
+use crate::error::{Context, Result};
 
 /// Rows of a record batch, and so of what a stage holds at once per thread.
 pub const BATCH_ROWS: usize = 1024;
@@ -206,6 +207,6 @@ impl Lists<UInt32Array> {
 pub fn vectors(batch: &RecordBatch, name: &str) -> Result<(Float32Array, usize)> {
     let wanted = || format!("column `{name}` does not hold vectors of f32");
     let list = column(batch, name)?.as_any().downcast_ref::<FixedSizeListArray>().with_context(wanted)?;
-    let width = usize::try_from(list.value_length())?;
+    let width = usize::try_from(list.value_length()).ok().with_context(wanted)?;
     Ok((list.values().as_any().downcast_ref::<Float32Array>().cloned().with_context(wanted)?, width))
 }
