@@ -1,14 +1,22 @@
-//! Raw text to typed columns: `harvest -> ingest -> parse -> vocab -> tokenize`, one module a stage.
+//! Source code to tables: the stages `harvest -> ingest -> parse -> vocab -> tokenize`, one module per stage.
+//!
+//! Below the stages: [`records`] (CodeSearchNet records in any layout) and [`grammar`] (tree-sitter parsers). Above them:
+//! [`explore`] (a page about the corpus) and [`fidelity`] (comparison with the records of CodeSearchNet).
 
+mod error;
 pub mod explore;
 pub mod fidelity;
+mod files;
 pub mod grammar;
 pub mod harvest;
 pub mod ingest;
 pub mod parse;
+pub mod records;
+mod repositories;
 pub mod tokenize;
 pub mod vocab;
 
+pub use error::{Error, Result};
 pub use harvest::Harvest;
 pub use ingest::Ingest;
 pub use parse::Parse;

@@ -1,5 +1,5 @@
-//! Source files out of archives, read as streams: nothing is unpacked to disk, so no path can
-//! escape and no link is followed. Sizes and counts are limited before anything is allocated.
+//! Source files from archives, read as streams. Nothing is written to disk, so no path can leave the target folder and no
+//! link is followed. Sizes and counts are limited before memory is allocated.
 
 use std::{
     fs::File,
@@ -8,96 +8,133 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
+use ledger::{bail, ensure};
 
-use super::fetch::Registry;
+use super::{left_out::LeftOut, source::Registry};
+use crate::error::{Context, Error, Result};
 
-/// Entries of one archive.
+/// Largest number of entries in one archive.
 const MAX_ENTRIES: usize = 500_000;
-/// Unpacked bytes that are read of one archive.
+/// Largest number of unpacked bytes that are read from one archive.
 const MAX_TOTAL_BYTES: u64 = 4 << 30;
-/// An archive within an archive (the JDK's `src.zip`).
+/// Largest archive inside an archive (the JDK's `src.zip`).
 const MAX_NESTED_BYTES: u64 = 256 << 20;
 
-/// What to do with an entry, by its path.
+/// What is done with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
+    /// The entry is not read.
     No,
-    /// Read up to so many bytes; a larger file is passed over and counted.
-    Yes {
-        max_bytes: u64,
-    },
-    /// A zip file whose entries are offered as `outer.zip!/inner/path`.
+    /// The entry is read, unless it has more bytes than this.
+    Yes { max_bytes: u64 },
+    /// The entry is a zip file; its entries are visited as `outer.zip!/inner/path`. Only in tar archives.
     Nested,
 }
 
-/// Offers every regular file of the archive: `wanted` chooses by path, `take` gets the bytes.
-/// Returns how many wanted files were too large.
+/// Receives the entries of an archive.
+pub trait EntryVisitor {
+    /// Chooses what is done with a regular file.
+    fn select(&mut self, path: &str) -> Wanted;
+    /// Receives the content of a selected file.
+    fn file(&mut self, path: String, bytes: Vec<u8>) -> Result<()>;
+    /// Receives a selected file that is too large, a link, or a file with an unsafe path.
+    fn left_out(&mut self, path: String, reason: LeftOut);
+}
+
+/// Reads an archive: calls `wanted` with the path of every regular file and `take` with the content of the selected files.
+/// Returns the number of selected files that were too large.
 pub fn read(
     registry: Registry,
     archive: &Path,
     wanted: &dyn Fn(&str) -> Wanted,
     take: &mut dyn FnMut(String, Vec<u8>) -> Result<()>,
 ) -> Result<u64> {
-    let context = || format!("reading {}", archive.display());
-    let mut budget = Budget::default();
-    match registry {
-        Registry::Pypi => {
-            let file = File::open(archive).with_context(context)?;
-            read_zip(file, "", wanted, take, &mut budget).with_context(context)?;
-        }
-        Registry::Npm => {
-            let file = File::open(archive).with_context(context)?;
-            read_tar(GzDecoder::new(file), wanted, take, &mut budget).with_context(context)?;
-        }
-        Registry::Debian => {
-            let mut child = Command::new("dpkg-deb")
-                .arg("--fsys-tarfile")
-                .arg(archive)
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .context("dpkg-deb is not here")?;
-            let stdout = child.stdout.take().context("dpkg-deb has no output")?;
-            let result = read_tar(stdout, wanted, take, &mut budget).with_context(context);
-            let status = child.wait()?;
-            result?;
-            ensure!(status.success(), "dpkg-deb could not read {}", archive.display());
-        }
-    }
-    Ok(budget.too_large)
+    let mut visitor = Callbacks { wanted, take, too_large: 0 };
+    visit(registry, archive, &mut visitor)?;
+    Ok(visitor.too_large)
 }
 
-#[derive(Default)]
-struct Budget {
-    entries: usize,
-    bytes: u64,
+struct Callbacks<'a> {
+    wanted: &'a dyn Fn(&str) -> Wanted,
+    take: &'a mut dyn FnMut(String, Vec<u8>) -> Result<()>,
     too_large: u64,
 }
 
-impl Budget {
-    fn entry(&mut self) -> Result<()> {
+impl EntryVisitor for Callbacks<'_> {
+    fn select(&mut self, path: &str) -> Wanted {
+        (self.wanted)(path)
+    }
+
+    fn file(&mut self, path: String, bytes: Vec<u8>) -> Result<()> {
+        (self.take)(path, bytes)
+    }
+
+    fn left_out(&mut self, _: String, reason: LeftOut) {
+        self.too_large += u64::from(matches!(reason, LeftOut::TooLarge { .. }));
+    }
+}
+
+/// Reads an archive and calls the visitor with every entry, in the order of the archive.
+pub fn visit(registry: Registry, archive: &Path, visitor: &mut dyn EntryVisitor) -> Result<()> {
+    let mut limits = Limits::default();
+    let open = || File::open(archive).map_err(Error::from);
+    let result = match registry {
+        Registry::Pypi => open().and_then(|file| read_zip(file, "", visitor, &mut limits)),
+        Registry::Npm => open().and_then(|file| read_tar(GzDecoder::new(file), visitor, &mut limits)),
+        Registry::Debian => read_deb(archive, visitor, &mut limits),
+    };
+    result.with_context(|| format!("reading {}", archive.display()))
+}
+
+fn read_deb(archive: &Path, visitor: &mut dyn EntryVisitor, limits: &mut Limits) -> Result<()> {
+    let mut child =
+        Command::new("dpkg-deb").arg("--fsys-tarfile").arg(archive).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(
+            |source| Error::ProgramMissing { program: "dpkg-deb".to_owned(), needed_for: "a Debian package".to_owned(), source },
+        )?;
+    let stdout = child.stdout.take().context("dpkg-deb has no output")?;
+    let result = read_tar(stdout, visitor, limits);
+    let status = child.wait()?;
+    result?;
+    ensure!(status.success(), "dpkg-deb does not read it: remove the file, so that it is downloaded again");
+    Ok(())
+}
+
+/// Counts entries and bytes.
+#[derive(Default)]
+struct Limits {
+    entries: usize,
+    bytes: u64,
+}
+
+impl Limits {
+    fn count_entry(&mut self) -> Result<()> {
         self.entries += 1;
         ensure!(self.entries <= MAX_ENTRIES, "more than {MAX_ENTRIES} entries");
         Ok(())
     }
 
-    /// Reads at most `max` bytes; nothing if there are more. What the header claims is not trusted.
-    fn bytes(&mut self, reader: &mut dyn Read, max: u64) -> Result<Option<Vec<u8>>> {
+    /// Reads at most `max` bytes; none where there are more. The size in the entry's header is not trusted.
+    fn read(&mut self, reader: &mut dyn Read, max: u64) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         reader.take(max + 1).read_to_end(&mut bytes)?;
         self.bytes += bytes.len() as u64;
         ensure!(self.bytes <= MAX_TOTAL_BYTES, "more than {MAX_TOTAL_BYTES} bytes unpacked");
-        if bytes.len() as u64 > max {
-            self.too_large += 1;
-            return Ok(None);
+        Ok((bytes.len() as u64 <= max).then_some(bytes))
+    }
+
+    fn read_selected(&mut self, reader: &mut dyn Read, path: String, max_bytes: u64, visitor: &mut dyn EntryVisitor) -> Result<()> {
+        match self.read(reader, max_bytes)? {
+            Some(bytes) => visitor.file(path, bytes),
+            None => {
+                visitor.left_out(path, LeftOut::TooLarge { max_bytes });
+                Ok(())
+            }
         }
-        Ok(Some(bytes))
     }
 }
 
-/// Fails, rather than ends, behind a number of bytes.
+/// Fails after a number of bytes, instead of ending the stream.
 struct Limited<R> {
     reader: R,
     left: u64,
@@ -114,59 +151,56 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-fn read_zip<R: Read + std::io::Seek>(
-    reader: R,
-    prefix: &str,
-    wanted: &dyn Fn(&str) -> Wanted,
-    take: &mut dyn FnMut(String, Vec<u8>) -> Result<()>,
-    budget: &mut Budget,
-) -> Result<()> {
+fn read_zip<R: Read + std::io::Seek>(reader: R, prefix: &str, visitor: &mut dyn EntryVisitor, limits: &mut Limits) -> Result<()> {
     let mut zip = zip::ZipArchive::new(reader)?;
     for index in 0..zip.len() {
-        budget.entry()?;
+        limits.count_entry()?;
         let mut entry = zip.by_index(index)?;
-        if !entry.is_file() || entry.is_symlink() || entry.enclosed_name().is_none() {
+        if !entry.is_file() && !entry.is_symlink() {
+            continue;
+        }
+        let is_safe = entry.enclosed_name().is_some();
+        if entry.is_symlink() || !is_safe {
+            // The name of such an entry may have any bytes.
+            let name = entry.name().map(|name| format!("{prefix}{name}")).unwrap_or_else(|_| format!("{prefix}entry {index}"));
+            visitor.left_out(name, if is_safe { LeftOut::Link } else { LeftOut::UnsafePath });
             continue;
         }
         let path = format!("{prefix}{}", entry.name()?);
-        if let Wanted::Yes { max_bytes } = wanted(&path)
-            && let Some(bytes) = budget.bytes(&mut entry, max_bytes)?
-        {
-            take(path, bytes)?;
+        if let Wanted::Yes { max_bytes } = visitor.select(&path) {
+            limits.read_selected(&mut entry, path, max_bytes, visitor)?;
         }
     }
     Ok(())
 }
 
-fn read_tar(
-    reader: impl Read,
-    wanted: &dyn Fn(&str) -> Wanted,
-    take: &mut dyn FnMut(String, Vec<u8>) -> Result<()>,
-    budget: &mut Budget,
-) -> Result<()> {
-    // All bytes count, of entries that are passed over and of long names too.
+fn read_tar(reader: impl Read, visitor: &mut dyn EntryVisitor, limits: &mut Limits) -> Result<()> {
+    // All bytes count, also of skipped entries and of long names.
     let mut tar = tar::Archive::new(Limited { reader, left: MAX_TOTAL_BYTES });
     for entry in tar.entries()? {
-        budget.entry()?;
+        limits.count_entry()?;
         let mut entry = entry?;
-        if !entry.header().entry_type().is_file() {
+        let kind = entry.header().entry_type();
+        let is_link = kind.is_symlink() || kind.is_hard_link();
+        if !kind.is_file() && !is_link {
             continue;
         }
         let path = entry.path()?.to_string_lossy().into_owned();
         let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
         if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+            visitor.left_out(path, LeftOut::UnsafePath);
             continue;
         }
-        match wanted(&path) {
+        if is_link {
+            visitor.left_out(path, LeftOut::Link);
+            continue;
+        }
+        match visitor.select(&path) {
             Wanted::No => {}
-            Wanted::Yes { max_bytes } => {
-                if let Some(bytes) = budget.bytes(&mut entry, max_bytes)? {
-                    take(path, bytes)?;
-                }
-            }
-            Wanted::Nested => match budget.bytes(&mut entry, MAX_NESTED_BYTES)? {
-                Some(bytes) => read_zip(Cursor::new(bytes), &format!("{path}!/"), wanted, take, budget)?,
-                None => bail!("{path} is larger than {MAX_NESTED_BYTES} bytes"),
+            Wanted::Yes { max_bytes } => limits.read_selected(&mut entry, path, max_bytes, visitor)?,
+            Wanted::Nested => match limits.read(&mut entry, MAX_NESTED_BYTES)? {
+                Some(bytes) => read_zip(Cursor::new(bytes), &format!("{path}!/"), visitor, limits)?,
+                None => bail!("{path} is larger than {MAX_NESTED_BYTES} bytes: remove its prefix from the package's `only`"),
             },
         }
     }
@@ -191,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn escaping_paths_and_links_are_not_offered_and_large_files_are_counted() {
+    fn unsafe_paths_and_links_are_left_out_and_large_files_are_counted() {
         let archive = zip_of(&[("pkg/a.py", b"a = 1"), ("../evil.py", b"b"), ("/abs.py", b"c"), ("pkg/big.py", &[b'x'; 100])]);
         let mut taken = Vec::new();
         let too_large = read(
@@ -210,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn tar_entries_that_climb_or_link_are_passed_over() {
+    fn tar_entries_with_unsafe_paths_or_links_are_left_out() {
         let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
         let mut header = tar::Header::new_gnu();
         header.set_size(3);

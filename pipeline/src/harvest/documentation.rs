@@ -1,5 +1,5 @@
-//! Documentation of a function: cleaned of comment markers, summarised and tokenised as
-//! CodeSearchNet's `function_parser` does (`parser_utils.py`, `language_parser.py`).
+//! Documentation of a function: comment markers removed, summarised and tokenised as CodeSearchNet's `function_parser` does
+//! (`parser_utils.py`, `language_parser.py`).
 
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ pub fn tokens(text: &str) -> Vec<String> {
     TOKENS.find_iter(text).map(|token| token.as_str().to_owned()).collect()
 }
 
-/// Up to the first blank line, else up to the first `@`, else all.
+/// The text before the first blank line, else before the first `@`, else the whole text.
 pub fn summary(text: &str) -> &str {
     match (text.find("\n\n"), text.find('@')) {
         (Some(blank), _) => &text[..blank],
@@ -25,7 +25,7 @@ pub fn summary(text: &str) -> &str {
     }
 }
 
-/// Strips `/** * */` and `//` markers, line by line.
+/// Removes the markers `/** * */` and `//` from every line.
 pub fn strip_c_style(comment: &str) -> String {
     let clean = |line: &str| {
         let line = line.trim();
@@ -36,7 +36,7 @@ pub fn strip_c_style(comment: &str) -> String {
     comment.lines().map(clean).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
-/// Strips `#` markers, line by line.
+/// Removes the marker `#` from every line.
 pub fn strip_hash(comment: &str) -> String {
     let clean = |line: &str| {
         line.trim()
@@ -49,7 +49,7 @@ pub fn strip_hash(comment: &str) -> String {
     comment.lines().map(clean).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
-/// The text of a Python string literal, its indentation removed as `inspect.cleandoc` does.
+/// The text of a Python string literal, without prefix and quotes.
 pub fn python_string(literal: &str) -> String {
     let body = literal.trim().trim_start_matches(['r', 'R', 'u', 'U', 'b', 'B']);
     let body = ["\"\"\"", "'''", "\"", "'"]
@@ -59,9 +59,9 @@ pub fn python_string(literal: &str) -> String {
     body.trim().to_owned()
 }
 
-/// The same as CodeSearchNet keeps it: quotes off, a prefix like `r` and the indentation kept
-/// (`python_parser.py`).
-pub fn python_string_as_it_stands(literal: &str) -> String {
+/// The text of a Python string literal as CodeSearchNet extracts it (`python_parser.py`): without quotes, but with a prefix
+/// like `r`.
+pub fn python_string_with_prefix(literal: &str) -> String {
     literal.trim().trim_matches('"').trim_matches('\'').trim().to_owned()
 }
 
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_those_of_true_records() {
+    fn tokens_are_those_of_codesearchnet_records() {
         assert_eq!(
             tokens("Calculate the mean relative abundance percentage."),
             ["Calculate", "the", "mean", "relative", "abundance", "percentage", "."]
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn markers_are_stripped() {
+    fn comment_markers_are_removed() {
         assert_eq!(strip_c_style("/**\n   * Opens it.\n   *\n   * @param p x\n   */"), "Opens it.\n\n@param p x");
         assert_eq!(strip_c_style("// Get reads\n// one value."), "Get reads\none value.");
         assert_eq!(strip_hash("# Opens it.\n#\n# More."), "Opens it.\n\nMore.");

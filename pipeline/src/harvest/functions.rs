@@ -1,110 +1,61 @@
-//! Functions with their documentation out of a source file, for six languages.
+//! Functions with their documentation from a source file, for six languages.
 //!
-//! The semantics are those of CodeSearchNet's `function_parser`: class context in the name, the
-//! documentation above the function (Python: its docstring), code tokens without either comments or
-//! docstring. What differs per language is a table of node types ([`Shape`]).
+//! The rules are those of CodeSearchNet's `function_parser`: the name contains the class, the documentation is the comment
+//! above the function (Python: the docstring), the code tokens contain neither comments nor docstring. [`Shape`] has the node
+//! types of each language.
 
-use anyhow::Result;
 use ledger::Language;
 use tree_sitter::Node;
 
 use super::{
     documentation,
+    shape::{Shape, is_excluded_name, shape},
     tokens::{self, Dialect, Source},
 };
-use crate::grammar::{self, Scope};
+use crate::{
+    error::Result,
+    grammar::{self, Scope},
+};
 
-/// A function found in a file.
+/// A function in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
-    /// With its class: `Loader.read`.
+    /// Name with the class: `Loader.read`.
     pub name: String,
     pub code: String,
     pub code_tokens: Vec<String>,
-    /// Cleaned of comment markers; empty where there is none.
+    /// Documentation without comment markers; empty where there is none.
     pub docstring: String,
     /// First and last line, from 1.
     pub lines: (u32, u32),
 }
 
-/// Node types of a language.
-struct Shape {
-    functions: &'static [&'static str],
-    containers: &'static [&'static str],
-    /// Between the parts of a class path.
-    separator: &'static str,
-}
-
-fn shape(language: Language) -> Shape {
-    let (functions, containers, separator): (&[_], &[_], _) = match language {
-        Language::Go => (&["function_declaration", "method_declaration"], &[], "."),
-        Language::Java => {
-            (&["method_declaration"], &["class_declaration", "interface_declaration", "enum_declaration", "record_declaration"], ".")
-        }
-        Language::Javascript => (
-            &[
-                "function_declaration",
-                "generator_function_declaration",
-                "method_definition",
-                "function_expression",
-                "generator_function",
-                "arrow_function",
-            ],
-            &["class_declaration", "class"],
-            ".",
-        ),
-        Language::Php => (
-            &["function_definition", "method_declaration"],
-            &["class_declaration", "interface_declaration", "trait_declaration", "enum_declaration"],
-            ".",
-        ),
-        Language::Python => (&["function_definition"], &["class_definition"], "."),
-        Language::Ruby => (&["method", "singleton_method"], &["class", "module"], "::"),
-    };
-    Shape { functions, containers, separator }
-}
-
-/// Names that CodeSearchNet leaves out: they say nothing of what the code does.
-fn is_blacklisted(language: Language, name: &str) -> bool {
-    match language {
-        Language::Go => false,
-        Language::Java => {
-            matches!(name, "toString" | "hashCode" | "equals" | "finalize" | "notify" | "notifyAll" | "clone")
-        }
-        Language::Javascript => matches!(name, "toString" | "toLocaleString" | "valueOf" | "constructor"),
-        Language::Php => name.starts_with("__"),
-        Language::Python => name.starts_with("__") && name.ends_with("__"),
-        Language::Ruby => matches!(name, "initialize" | "to_text" | "display" | "dup" | "clone" | "equal?" | "==" | "object_id" | "hash"),
-    }
-}
-
-/// JavaScript functions within so many others are left out: a file of a megabyte that does nothing but nest would
-/// otherwise give gigabytes of code.
+/// Deepest nesting of functions. Without a limit, one megabyte of nested JavaScript functions would give gigabytes of code.
 const MAX_NESTING: usize = 8;
 
-/// All functions of a file, in source order. Python functions within functions are left out, as
-/// CodeSearchNet does; JavaScript's are kept, since whole modules are wrapped in one.
+/// All functions of a file, in source order. Functions inside functions are left out, as in CodeSearchNet; except in
+/// JavaScript, where one function can contain a whole module.
 pub fn extract(language: Language, source: &[u8], dialect: Dialect) -> Result<Vec<Function>> {
     extract_in(language, Scope::File, source, dialect)
 }
 
-/// [`extract`] of a text that is a whole file or a function by itself.
+/// [`extract`] from a text that is a whole file or a single function.
 pub fn extract_in(language: Language, scope: Scope, source: &[u8], dialect: Dialect) -> Result<Vec<Function>> {
     let tree = grammar::parse(language, scope, source)?;
     let source = Source::new(source, dialect);
     let shape = shape(language);
     let mut found = Vec::new();
-    // Where the functions around the current node end.
-    let mut around: Vec<usize> = Vec::new();
+    // End offsets of the functions around the current node.
+    let mut enclosing: Vec<usize> = Vec::new();
     grammar::walk(tree.root_node(), |node| {
         if !node.is_named() || !shape.functions.contains(&node.kind()) {
             return true;
         }
-        around.retain(|&end| end > node.start_byte());
-        if around.len() >= MAX_NESTING {
+        enclosing.retain(|&end| end > node.start_byte());
+        if enclosing.len() >= MAX_NESTING {
             return false;
         }
-        around.push(node.end_byte());
+        enclosing.push(node.end_byte());
         found.extend(function(language, &shape, node, &source));
         language == Language::Javascript
     });
@@ -114,12 +65,12 @@ pub fn extract_in(language: Language, scope: Scope, source: &[u8], dialect: Dial
 fn function(language: Language, shape: &Shape, node: Node<'_>, file: &Source<'_>) -> Option<Function> {
     let (source, dialect) = (file.bytes, file.dialect);
     let (own, statement) = name(language, node, source)?;
-    if own.is_empty() || is_blacklisted(language, &own) {
+    if own.is_empty() || is_excluded_name(language, &own) {
         return None;
     }
     let documentation_node = (language == Language::Python).then(|| python_docstring(node, dialect)).flatten();
     let docstring = match documentation_node {
-        Some(string) if dialect == Dialect::Codesearchnet => documentation::python_string_as_it_stands(&grammar::text(string, source)),
+        Some(string) if dialect == Dialect::Codesearchnet => documentation::python_string_with_prefix(&grammar::text(string, source)),
         Some(string) => documentation::python_string(&grammar::text(string, source)),
         None if language == Language::Python => String::new(),
         None => comment_above(language, statement, source),
@@ -136,7 +87,7 @@ fn function(language: Language, shape: &Shape, node: Node<'_>, file: &Source<'_>
     })
 }
 
-/// The function's own name, and the statement above which its comment stands.
+/// The name without the class, and the statement below the function's comment.
 fn name<'tree>(language: Language, node: Node<'tree>, source: &[u8]) -> Option<(String, Node<'tree>)> {
     let named = |node: Node<'_>, field: &str| Some(grammar::text(node.child_by_field_name(field)?, source).into_owned());
     match language {
@@ -171,7 +122,7 @@ fn name<'tree>(language: Language, node: Node<'tree>, source: &[u8]) -> Option<(
     }
 }
 
-/// The statement that a JavaScript declaration is part of, `export` included.
+/// The statement that contains a JavaScript declaration, with `export`.
 fn statement_of(node: Node<'_>) -> Node<'_> {
     let mut statement = node;
     while let Some(parent) = statement.parent() {
@@ -194,7 +145,7 @@ fn class_path(language: Language, shape: &Shape, node: Node<'_>, source: &[u8]) 
                 path.push(grammar::text(name, source).into_owned());
             }
         } else if language == Language::Javascript && shape.functions.contains(&parent.kind()) {
-            // The class of a method is the nearest one around it within the same function.
+            // A class outside the enclosing function is not part of the name.
             break;
         }
         up = parent.parent();
@@ -209,7 +160,8 @@ fn class_path(language: Language, shape: &Shape, node: Node<'_>, source: &[u8]) 
     }
 }
 
-/// The docstring opens the body; CodeSearchNet takes the first statement that is a string, wherever it stands.
+/// The docstring: the first statement of the body, where it is a string. CodeSearchNet takes the first string statement at
+/// any position.
 fn python_docstring(function: Node<'_>, dialect: Dialect) -> Option<Node<'_>> {
     let body = function.child_by_field_name("body")?;
     let string = |statement: Node<'_>| match statement.kind() {
@@ -224,8 +176,8 @@ fn python_docstring(function: Node<'_>, dialect: Dialect) -> Option<Node<'_>> {
     statement.child(0)
 }
 
-/// The comment block that ends on the line above `statement` (or one blank line before it, which
-/// is how much JavaScript is written), cleaned of its markers.
+/// The comment block that ends on the line above `statement`, or one blank line above it (frequent in JavaScript), without
+/// comment markers.
 fn comment_above(language: Language, statement: Node<'_>, source: &[u8]) -> String {
     let mut comments = Vec::new();
     let mut below = statement;
@@ -237,7 +189,7 @@ fn comment_above(language: Language, statement: Node<'_>, source: &[u8]) -> Stri
         let text = text.trim_end();
         let end = above.start_position().row + text.lines().count().max(1) - 1;
         let gap = below.start_position().row.saturating_sub(end);
-        // A comment behind code on its own line belongs to that code.
+        // A comment after code on the same line belongs to that code.
         let trails = above.prev_sibling().is_some_and(|code| {
             !grammar::is_comment(code) && code.end_position().row == above.start_position().row && code.end_position().column > 0
         });
@@ -258,13 +210,13 @@ fn comment_above(language: Language, statement: Node<'_>, source: &[u8]) -> Stri
     let text = comments.join("\n");
     match language {
         Language::Ruby => documentation::strip_hash(&text),
-        // In these languages only `/** … */` documents.
+        // In these languages only `/** … */` is documentation.
         Language::Java | Language::Javascript | Language::Php if !text.starts_with("/**") => String::new(),
         _ => documentation::strip_c_style(&text),
     }
 }
 
-/// The node before this one. Ruby's grammar puts a comment that opens a class before its body.
+/// The node before this one. Ruby's grammar puts a comment at the start of a class before the class body.
 fn before(node: Node<'_>) -> Option<Node<'_>> {
     node.prev_sibling().or_else(|| node.parent().filter(|parent| parent.kind() == "body_statement")?.prev_sibling())
 }
@@ -273,8 +225,7 @@ fn before(node: Node<'_>) -> Option<Node<'_>> {
 mod tests {
     use super::*;
 
-    /// Each fixture is source in the language under test; what is expected of it stands in its
-    /// comments: `EXPECT name | first words of the documentation`.
+    /// Checks a source file against the comments `EXPECT name | first line of the documentation` in it.
     fn check(language: Language, source: &str) {
         let expected: Vec<(String, String)> = source
             .lines()
@@ -288,7 +239,7 @@ mod tests {
             .into_iter()
             .map(|function| {
                 let first = function.docstring.lines().next().unwrap_or_default().to_owned();
-                assert!(!function.code_tokens.iter().any(|token| token.contains("EXPECT")), "comments are no code tokens");
+                assert!(!function.code_tokens.iter().any(|token| token.contains("EXPECT")), "comments are not code tokens");
                 (function.name, first)
             })
             .collect();
@@ -297,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_six_languages() {
+    fn functions_are_found_in_six_languages() {
         check(Language::Python, include_str!("fixtures/functions.py"));
         check(Language::Javascript, include_str!("fixtures/functions.js"));
         check(Language::Go, include_str!("fixtures/functions.go"));
@@ -307,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_docstring_is_in_the_code_but_not_in_its_tokens() {
+    fn the_docstring_is_part_of_the_code_but_not_of_the_tokens() {
         let source = b"def f(a):\n    '''Adds one.'''\n    # why\n    return a + 'x y'\n";
         let function = extract(Language::Python, source, Dialect::Plain).unwrap().remove(0);
         assert!(function.code.contains("Adds one"));
@@ -324,5 +275,31 @@ mod tests {
         extract(Language::Javascript, broken.as_bytes(), Dialect::Plain).unwrap();
         let nested = format!("{}{}", "function g() {\n".repeat(2_000), "}".repeat(2_000));
         assert_eq!(extract(Language::Javascript, nested.as_bytes(), Dialect::Plain).unwrap().len(), MAX_NESTING);
+    }
+
+    fn tokens_of(language: Language, source: &str, dialect: Dialect) -> Vec<String> {
+        extract(language, source.as_bytes(), dialect).unwrap().remove(0).code_tokens
+    }
+
+    /// Code of published records and the tokens in these records.
+    #[test]
+    fn the_codesearchnet_dialect_follows_the_grammars_of_2019() {
+        let python = "def f(a, **k):\n    # why\n    return g(**k) + a ** 2 + \\\n        'x y'";
+        assert_eq!(
+            tokens_of(Language::Python, python, Dialect::Codesearchnet).join(" "),
+            "def f ( a , * * k ) : # why return g ( * * k ) + a ** 2 + 'x y'"
+        );
+        let ruby = "def f(*a, &b)\n  # why\n  g(*a, &b) =~ /x y/\n  `ls`\n  [:\"foo\", :bar, 'x y']\nend";
+        assert_eq!(
+            tokens_of(Language::Ruby, ruby, Dialect::Codesearchnet).join(" "),
+            "def f ( * a , & b ) # why g ( a , b ) =~ / / ` ` [ :\" \" , :bar , 'x y' ] end"
+        );
+    }
+
+    #[test]
+    fn the_codesearchnet_dialect_uses_byte_columns_as_characters() {
+        let source = "def f(a):\n    return '\u{e9}' + a";
+        assert_eq!(tokens_of(Language::Python, source, Dialect::Plain), ["def", "f", "(", "a", ")", ":", "return", "'\u{e9}'", "+", "a"]);
+        assert_eq!(tokens_of(Language::Python, source, Dialect::Codesearchnet)[6..], ["return", "'\u{e9}' ", " ", ""]);
     }
 }

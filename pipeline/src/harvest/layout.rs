@@ -1,4 +1,4 @@
-//! CodeSearchNet's records and folder layout, written:
+//! Writes records in CodeSearchNet's folder layout:
 //! `<language>/final/jsonl/<split>/<language>_<split>_<n>.jsonl.gz`.
 
 use std::{
@@ -8,12 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 use ledger::{Language, Split};
 use serde::Serialize;
 
-/// One record, its fields in CodeSearchNet's order.
+use crate::error::{Context, Result};
+
+/// A record; the fields are in CodeSearchNet's order.
 #[derive(Debug, Serialize)]
 pub struct Record<'a> {
     pub repo: &'a str,
@@ -30,7 +31,7 @@ pub struct Record<'a> {
     pub partition: Split,
 }
 
-/// Keeps one open file per language and split.
+/// Writes records. One file per language and split is open.
 pub struct Writer {
     root: PathBuf,
     records_per_file: usize,
@@ -46,18 +47,20 @@ struct Open {
 }
 
 impl Writer {
+    /// A writer that starts a new file after `records_per_file` records.
     pub fn new(root: &Path, records_per_file: usize) -> Self {
         Self { root: root.to_owned(), records_per_file: records_per_file.max(1), first: 0, open: HashMap::new() }
     }
 
-    /// One file a language and split, all with this number.
+    /// A writer of one file per language and split; all files have this number.
     pub fn numbered(root: &Path, number: usize) -> Self {
         Self { root: root.to_owned(), records_per_file: usize::MAX, first: number, open: HashMap::new() }
     }
 
+    /// Writes a record to the file of its language and split.
     pub fn write(&mut self, language: Language, split: Split, record: &Record<'_>) -> Result<()> {
-        let full = self.open.get(&(language, split)).filter(|open| open.records >= self.records_per_file);
-        let number = full.map(|open| open.number + 1);
+        let full_file = self.open.get(&(language, split)).filter(|open| open.records >= self.records_per_file);
+        let number = full_file.map(|open| open.number + 1);
         if let Some(number) = number {
             if let Some(open) = self.open.remove(&(language, split)) {
                 close(open)?;
@@ -74,6 +77,7 @@ impl Writer {
         Ok(())
     }
 
+    /// Closes all files.
     pub fn finish(self) -> Result<()> {
         self.open.into_values().try_for_each(close)
     }
@@ -84,7 +88,7 @@ fn create(root: &Path, language: Language, split: Split, number: usize) -> Resul
     fs::create_dir_all(&folder)?;
     let path = folder.join(format!("{language}_{split}_{number}.jsonl.gz"));
     let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-    // No file name and no time in the header: equal records give equal bytes.
+    // The header has no file name and no time, so that equal records give equal bytes.
     let encoder = GzBuilder::new().mtime(0).write(BufWriter::new(file), Compression::fast());
     Ok(Open { encoder, records: 0, number })
 }

@@ -1,6 +1,6 @@
-//! Any number of realistic rows out of some thousand real ones: each copy of a record has other names in it, so
-//! that most are no duplicates of their originals (those with few names of their own still are: a fifth of the
-//! demo's). Made to measure with, by the file and in parallel, from a seed.
+//! Any number of realistic rows from some thousand real records, for measurements. Each copy of a record has other names in
+//! its code, so that most copies are no duplicates of the record (copies with few names of their own still are: a fifth of
+//! the demo's). The files are written in parallel; a seed determines their content.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,37 +8,41 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Result, ensure};
-use ledger::Run;
+use ledger::{Run, ensure};
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::{
-    layout::{self, Record},
-    source,
+use super::layout::{self, Record};
+use crate::{
+    error::Result,
+    files::data_files,
+    records::{self, each_record},
 };
-use crate::ingest;
 
-/// Records that are perturbed, at most: they are held in memory.
-const MOST_ORIGINALS: usize = 50_000;
+/// Largest number of records that are read: they are held in memory.
+const MAX_ORIGINALS: usize = 50_000;
 /// Share of the names of a function that are replaced.
 const REPLACED: f64 = 0.6;
+/// A name in more than one of this many functions belongs to the language.
+const SHARED_BY: usize = 50;
 
-/// Names by which rows differ, and names that all code shares.
+/// The names in the code of the records.
 struct Names {
+    /// Names that can replace others.
     all: Vec<String>,
+    /// Names that are not replaced.
     shared: HashSet<String>,
 }
 
-/// Writes `rows` records below the run's output; returns the number of files.
+/// Writes `rows` records below the output folder of the run. Returns the number of files.
 pub fn write(from: &Path, rows: u64, seed: u64, records_per_file: usize, run: &Run<'_>) -> Result<u64> {
     let mut originals = Vec::new();
-    ingest::each_record(from, &mut |record| {
-        originals.extend(record.filter(|_| originals.len() < MOST_ORIGINALS));
+    each_record(from, &mut |record| {
+        originals.extend(record.filter(|_| originals.len() < MAX_ORIGINALS));
         Ok(())
     })?;
-    ensure!(!originals.is_empty(), "no records below {} to perturb", from.display());
+    ensure!(!originals.is_empty(), "no records below {}: correct harvest.source.path", from.display());
     let names = Names::of(&originals);
     let per_file = records_per_file.max(1) as u64;
     let files = rows.div_ceil(per_file);
@@ -55,18 +59,18 @@ pub fn write(from: &Path, rows: u64, seed: u64, records_per_file: usize, run: &R
         writer.finish()
     })?;
     bar.finish();
-    Ok(source::data_files(&folder)?.0.len() as u64)
+    Ok(data_files(&folder)?.0.len() as u64)
 }
 
 impl Names {
-    /// Names in more than one function of fifty are the language's own words, or as good as.
-    fn of(originals: &[ingest::Record]) -> Self {
+    /// Counts in how many functions each name is.
+    fn of(originals: &[records::Record]) -> Self {
         let mut functions: HashMap<&str, usize> = HashMap::new();
         for record in originals {
             let own: HashSet<&str> = record.code_tokens.iter().filter(|token| is_name(token)).collect();
             own.into_iter().for_each(|name| *functions.entry(name).or_default() += 1);
         }
-        let is_shared = |count: usize| count * 50 > originals.len();
+        let is_shared = |count: usize| count * SHARED_BY > originals.len();
         let mut all: Vec<String> = functions.iter().filter(|(_, count)| !is_shared(**count)).map(|(name, _)| (*name).to_owned()).collect();
         all.sort_unstable();
         let shared = functions.into_iter().filter(|(_, count)| is_shared(*count)).map(|(name, _)| name.to_owned()).collect();
@@ -78,13 +82,13 @@ fn is_name(token: &str) -> bool {
     token.len() > 2 && token.starts_with(|c: char| c.is_alphabetic() || c == '_') && token.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
-fn write_one(original: &ingest::Record, round: u64, rng: &mut ChaCha8Rng, names: &Names, writer: &mut layout::Writer) -> Result<()> {
+fn write_one(original: &records::Record, round: u64, rng: &mut ChaCha8Rng, names: &Names, writer: &mut layout::Writer) -> Result<()> {
     let mut others: HashMap<String, String> = HashMap::new();
     if round > 0 {
-        // In the order of the text, so that the generator's numbers fall the same way every time.
-        let mut met = HashSet::new();
+        // In the order of the text, so that the random numbers belong to the same names every time.
+        let mut seen = HashSet::new();
         for token in original.code_tokens.iter().filter(|token| is_name(token) && !names.shared.contains(*token)) {
-            if met.insert(token)
+            if seen.insert(token)
                 && rng.random_bool(REPLACED)
                 && let Some(other) = names.all.choose(rng)
             {
@@ -118,16 +122,16 @@ fn write_one(original: &ingest::Record, round: u64, rng: &mut ChaCha8Rng, names:
     )
 }
 
-/// The text with whole names replaced.
+/// Replaces whole names in a text.
 fn renamed(text: &str, others: &HashMap<String, String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find(|c: char| c.is_alphanumeric() || c == '_') {
         let (before, from) = rest.split_at(start);
         let end = from.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(from.len());
-        let (name, behind) = from.split_at(end);
+        let (name, after) = from.split_at(end);
         let _ = write!(out, "{before}{}", others.get(name).map_or(name, String::as_str));
-        rest = behind;
+        rest = after;
     }
     out + rest
 }
@@ -137,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_names_are_replaced() {
+    fn only_whole_names_are_replaced() {
         let others = HashMap::from([("path".to_owned(), "caf\u{e9}".to_owned())]);
         assert_eq!(renamed("def f(path, path2): # \u{fc} path\n", &others), "def f(caf\u{e9}, path2): # \u{fc} caf\u{e9}\n");
     }

@@ -1,11 +1,10 @@
-//! Functions that lie one by one in a JSON object `{code: number}`, as CoSQA's codebase does: each becomes a record whose
-//! path is its number, so that judgments can name it by url (`name:number`).
+//! Functions in a JSON object `{code: number}`, the form of CoSQA's codebase. The path of a record is the number, so that
+//! judgments can name the record by its url (`name:number`).
 
 use std::{collections::BTreeMap, fs, io::Read, path::Path};
 
-use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
-use ledger::{Language, Split};
+use ledger::{Language, Split, ensure};
 use rayon::prelude::*;
 
 use super::{
@@ -14,29 +13,32 @@ use super::{
     layout::{Record, Writer},
     tokens::Dialect,
 };
-use crate::grammar::Scope;
+use crate::{
+    error::{Context, Result},
+    grammar::Scope,
+};
 
-/// Bytes of an unpacked file, at most: it is held in memory.
-const MOST_BYTES: u64 = 1 << 30;
+/// Largest unpacked file, in bytes: it is read into memory.
+const MAX_BYTES: u64 = 1 << 30;
 
 fn read(path: &Path) -> Result<Vec<(u64, String)>> {
     let packed = fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
     let reader: Box<dyn Read> =
         if path.extension().is_some_and(|end| end == "gz") { Box::new(GzDecoder::new(packed)) } else { Box::new(packed) };
     let mut bytes = Vec::new();
-    reader.take(MOST_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
-    ensure!(bytes.len() as u64 <= MOST_BYTES, "{} is larger than {MOST_BYTES} bytes unpacked: cut it into several sources", path.display());
-    let snippets: BTreeMap<String, u64> =
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a JSON object {{code: number}}", path.display()))?;
+    reader.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
+    ensure!(bytes.len() as u64 <= MAX_BYTES, "{} is larger than {MAX_BYTES} bytes unpacked: split it into several sources", path.display());
+    let snippets: BTreeMap<String, u64> = serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is not a JSON object {{code: number}}: correct harvest.source.path", path.display()))?;
     let mut numbered: Vec<(u64, String)> = snippets.into_iter().map(|(code, number)| (number, code)).collect();
     numbered.sort();
     for pair in numbered.windows(2) {
-        ensure!(pair[0].0 != pair[1].0, "{} has two functions of number {}", path.display(), pair[0].0);
+        ensure!(pair[0].0 != pair[1].0, "{} has two functions of number {}: give each function its own number", path.display(), pair[0].0);
     }
     Ok(numbered)
 }
 
-/// The first function of a snippet; a text without one is code all the same, without a name.
+/// The first function of a snippet. A text without a function is a function without a name.
 fn function(language: Language, code: &str, dialect: Dialect) -> Function {
     let found = extract_in(language, Scope::Function, code.as_bytes(), dialect).unwrap_or_default();
     match found.into_iter().next() {
@@ -51,13 +53,13 @@ fn function(language: Language, code: &str, dialect: Dialect) -> Function {
     }
 }
 
-/// Writes all as records of one split; returns how many, and how many hold no function.
+/// Writes all snippets as records of one split. Returns the number of snippets, and of those without a function.
 pub fn write(path: &Path, name: &str, language: Language, split: Split, dialect: Dialect, writer: &mut Writer) -> Result<(u64, u64)> {
     let snippets = read(path)?;
     let functions: Vec<Function> = snippets.par_iter().map(|(_, code)| function(language, code, dialect)).collect();
-    let mut nameless = 0;
+    let mut unnamed = 0;
     for ((number, _), function) in snippets.iter().zip(&functions) {
-        nameless += u64::from(function.name.is_empty());
+        unnamed += u64::from(function.name.is_empty());
         let record = Record {
             repo: name,
             path: &number.to_string(),
@@ -74,7 +76,7 @@ pub fn write(path: &Path, name: &str, language: Language, split: Split, dialect:
         };
         writer.write(language, split, &record)?;
     }
-    Ok((functions.len() as u64, nameless))
+    Ok((functions.len() as u64, unnamed))
 }
 
 #[cfg(test)]
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_keep_their_numbers_and_a_text_without_one_is_kept_too() {
+    fn every_snippet_is_a_record_with_its_number() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("codes.json");
         fs::write(&path, r#"{"def read_file(path):\n    \"Reads all.\"\n    return open(path).read()": 7, "print 'hello'": 2}"#).unwrap();
@@ -102,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_numbered_set_of_functions_is_refused() {
+    fn other_json_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("codes.json");
         for (text, reason) in
             [("[1]", "not a JSON object"), (r#"{"a": 1, "b": 1}"#, "two functions of number 1"), (r#"{"a": "x"}"#, "not a JSON object")]
         {
             fs::write(&path, text).unwrap();
-            assert!(format!("{:#}", read(&path).unwrap_err()).contains(reason), "{text}");
+            assert!(crate::error::chain(&read(&path).unwrap_err()).contains(reason), "{text}");
         }
     }
 }

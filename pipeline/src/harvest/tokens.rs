@@ -1,20 +1,21 @@
-//! Tokens of a function's code, in two dialects.
+//! Code tokens of a function, in two dialects.
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tree_sitter::Node;
 
 use crate::grammar;
 
-/// What counts as a token of code, and as a docstring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Rules for code tokens and docstrings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {
-    /// The leaves of the tree without comments and docstring; a string literal is one token.
+    /// The leaves of the syntax tree without comments and docstring. A string literal is one token.
     Plain,
-    /// What `function_parser` made of the published records, by the grammars of 2019: comments are tokens, and
-    /// so on ([`faithful`]). `make fidelity` measures how near it comes.
+    /// The tokens of CodeSearchNet's `function_parser` with the grammars of 2019, for example comments are tokens.
+    /// `codenets fidelity` compares them with published records.
     Codesearchnet,
 }
 
@@ -22,11 +23,11 @@ pub enum Dialect {
 pub fn code_tokens(function: Node<'_>, documentation: Option<Node<'_>>, source: &Source<'_>) -> Vec<String> {
     match &source.lines {
         None => plain(function, documentation, source.bytes),
-        Some(lines) => faithful(function, documentation, lines),
+        Some(lines) => codesearchnet(function, documentation, lines),
     }
 }
 
-/// A file, and what a dialect needs to know of it once.
+/// A file, and the tables that a dialect computes once per file.
 pub struct Source<'a> {
     pub bytes: &'a [u8],
     pub dialect: Dialect,
@@ -57,12 +58,12 @@ fn plain(function: Node<'_>, documentation: Option<Node<'_>>, source: &[u8]) -> 
     tokens
 }
 
-/// The tokens of CodeSearchNet (`language_parser.py`, `tokenize_code`), its grammars' rules of 2019 restated over
-/// those of today. Each rule was fitted to the true records of two languages; docs/fidelity.md says what it fixes.
-fn faithful(function: Node<'_>, documentation: Option<Node<'_>>, lines: &Lines<'_>) -> Vec<String> {
+/// The tokens of CodeSearchNet (`language_parser.py`, `tokenize_code`): the rules of the grammars of 2019, expressed with the
+/// node types of today. Each rule was fitted to published records of two languages (docs/fidelity.md).
+fn codesearchnet(function: Node<'_>, documentation: Option<Node<'_>>, lines: &Lines<'_>) -> Vec<String> {
     let mut tokens = Vec::new();
     grammar::walk(function, |node| {
-        // A node that was hidden in the old grammar is no token, and not looked into.
+        // A node that was hidden in the old grammar is not a token, nor are its children.
         if Some(node) == documentation || is_hidden(node) {
             return false;
         }
@@ -82,14 +83,14 @@ fn faithful(function: Node<'_>, documentation: Option<Node<'_>>, lines: &Lines<'
     tokens
 }
 
-/// Strings that are one token: `string` by name, and what is a string of one token in Go and Java.
+/// Is this a string literal that is one token?
 fn is_whole(node: Node<'_>) -> bool {
     matches!(node.kind(), "string" | "string_literal" | "raw_string_literal" | "interpreted_string_literal")
 }
 
 fn is_hidden(node: Node<'_>) -> bool {
     match node.kind() {
-        // Text between the marks of heredocs, regular expressions, symbols and templates.
+        // Text between the delimiters of heredocs, regular expressions, symbols and templates.
         "string_content" | "heredoc_content" | "string_fragment" => true,
         "line_continuation" => true,
         "&" => node.parent().is_some_and(|parent| parent.kind() == "block_argument"),
@@ -104,8 +105,8 @@ fn has_only_hidden(node: Node<'_>) -> bool {
         && node.children(&mut cursor).all(|child| matches!(child.kind(), "string_content" | "heredoc_content" | "string_fragment"))
 }
 
-/// Node text as `match_from_span` cuts it: tree-sitter's columns are bytes, but are taken for characters of a
-/// line, so that behind a character of several bytes everything is shifted.
+/// Text of a node as `match_from_span` computes it: it uses tree-sitter's columns, which are bytes, as characters. After a
+/// character of several bytes the text is therefore shifted.
 struct Lines<'a> {
     source: Cow<'a, str>,
     chars: Option<Vec<Vec<char>>>,
@@ -137,38 +138,5 @@ impl<'a> Lines<'a> {
         }
         text.push('\n');
         text + &part(end.row, 0, end.column)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::harvest::extract;
-    use ledger::Language;
-
-    fn tokens(language: Language, source: &str, dialect: Dialect) -> Vec<String> {
-        extract(language, source.as_bytes(), dialect).unwrap().remove(0).code_tokens
-    }
-
-    /// Each line is code that true records hold, and the tokens that they hold for it.
-    #[test]
-    fn the_rules_of_2019() {
-        let python = "def f(a, **k):\n    # why\n    return g(**k) + a ** 2 + \\\n        'x y'";
-        assert_eq!(
-            tokens(Language::Python, python, Dialect::Codesearchnet).join(" "),
-            "def f ( a , * * k ) : # why return g ( * * k ) + a ** 2 + 'x y'"
-        );
-        let ruby = "def f(*a, &b)\n  # why\n  g(*a, &b) =~ /x y/\n  `ls`\n  [:\"foo\", :bar, 'x y']\nend";
-        assert_eq!(
-            tokens(Language::Ruby, ruby, Dialect::Codesearchnet).join(" "),
-            "def f ( * a , & b ) # why g ( a , b ) =~ / / ` ` [ :\" \" , :bar , 'x y' ] end"
-        );
-    }
-
-    #[test]
-    fn columns_are_bytes_taken_for_characters() {
-        let source = "def f(a):\n    return '\u{e9}' + a";
-        assert_eq!(tokens(Language::Python, source, Dialect::Plain), ["def", "f", "(", "a", ")", ":", "return", "'\u{e9}'", "+", "a"]);
-        assert_eq!(tokens(Language::Python, source, Dialect::Codesearchnet)[6..], ["return", "'\u{e9}' ", " ", ""]);
     }
 }

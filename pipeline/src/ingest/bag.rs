@@ -1,30 +1,29 @@
-//! A function's code tokens as a bag of hashes: its Jaccard indices, and the sketches by which near
-//! copies find each other.
+//! Code tokens of a function as a multiset of hashes (bag): Jaccard indices, and MinHash sketches to find near-duplicates.
 
-use super::record::Record;
+use crate::records::Record;
 
-/// MinHash values of a bag.
-pub const MINS: usize = 64;
+/// Number of MinHash values of a bag.
+pub const HASHES: usize = 64;
 
-/// A function's tokens as hashes: sorted, with their counts.
+/// The tokens of a function as sorted hashes with their counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bag {
     counts: Vec<(u32, u16)>,
     total: usize,
 }
 
-/// What is known of a bag without looking at it.
+/// Short description of a bag, for comparisons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sketch {
-    /// The least value of each hash function over the distinct tokens (Broder, "On the resemblance and
-    /// containment of documents", 1997): two bags agree in one of them with probability J(sets).
-    pub mins: [u32; MINS],
+    /// The smallest value of each hash function over the distinct tokens (Broder, "On the resemblance and containment of
+    /// documents", 1997). Two bags have an equal value with probability J(sets).
+    pub min_hashes: [u32; HASHES],
     /// Hash of the token sequence: equal for exact copies.
     pub sequence: u64,
 }
 
 impl Bag {
-    /// The code tokens of a record. A token of another language is another token.
+    /// Bag and sketch of the code tokens of a record. Equal tokens of two languages have different hashes.
     pub fn of(record: &Record) -> (Self, Sketch) {
         Self::seeded(record.language as u64 + 1, record.code_tokens.iter())
     }
@@ -47,23 +46,23 @@ impl Bag {
             }
         }
         let bag = Self { counts, total };
-        let sketch = Sketch { mins: bag.mins(), sequence };
+        let sketch = Sketch { min_hashes: bag.min_hashes(), sequence };
         (bag, sketch)
     }
 
-    /// Tokens, repetitions included.
+    /// Number of tokens, with repetitions.
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// Distinct tokens.
+    /// Number of distinct tokens.
     pub fn distinct(&self) -> usize {
         self.counts.len()
     }
 
-    /// Multiply-shift over hashes that are already mixed.
-    fn mins(&self) -> [u32; MINS] {
-        let mut mins = [u32::MAX; MINS];
+    /// MinHash with multiply-shift hash functions: the token hashes are mixed already.
+    fn min_hashes(&self) -> [u32; HASHES] {
+        let mut mins = [u32::MAX; HASHES];
         for &(hash, _) in &self.counts {
             let hash = u64::from(hash);
             for (min, seed) in mins.iter_mut().zip(&SEEDS) {
@@ -73,7 +72,7 @@ impl Bag {
         mins
     }
 
-    /// Jaccard index of the sets and of the multisets.
+    /// Jaccard indices of the sets and of the multisets, from 0 to 1.
     pub fn jaccard(&self, other: &Self) -> (f64, f64) {
         let (a, b) = (&self.counts, &other.counts);
         let (mut i, mut j) = (0, 0);
@@ -104,7 +103,7 @@ impl Bag {
         (common as f64 / union.max(1) as f64, least as f64 / most.max(1) as f64)
     }
 
-    /// Six bytes a distinct token.
+    /// Appends [`Bag::ENTRY_BYTES`] bytes per distinct token.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         for (hash, count) in &self.counts {
             bytes.extend_from_slice(&hash.to_le_bytes());
@@ -112,7 +111,7 @@ impl Bag {
         }
     }
 
-    /// What [`Bag::write`] wrote.
+    /// Reads the bytes that [`Bag::write`] wrote.
     pub fn read(bytes: &[u8]) -> Self {
         let counts: Vec<(u32, u16)> = bytes
             .chunks_exact(Self::ENTRY_BYTES)
@@ -122,23 +121,24 @@ impl Bag {
         Self { counts, total }
     }
 
+    /// Bytes of a distinct token in a file.
     pub const ENTRY_BYTES: usize = 6;
 }
 
 impl Sketch {
-    /// The lowest four bits of every value: of two sketches they agree in `MINS · (J + (1 − J) / 16)` places on
+    /// The lowest four bits of every value. In two sketches they are equal for `HASHES · (J + (1 − J) / 16)` values on
     /// average (Li and König, "b-bit minwise hashing", 2010).
     pub fn low_bits(&self) -> LowBits {
         let mut planes = [0; 4];
         for (bit, plane) in planes.iter_mut().enumerate() {
-            *plane = self.mins.iter().enumerate().fold(0, |bits, (place, min)| bits | u64::from(min >> bit & 1) << place);
+            *plane = self.min_hashes.iter().enumerate().fold(0, |bits, (index, min)| bits | u64::from(min >> bit & 1) << index);
         }
         LowBits(planes)
     }
 
-    /// Keys of bands of `rows` values each.
+    /// Keys of the bands. A band has `rows` values.
     pub fn bands(&self, rows: usize) -> impl Iterator<Item = u32> {
-        self.mins.chunks_exact(rows).map(|band| (band.iter().fold(0, |key, &min| mix(key ^ u64::from(min))) >> 32) as u32)
+        self.min_hashes.chunks_exact(rows).map(|band| (band.iter().fold(0, |key, &min| mix(key ^ u64::from(min))) >> 32) as u32)
     }
 }
 
@@ -147,20 +147,20 @@ impl Sketch {
 pub struct LowBits([u64; 4]);
 
 impl LowBits {
-    /// In how many values all four bits agree.
+    /// Number of values whose four bits are equal.
     pub fn agreeing(&self, other: &Self) -> u32 {
         self.0.iter().zip(other.0).fold(u64::MAX, |agree, (x, y)| agree & !(x ^ y)).count_ones()
     }
 }
 
 /// Odd multipliers and addends, from the generator SplitMix64.
-const SEEDS: [(u64, u64); MINS] = {
-    let mut seeds = [(0, 0); MINS];
-    let mut place = 0;
-    while place < MINS {
-        let state = place as u64 * 2;
-        seeds[place] = (mix(state) | 1, mix(state + 1));
-        place += 1;
+const SEEDS: [(u64, u64); HASHES] = {
+    let mut seeds = [(0, 0); HASHES];
+    let mut index = 0;
+    while index < HASHES {
+        let state = index as u64 * 2;
+        seeds[index] = (mix(state) | 1, mix(state + 1));
+        index += 1;
     }
     seeds
 };
@@ -195,9 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_tokens_counts_for_exact_copies_only() {
+    fn the_order_of_tokens_changes_only_the_sequence_hash() {
         let ((a, left), (b, right)) = (bag("x = y ;"), bag("y = x ;"));
-        assert_eq!((a, left.mins), (b, right.mins));
+        assert_eq!((a, left.min_hashes), (b, right.min_hashes));
         assert_ne!(left.sequence, right.sequence);
     }
 
@@ -211,15 +211,15 @@ mod tests {
             prop_assert_eq!(Bag::read(&bytes), bag);
         }
 
-        /// Agreement of the values estimates the index: five standard deviations of a binomial are allowed.
+        /// The share of equal values estimates the index; the error may be five standard deviations of a binomial.
         #[test]
         fn sketches_estimate_the_index(common in 5usize..60, own in 0usize..30) {
-            let set = |who: &str| Bag::seeded(0, (0..common).map(|n| format!("c{n}")).chain((0..own).map(|n| format!("{who}{n}")))
+            let set = |own_prefix: &str| Bag::seeded(0, (0..common).map(|n| format!("c{n}")).chain((0..own).map(|n| format!("{own_prefix}{n}")))
                 .collect::<Vec<_>>().iter().map(String::as_str));
             let ((a, left), (b, right)) = (set("a"), set("b"));
             let index = a.jaccard(&b).0;
-            let agree = left.mins.iter().zip(&right.mins).filter(|(x, y)| x == y).count() as f64 / MINS as f64;
-            let allowed = 5.0 * (index * (1.0 - index) / MINS as f64).sqrt() + 1e-9;
+            let agree = left.min_hashes.iter().zip(&right.min_hashes).filter(|(x, y)| x == y).count() as f64 / HASHES as f64;
+            let allowed = 5.0 * (index * (1.0 - index) / HASHES as f64).sqrt() + 1e-9;
             prop_assert!((agree - index).abs() <= allowed, "{} for {}", agree, index);
         }
     }

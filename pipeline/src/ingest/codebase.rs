@@ -1,5 +1,5 @@
-//! GraphCodeBERT's layout: `valid.jsonl` and `test.jsonl` hold queries without their code, `codebase.jsonl`
-//! the code without its documentation; a row's url says which belong together.
+//! GraphCodeBERT's layout: `valid.jsonl` and `test.jsonl` have queries without code, `codebase.jsonl` has code without
+//! documentation. Rows with the same url belong together.
 
 use std::{
     borrow::Cow,
@@ -7,27 +7,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
-
-use super::{
-    documents::{self, Content},
-    record::{Fields, Record},
-    texts::Texts,
+use crate::{
+    error::Result,
+    records::{Content, Fields, Record, TextList, read_documents},
 };
 
-/// Documentation by url, of the folder that is being read.
+/// The queries of one folder.
 #[derive(Default)]
-pub struct Queries {
+pub struct CodebaseQueries {
     folder: Option<PathBuf>,
-    documentation: HashMap<String, (String, Texts)>,
+    /// Docstring and its tokens, by url.
+    documentation: HashMap<String, (String, TextList)>,
 }
 
 const CODEBASE: &str = "codebase.jsonl";
 
-impl Queries {
-    /// Reads the queries of the folder that `file` lies in, if it is one with a codebase. They are few: some
-    /// thousands a language.
-    pub fn of_folder(&mut self, root: &Path, file: &Path, max_line_bytes: usize) -> Result<()> {
+impl CodebaseQueries {
+    /// Reads the queries of the folder of `file`, if the folder has a codebase and was not read last. There are only some
+    /// thousand queries per language.
+    pub fn read_folder_of(&mut self, root: &Path, file: &Path, max_line_bytes: usize) -> Result<()> {
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
         if self.folder.as_ref() == Some(&folder) {
             return Ok(());
@@ -37,9 +35,9 @@ impl Queries {
         let mut codes = HashSet::new();
         if path(CODEBASE).is_file() {
             fields_of(&path(CODEBASE), max_line_bytes, &mut |fields| {
-                let waits = fields.docstring.as_ref().is_some_and(|text| text.is_empty())
+                let lacks_docstring = fields.docstring.as_ref().is_some_and(|text| text.is_empty())
                     && fields.code.as_ref().is_some_and(|code| !code.trim().is_empty());
-                codes.extend(fields.url.filter(|_| waits).map(Cow::into_owned));
+                codes.extend(fields.url.filter(|_| lacks_docstring).map(Cow::into_owned));
             })?;
             for name in ["valid.jsonl", "test.jsonl"].into_iter().filter(|name| path(name).is_file()) {
                 fields_of(&path(name), max_line_bytes, &mut |fields| {
@@ -48,7 +46,7 @@ impl Queries {
                         return;
                     };
                     let is_clean = !text.contains('\0') && !tokens.joined().contains('\0');
-                    // The first query of a url has it: another one is rejected as a row without code.
+                    // The first query of a url is joined. A later one is rejected as a row without code.
                     if code.is_empty() && is_clean && codes.remove(url.as_ref()) {
                         self.documentation.insert(url.into_owned(), (text.into_owned(), tokens));
                     }
@@ -59,7 +57,7 @@ impl Queries {
         Ok(())
     }
 
-    /// Gives a row of the codebase its documentation.
+    /// Adds the documentation to a row of the codebase.
     pub fn complete(&self, document: &str, record: &mut Record) {
         if document.ends_with(CODEBASE)
             && record.docstring.is_empty()
@@ -70,8 +68,8 @@ impl Queries {
         }
     }
 
-    /// Is this line, which has no code, a query whose code stands in the codebase?
-    pub fn has(&self, line: &[u8]) -> bool {
+    /// Is this line without code a query whose code is in the codebase?
+    pub fn contains(&self, line: &[u8]) -> bool {
         let fields = std::str::from_utf8(line).ok().and_then(|text| Fields::of_json(text).ok());
         fields.is_some_and(|fields| {
             let known = fields.url.and_then(|url| self.documentation.get(url.as_ref()));
@@ -81,7 +79,7 @@ impl Queries {
 }
 
 fn fields_of(path: &Path, max_line_bytes: usize, take: &mut dyn FnMut(Fields<'_>)) -> Result<()> {
-    documents::read(path, CODEBASE, max_line_bytes, &mut |_, items| {
+    read_documents(path, CODEBASE, max_line_bytes, &mut |_, items| {
         for item in items {
             if let Content::Line(line) = item.content
                 && let Some(fields) = std::str::from_utf8(&line).ok().and_then(|text| Fields::of_json(text).ok())

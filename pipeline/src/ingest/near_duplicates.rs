@@ -1,65 +1,70 @@
-//! Copies and near copies by Jaccard similarity of code tokens, with the thresholds of `dpu_utils`
-//! (`codeutils/deduplication`, after Allamanis, "The adverse effects of code duplication", 2019):
-//! two functions are duplicates when the Jaccard index of their token *sets* is at least 0.8 and
-//! that of their *multisets* at least 0.7; functions with fewer than 10 tokens are left alone unless
-//! their tokens are the same, one by one.
+//! Duplicates by Jaccard similarity of code tokens, with the thresholds of `dpu_utils` (`codeutils/deduplication`, after
+//! Allamanis, "The adverse effects of code duplication", 2019). Two functions are duplicates when the Jaccard index of their
+//! token *sets* is at least 0.8 and that of their *multisets* is at least 0.7. Functions with fewer than 10 tokens are
+//! duplicates only when their token sequences are equal.
 //!
-//! Candidates come from MinHash with banding (LSH); each is checked exactly. A row is compared with
-//! the rows kept before it, so the result depends on their order only. What is held in memory is about
-//! 300 bytes a kept row; the bags themselves lie in a scratch file.
+//! Candidates come from MinHash with banding (LSH); each candidate is compared exactly. A row is compared with the unique rows
+//! before it, so the result depends on the order of the rows only. Memory: about 300 bytes per unique row; the bags are in a
+//! temporary file.
 
 use std::{collections::HashMap, fs::File, os::unix::fs::FileExt, path::Path};
 
-use anyhow::{Context, Result};
 use ledger::Split;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bag::{Bag, LowBits, MINS, Sketch};
+use super::bag::{Bag, HASHES, LowBits, Sketch};
+use crate::error::{Context, Result};
 
-/// Kept rows of one band key that are compared. Families larger than this (thousands of generated accessors
-/// that are not quite copies) would make the cost quadratic; the other bands still find their copies.
-const MOST_OF_A_KEY: usize = 16;
+/// Rows of one band key that are compared. A larger family (thousands of generated accessors that are not quite duplicates)
+/// would make the cost quadratic; the other bands still find its duplicates.
+const MAX_ROWS_PER_KEY: usize = 16;
 
-/// Section `ingest.duplicates`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Section `ingest.duplicates`: thresholds from which two functions are duplicates.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Thresholds {
+    /// Smallest Jaccard index of the token sets, from 0 to 1.
     pub set: f64,
+    /// Smallest Jaccard index of the token multisets, from 0 to 1.
     pub multiset: f64,
+    /// Functions with fewer tokens are duplicates only when their token sequences are equal.
     pub min_tokens: usize,
 }
 
-/// A row that is not kept, and the kept row that it duplicates.
+/// Result for a row that duplicates a unique row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Duplicate {
+    /// Number of the unique row.
     pub of: u32,
-    /// Token by token.
+    /// Are the token sequences equal?
     pub exact: bool,
 }
 
-/// The rows kept so far.
-pub struct Kept {
-    /// None: every row is kept.
+/// The unique rows so far.
+pub struct UniqueRows {
+    /// None: every row counts as unique.
     thresholds: Option<Thresholds>,
-    /// Values a band: fewer find more distant pairs, and more candidates.
+    /// Values per band. Fewer values find less similar pairs, and more candidates.
     rows: usize,
     bands: Vec<Band>,
     sequences: HashMap<u64, u32>,
     bits: Vec<LowBits>,
     splits: Vec<Split>,
     bags: BagFile,
-    least_agreeing: u32,
+    min_agreeing: u32,
 }
 
 impl Thresholds {
+    /// Are these two bags duplicates?
     pub fn are_duplicates(&self, a: &Bag, b: &Bag) -> bool {
         let (set, multiset) = a.jaccard(b);
         set >= self.set && multiset >= self.multiset
     }
 
-    /// Values a band. A pair at the threshold is missed with probability (1 − setʳ)^(64/r): 0.0002 at 0.8
+    /// Values per band. A pair at the threshold is missed with probability (1 − setʳ)^(64/r): 0.0002 at 0.8
     /// with 4, 0.006 at 0.6 with 3, 0.004 at 0.4 with 2.
-    fn rows_a_band(&self) -> usize {
+    fn rows_per_band(&self) -> usize {
         match self.set {
             set if set >= 0.75 => 4,
             set if set >= 0.55 => 3,
@@ -68,25 +73,25 @@ impl Thresholds {
         }
     }
 
-    /// Agreeing values below which a pair is at the threshold with odds of one in four thousand (3.5 standard
-    /// deviations of a binomial): it is not looked at.
-    fn least_agreeing(&self) -> u32 {
+    /// Smallest number of agreeing values of a candidate. A pair at the threshold has fewer with a probability of one in four
+    /// thousand (3.5 standard deviations of a binomial).
+    fn min_agreeing(&self) -> u32 {
         let set = self.set.clamp(0.0, 1.0);
         let agree = set + (1.0 - set) / 16.0;
-        let spread = (MINS as f64 * agree * (1.0 - agree)).sqrt();
-        (MINS as f64 * agree - 3.5 * spread).max(0.0) as u32
+        let spread = (HASHES as f64 * agree * (1.0 - agree)).sqrt();
+        (HASHES as f64 * agree - 3.5 * spread).max(0.0) as u32
     }
 }
 
-impl Kept {
-    /// `scratch` is the folder of the temporary file.
+impl UniqueRows {
+    /// `scratch`: folder of the temporary file.
     pub fn new(thresholds: Option<Thresholds>, scratch: &Path) -> Result<Self> {
-        let rows = thresholds.as_ref().map_or(MINS, Thresholds::rows_a_band);
+        let rows = thresholds.as_ref().map_or(HASHES, Thresholds::rows_per_band);
         Ok(Self {
             rows,
-            least_agreeing: thresholds.as_ref().map_or(0, Thresholds::least_agreeing),
+            min_agreeing: thresholds.as_ref().map_or(0, Thresholds::min_agreeing),
             thresholds,
-            bands: (0..MINS / rows).map(|_| Band::default()).collect(),
+            bands: (0..HASHES / rows).map(|_| Band::default()).collect(),
             sequences: HashMap::new(),
             bits: Vec::new(),
             splits: Vec::new(),
@@ -94,12 +99,13 @@ impl Kept {
         })
     }
 
+    /// The split of a unique row.
     pub fn split(&self, number: u32) -> Split {
         self.splits[number as usize]
     }
 
-    /// Keeps the row and gives it the next number, or says what it duplicates.
-    pub fn offer(&mut self, bag: &Bag, sketch: &Sketch, split: Split) -> Result<std::result::Result<u32, Duplicate>> {
+    /// Adds a unique row and returns its number, or returns which row it duplicates.
+    pub fn insert(&mut self, bag: &Bag, sketch: &Sketch, split: Split) -> Result<std::result::Result<u32, Duplicate>> {
         let number = u32::try_from(self.splits.len()).context("more than 4 billion rows")?;
         let Some(thresholds) = &self.thresholds else {
             self.splits.push(split);
@@ -112,7 +118,7 @@ impl Kept {
         let bits = sketch.low_bits();
         if bag.total() >= thresholds.min_tokens {
             let keys: Vec<u32> = sketch.bands(self.rows).collect();
-            if let Some(of) = self.near(thresholds, bag, &keys, &bits)? {
+            if let Some(of) = self.find_near(thresholds, bag, &keys, &bits)? {
                 return Ok(Err(Duplicate { of, exact: false }));
             }
             for (band, key) in self.bands.iter_mut().zip(keys) {
@@ -128,9 +134,9 @@ impl Kept {
         Ok(Ok(number))
     }
 
-    /// The first kept row of which this one is a near copy.
-    fn near(&self, thresholds: &Thresholds, bag: &Bag, keys: &[u32], bits: &LowBits) -> Result<Option<u32>> {
-        // All first slots are asked for before any is looked at: the memory answers them together.
+    /// The first unique row that this row nearly duplicates.
+    fn find_near(&self, thresholds: &Thresholds, bag: &Bag, keys: &[u32], bits: &LowBits) -> Result<Option<u32>> {
+        // All first slots are loaded before any is used, so that their cache misses overlap.
         let first: Vec<u32> = self.bands.iter().zip(keys).map(|(band, &key)| band.first(key)).collect();
         let mut candidates: Vec<u32> = Vec::new();
         for ((band, &key), first) in self.bands.iter().zip(keys).zip(first) {
@@ -140,7 +146,7 @@ impl Kept {
         }
         candidates.sort_unstable();
         candidates.dedup();
-        candidates.retain(|&candidate| self.bits[candidate as usize].agreeing(bits) >= self.least_agreeing);
+        candidates.retain(|&candidate| self.bits[candidate as usize].agreeing(bits) >= self.min_agreeing);
         for candidate in candidates {
             let (few, many) = order(bag.distinct(), self.bags.distinct(candidate));
             if few as f64 >= thresholds.set * many as f64 && thresholds.are_duplicates(&self.bags.get(candidate)?, bag) {
@@ -155,17 +161,19 @@ fn order(a: usize, b: usize) -> (usize, usize) {
     if a <= b { (a, b) } else { (b, a) }
 }
 
-/// Band key to kept rows: open addressing, eight bytes a slot.
+/// Hash table from band key to unique rows: open addressing, eight bytes per slot.
 #[derive(Default)]
 struct Band {
     slots: Vec<(u32, u32)>,
     len: usize,
 }
 
+/// Row number of a free slot.
 const FREE: u32 = u32::MAX;
 
 impl Band {
-    fn places(&self, key: u32) -> impl Iterator<Item = usize> + use<> {
+    /// Slots that can hold a key, in order.
+    fn probe(&self, key: u32) -> impl Iterator<Item = usize> + use<> {
         let (len, mask) = (self.slots.len(), self.slots.len().wrapping_sub(1));
         (0..len).map(move |step| (key as usize).wrapping_add(step) & mask)
     }
@@ -176,8 +184,8 @@ impl Band {
     }
 
     fn of_key(&self, key: u32) -> impl Iterator<Item = u32> {
-        self.places(key)
-            .map(|place| self.slots[place])
+        self.probe(key)
+            .map(|slot| self.slots[slot])
             .take_while(|&(_, row)| row != FREE)
             .filter(move |&(other, _)| other == key)
             .map(|(_, row)| row)
@@ -191,41 +199,42 @@ impl Band {
             }
         }
         let mut of_key = 0;
-        for place in self.places(key) {
-            let (other, held) = self.slots[place];
-            if held == FREE {
-                self.slots[place] = (key, row);
+        for slot in self.probe(key) {
+            let (other, used_by) = self.slots[slot];
+            if used_by == FREE {
+                self.slots[slot] = (key, row);
                 self.len += 1;
                 return;
             }
             of_key += usize::from(other == key);
-            if of_key == MOST_OF_A_KEY {
+            if of_key == MAX_ROWS_PER_KEY {
                 return;
             }
         }
     }
 
     fn put(&mut self, key: u32, row: u32) {
-        if let Some(place) = self.places(key).find(|&place| self.slots[place].1 == FREE) {
-            self.slots[place] = (key, row);
+        if let Some(slot) = self.probe(key).find(|&slot| self.slots[slot].1 == FREE) {
+            self.slots[slot] = (key, row);
         }
     }
 }
 
-/// Bags one after the other in an unnamed file; the last ones are still in memory.
+/// Bags in an unnamed file, one after the other. The last ones are still in memory.
 struct BagFile {
     file: File,
-    /// Where each bag ends.
+    /// Offset at which each bag ends.
     ends: Vec<u64>,
     flushed: u64,
     tail: Vec<u8>,
 }
 
+/// Bytes that are written to the file at once.
 const TAIL_BYTES: usize = 1 << 20;
 
 impl BagFile {
     fn new(scratch: &Path) -> Result<Self> {
-        let file = tempfile::tempfile_in(scratch).with_context(|| format!("opening a scratch file in {}", scratch.display()))?;
+        let file = tempfile::tempfile_in(scratch).with_context(|| format!("creating a temporary file in {}", scratch.display()))?;
         Ok(Self { file, ends: Vec::new(), flushed: 0, tail: Vec::new() })
     }
 
@@ -233,7 +242,7 @@ impl BagFile {
         bag.write(&mut self.tail);
         self.ends.push(self.flushed + self.tail.len() as u64);
         if self.tail.len() >= TAIL_BYTES {
-            self.file.write_all_at(&self.tail, self.flushed).context("writing the scratch file of near-duplicates")?;
+            self.file.write_all_at(&self.tail, self.flushed).context("writing the temporary file of near-duplicates")?;
             self.flushed += self.tail.len() as u64;
             self.tail.clear();
         }
@@ -257,7 +266,7 @@ impl BagFile {
             return Ok(Bag::read(&self.tail[offset..offset + length]));
         }
         let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, start).context("reading the scratch file of near-duplicates")?;
+        self.file.read_exact_at(&mut bytes, start).context("reading the temporary file of near-duplicates")?;
         Ok(Bag::read(&bytes))
     }
 }
@@ -270,29 +279,29 @@ mod tests {
 
     const THRESHOLDS: Thresholds = Thresholds { set: 0.8, multiset: 0.7, min_tokens: 10 };
 
-    fn offer(kept: &mut Kept, text: &str) -> std::result::Result<u32, Duplicate> {
+    fn insert(rows: &mut UniqueRows, text: &str) -> std::result::Result<u32, Duplicate> {
         let (bag, sketch) = Bag::seeded(0, text.split_whitespace());
-        kept.offer(&bag, &sketch, Split::Train).unwrap()
+        rows.insert(&bag, &sketch, Split::Train).unwrap()
     }
 
     #[test]
-    fn a_renamed_copy_goes_and_a_short_one_stays_unless_it_is_the_same() {
+    fn a_renamed_copy_is_a_duplicate_and_a_short_one_only_when_it_is_equal() {
         let dir = tempfile::tempdir().unwrap();
-        let mut kept = Kept::new(Some(THRESHOLDS), dir.path()).unwrap();
+        let mut rows = UniqueRows::new(Some(THRESHOLDS), dir.path()).unwrap();
         let body = "def f ( a , b ) : for x in range ( a ) : b . append ( x * 2 + 1 ) return sorted ( b )";
-        assert_eq!(offer(&mut kept, body), Ok(0));
-        assert_eq!(offer(&mut kept, body), Err(Duplicate { of: 0, exact: true }));
-        assert_eq!(offer(&mut kept, &body.replace(" f ", " g ")), Err(Duplicate { of: 0, exact: false }));
-        assert_eq!(offer(&mut kept, "def h ( ) : pass"), Ok(1));
-        assert_eq!(offer(&mut kept, "def i ( ) : pass"), Ok(2));
-        assert_eq!(offer(&mut kept, "def h ( ) : pass"), Err(Duplicate { of: 1, exact: true }));
-        assert_eq!(offer(&mut kept, ""), Ok(3));
-        assert_eq!(offer(&mut kept, ""), Ok(4), "no tokens say nothing of the code");
+        assert_eq!(insert(&mut rows, body), Ok(0));
+        assert_eq!(insert(&mut rows, body), Err(Duplicate { of: 0, exact: true }));
+        assert_eq!(insert(&mut rows, &body.replace(" f ", " g ")), Err(Duplicate { of: 0, exact: false }));
+        assert_eq!(insert(&mut rows, "def h ( ) : pass"), Ok(1));
+        assert_eq!(insert(&mut rows, "def i ( ) : pass"), Ok(2));
+        assert_eq!(insert(&mut rows, "def h ( ) : pass"), Err(Duplicate { of: 1, exact: true }));
+        assert_eq!(insert(&mut rows, ""), Ok(3));
+        assert_eq!(insert(&mut rows, ""), Ok(4), "rows without tokens are never duplicates");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the scratch file has no name");
     }
 
     #[test]
-    fn bags_come_back_from_the_file_as_from_memory() {
+    fn bags_are_read_from_the_file_and_from_memory() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = BagFile::new(dir.path()).unwrap();
         let bags: Vec<Bag> = (0..4000u32)
@@ -305,15 +314,15 @@ mod tests {
         }
     }
 
-    /// The search finds what comparing every pair finds, but for one in a hundred at most, and nothing else.
+    /// The search finds at least 99 % of the duplicates that a comparison of all pairs finds, and no other rows.
     #[test]
-    fn the_search_agrees_with_brute_force() {
+    fn the_search_agrees_with_a_comparison_of_all_pairs() {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut bags: Vec<(Bag, Sketch)> = Vec::new();
         let mut texts: Vec<Vec<u32>> = Vec::new();
         for _ in 0..3000 {
             let text: Vec<u32> = match texts.choose(&mut rng).filter(|_| rng.random_bool(0.6)).cloned() {
-                // A copy with some tokens replaced, so that its index falls on both sides of the thresholds.
+                // A copy with some tokens replaced, so that its index is on either side of the thresholds.
                 Some(mut copy) => {
                     let share = rng.random_range(0.0..0.25);
                     for token in &mut copy {
@@ -330,25 +339,25 @@ mod tests {
             texts.push(text);
         }
         let dir = tempfile::tempdir().unwrap();
-        let mut kept = Kept::new(Some(THRESHOLDS), dir.path()).unwrap();
+        let mut rows = UniqueRows::new(Some(THRESHOLDS), dir.path()).unwrap();
         let mut numbers: Vec<&(Bag, Sketch)> = Vec::new();
-        let (mut by_force, mut found) = (0, 0);
+        let (mut by_pairs, mut found) = (0, 0);
         for entry in &bags {
             let is_same = |other: &&&(Bag, Sketch)| {
                 other.1.sequence == entry.1.sequence
                     || entry.0.total() >= 10 && other.0.total() >= 10 && THRESHOLDS.are_duplicates(&other.0, &entry.0)
             };
             let is_duplicate = numbers.iter().any(|other| is_same(&other));
-            by_force += usize::from(is_duplicate);
-            match kept.offer(&entry.0, &entry.1, Split::Train).unwrap() {
+            by_pairs += usize::from(is_duplicate);
+            match rows.insert(&entry.0, &entry.1, Split::Train).unwrap() {
                 Ok(_) => numbers.push(entry),
                 Err(Duplicate { of, .. }) => {
-                    assert!(is_same(&&numbers[of as usize]), "what is left out is a duplicate of what it is said to be");
+                    assert!(is_same(&&numbers[of as usize]), "the row is a duplicate of the named row");
                     found += 1;
                 }
             }
         }
-        assert!(by_force > 500, "{by_force}");
-        assert!(found as f64 >= 0.99 * by_force as f64, "{found} of {by_force}");
+        assert!(by_pairs > 500, "{by_pairs}");
+        assert!(found as f64 >= 0.99 * by_pairs as f64, "{found} of {by_pairs}");
     }
 }

@@ -1,44 +1,45 @@
-//! What the corpus looks like, asked of the written tables by polars (streaming, out of Parquet).
+//! Counts of the written tables, computed by polars' streaming engine from the Parquet files.
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context, Result, ensure};
+use ledger::{Split, ensure};
 use polars::prelude::*;
 
-/// `<language>_<split>` to rows, and the number of repositories.
+use crate::error::{Context, Result};
+
+/// Rows of the corpus.
 pub struct Survey {
+    /// Rows by `<language>_<split>`.
     pub rows: BTreeMap<String, u64>,
+    /// Rows with documentation, by `<language>_<split>`.
     pub documented: BTreeMap<String, u64>,
+    /// Number of repositories.
     pub repos: u64,
 }
 
-/// Groups the shards by language and split, and refuses a corpus in which a repository is in two
-/// splits when `strict`.
+/// Counts the rows of the shards below `root` by language and split. With `strict`, a repository in two splits is an error.
+///
+/// Memory: one batch per thread, and the names of the repositories; no table is collected.
 pub fn survey(root: &Path, strict: bool) -> Result<Survey> {
-    let mut frames = Vec::new();
-    for split in ledger::Split::ALL {
-        if std::fs::read_dir(root.join(split.name()))?.next().is_none() {
-            continue;
-        }
-        let pattern = root.join(split.name()).join("*.parquet");
-        let path = PlRefPath::new(pattern.to_string_lossy());
-        let frame = LazyFrame::scan_parquet(path, ScanArgsParquet::default())?
-            .select([col("language"), col("repo"), (col("docstring_tokens").list().len().gt(lit(0))).alias("documented")])
-            .with_column(lit(split.name()).alias("split"));
-        frames.push(frame);
-    }
-    ensure!(!frames.is_empty(), "no rows were written");
-    let all = concat(frames, UnionArgs::default())?;
+    let all = scan(root)?;
     let counts = all
         .clone()
         .group_by([col("language"), col("split")])
         .agg([len().cast(DataType::UInt64).alias("rows"), col("documented").cast(DataType::UInt64).sum().alias("documented")])
-        .collect()?;
-    let repos = all.group_by([col("repo")]).agg([col("split").n_unique().cast(DataType::UInt64).alias("splits")]).collect()?;
-    let leaking = repos.column("splits")?.u64()?.iter().flatten().filter(|&splits| splits > 1).count();
+        .collect_with_engine(Engine::Streaming)?
+        .unwrap_single();
+    let repos = all
+        .group_by([col("repo")])
+        .agg([col("split").n_unique().alias("splits")])
+        .select([len().cast(DataType::UInt64).alias("repos"), col("splits").gt(lit(1)).cast(DataType::UInt64).sum().alias("leaking")])
+        .collect_with_engine(Engine::Streaming)?
+        .unwrap_single();
+    let number = |name: &str| -> Result<u64> { Ok(repos.column(name)?.u64()?.get(0).unwrap_or_default()) };
+    let leaking = number("leaking")?;
     ensure!(
         !strict || leaking == 0,
-        "{leaking} repositories are in two splits: their code would leak into evaluation; set ingest.split-leaks = drop to leave the later rows out, or keep to go on"
+        "{leaking} repositories are in two splits: their code would leak into the evaluation; set ingest.split-leaks = drop to \
+         reject the later rows, or keep to accept them"
     );
     let (language, split) = (counts.column("language")?.str()?, counts.column("split")?.str()?);
     let column = |name: &str| -> Result<BTreeMap<String, u64>> {
@@ -50,5 +51,22 @@ pub fn survey(root: &Path, strict: bool) -> Result<Survey> {
             })
             .collect()
     };
-    Ok(Survey { rows: column("rows")?, documented: column("documented")?, repos: repos.height() as u64 })
+    Ok(Survey { rows: column("rows")?, documented: column("documented")?, repos: number("repos")? })
+}
+
+/// The shards of all splits, with the columns that are counted.
+fn scan(root: &Path) -> Result<LazyFrame> {
+    let mut frames = Vec::new();
+    for split in Split::ALL {
+        if std::fs::read_dir(root.join(split.name()))?.next().is_none() {
+            continue;
+        }
+        let pattern = root.join(split.name()).join("*.parquet");
+        let frame = LazyFrame::scan_parquet(PlRefPath::new(pattern.to_string_lossy()), ScanArgsParquet::default())?
+            .select([col("language"), col("repo"), (col("docstring_tokens").list().len().gt(lit(0))).alias("documented")])
+            .with_column(lit(split.name()).alias("split"));
+        frames.push(frame);
+    }
+    ensure!(!frames.is_empty(), "no rows were written");
+    Ok(concat(frames, UnionArgs::default())?)
 }

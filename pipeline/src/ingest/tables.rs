@@ -1,8 +1,7 @@
-//! The tables that `ingest` writes: `functions` shard by shard, rejects and duplicates beside them.
+//! Writers of the tables of `ingest`: `functions` in shards, `rejects.parquet` and `duplicates.parquet`.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use anyhow::Result;
 use arrow::{
     array::{ArrayRef, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Builder, UInt64Builder},
     datatypes::{DataType, Field, SchemaRef},
@@ -11,10 +10,12 @@ use ledger::{
     Shards, Split,
     table::{BATCH_ROWS, TableWriter, schema, text_field, texts_field, u32_field},
 };
-
 use rayon::prelude::*;
 
-use super::{record::Record, texts::Texts};
+use crate::{
+    error::Result,
+    records::{Record, TextList},
+};
 
 /// Columns of `functions`.
 pub fn functions_schema() -> SchemaRef {
@@ -35,11 +36,12 @@ pub fn functions_schema() -> SchemaRef {
     ])
 }
 
-/// 128 bits of blake3 over (language, repo, path, code): stable across runs.
+/// Id of a row: 128 bits of blake3 over (language, repo, path, code). Equal in every run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowId([u8; 16]);
 
 impl RowId {
+    /// The id of a record.
     pub fn of(record: &Record) -> Self {
         let mut hasher = blake3::Hasher::new();
         for part in [record.language.name(), &record.repo, &record.path, &record.code] {
@@ -56,7 +58,7 @@ impl RowId {
     }
 }
 
-/// Routes rows to their shards. Holds a few batches a shard.
+/// Writes rows to their shards. A few batches per shard are in memory.
 pub struct FunctionsWriter<'a> {
     root: &'a Path,
     buckets: usize,
@@ -64,10 +66,10 @@ pub struct FunctionsWriter<'a> {
     open: BTreeMap<(Split, usize), OpenShard>,
 }
 
-/// Rows of one shard, and their bytes, that are worth a write.
+/// Rows of one shard that are written at once, and their bytes.
 const PENDING_ROWS: usize = 256;
 const PENDING_BYTES: usize = 2 << 20;
-/// Row groups being built, of all shards together.
+/// Bytes of unfinished row groups, of all shards together.
 const WRITERS_BYTES: usize = 512 << 20;
 
 struct OpenShard {
@@ -77,6 +79,7 @@ struct OpenShard {
 }
 
 impl<'a> FunctionsWriter<'a> {
+    /// `buckets`: number of shards per split. `licences`: licence by name of the repository.
     pub fn new(root: &'a Path, buckets: usize, licences: &'a BTreeMap<String, String>) -> Result<Self> {
         for split in Split::ALL {
             fs::create_dir_all(root.join(split.name()))?;
@@ -84,14 +87,14 @@ impl<'a> FunctionsWriter<'a> {
         Ok(Self { root, buckets: buckets.max(1), licences, open: BTreeMap::new() })
     }
 
-    /// The shard of a row depends on its repository and path only.
+    /// The shard of a row. It depends on the repository and the path only.
     fn bucket(&self, record: &Record) -> usize {
         let hash = blake3::hash(format!("{}\n{}", record.repo, record.path).as_bytes());
         let bytes: [u8; 8] = hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes");
         usize::try_from(u64::from_le_bytes(bytes) % self.buckets as u64).unwrap_or_default()
     }
 
-    /// Takes a row; [`FunctionsWriter::flush`] writes it.
+    /// Adds a row; [`FunctionsWriter::flush`] writes it.
     pub fn push(&mut self, id: RowId, record: Record) -> Result<()> {
         let key = (record.split, self.bucket(&record));
         let shard = match self.open.entry(key) {
@@ -108,20 +111,22 @@ impl<'a> FunctionsWriter<'a> {
         Ok(())
     }
 
-    /// Writes the shards that have enough to write, in parallel. When it is called must not depend on threads.
+    /// Writes the shards that have enough rows, in parallel. The moment of the call must not depend on the number of threads:
+    /// it determines the row groups.
     pub fn flush(&mut self) -> Result<()> {
         let licences = self.licences;
         let full = |shard: &&mut OpenShard| shard.pending.len() >= PENDING_ROWS || shard.pending_bytes >= PENDING_BYTES;
-        let due: Vec<&mut OpenShard> = self.open.values_mut().filter(full).collect();
-        due.into_par_iter().try_for_each(|shard| shard.flush(licences))
+        let full_shards: Vec<&mut OpenShard> = self.open.values_mut().filter(full).collect();
+        full_shards.into_par_iter().try_for_each(|shard| shard.flush(licences))
     }
 
+    /// Writes the remaining rows and closes the shards.
     pub fn finish(self) -> Result<()> {
         let licences = self.licences;
         let shards: Vec<OpenShard> = self.open.into_values().collect();
         shards.into_par_iter().try_for_each(|mut shard| {
             shard.flush(licences)?;
-            shard.writer.finish()
+            Ok(shard.writer.finish()?)
         })
     }
 }
@@ -144,7 +149,7 @@ fn batch(rows: &[(RowId, Record)], licences: &BTreeMap<String, String>) -> Resul
         rows.iter().for_each(|(_, record)| builder.append_value(value(record)));
         Arc::new(builder.finish())
     };
-    let list = |value: &dyn Fn(&Record) -> &Texts| -> ArrayRef {
+    let list = |value: &dyn Fn(&Record) -> &TextList| -> ArrayRef {
         let bytes = rows.iter().map(|(_, record)| value(record).joined().len()).sum();
         let texts = StringBuilder::with_capacity(rows.iter().map(|(_, record)| value(record).len()).sum(), bytes);
         let mut builder = ListBuilder::new(texts).with_field(Field::new_list_field(DataType::Utf8, false));
@@ -181,7 +186,7 @@ fn batch(rows: &[(RowId, Record)], licences: &BTreeMap<String, String>) -> Resul
     )?)
 }
 
-/// `rejects.parquet`: file, line, byte offset, reason, first bytes (as text).
+/// Writes `rejects.parquet`: file, line, byte offset, reason, first bytes as text.
 pub struct RejectsWriter {
     writer: TableWriter,
     schema: SchemaRef,
@@ -226,16 +231,16 @@ impl RejectsWriter {
                 Arc::new(heads.finish()),
             ],
         )?;
-        self.writer.write(&batch)
+        Ok(self.writer.write(&batch)?)
     }
 
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
-        self.writer.finish()
+        Ok(self.writer.finish()?)
     }
 }
 
-/// `duplicates.parquet`: the row left out, and the kept row that it duplicates.
+/// Writes `duplicates.parquet`: the row that is left out, and the written row that it duplicates.
 pub struct DuplicatesWriter {
     writer: TableWriter,
     schema: SchemaRef,
@@ -248,19 +253,19 @@ impl DuplicatesWriter {
         Ok(Self { writer: TableWriter::create(path, schema.clone())?, schema, pairs: Vec::new() })
     }
 
-    pub fn write(&mut self, id: RowId, kept: RowId, url: &str) -> Result<()> {
-        self.pairs.push([id.hex(), kept.hex(), url.to_owned()]);
+    pub fn write(&mut self, id: RowId, of: RowId, url: &str) -> Result<()> {
+        self.pairs.push([id.hex(), of.hex(), url.to_owned()]);
         if self.pairs.len() >= BATCH_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
         let pairs = std::mem::take(&mut self.pairs);
         let column = |index: usize| -> ArrayRef { Arc::new(StringArray::from_iter_values(pairs.iter().map(|pair| &pair[index]))) };
-        self.writer.write(&RecordBatch::try_new(self.schema.clone(), vec![column(0), column(1), column(2)])?)
+        Ok(self.writer.write(&RecordBatch::try_new(self.schema.clone(), vec![column(0), column(1), column(2)])?)?)
     }
 
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
-        self.writer.finish()
+        Ok(self.writer.finish()?)
     }
 }

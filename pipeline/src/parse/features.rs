@@ -1,26 +1,26 @@
-//! What a function says of itself, read off its tree: parameters, calls, imports, strings, comments, its
-//! cyclomatic complexity, and from these a short text of its structure.
+//! Features of a function from its syntax tree: parameters, calls, imports, strings, comments, cyclomatic complexity; and a
+//! short text of its structure.
 
 use std::collections::HashSet;
 
-use ledger::{Language, words};
+use ledger::words;
 
-use super::tree::{Flat, KindSet, Kinds};
+use super::{roles::Parts, tree::Flat};
 
-/// Texts of strings and comments are cut to so many characters.
-const LONGEST_TEXT: usize = 200;
-/// A callee that is longer than this, or more than a dotted name, is called by its last identifier.
-const LONGEST_CALLEE: usize = 60;
-/// Calls, and parameters, that the structure names.
-const MOST_NAMED: usize = 20;
-/// Entries of a list.
-const MOST_LISTED: usize = 1000;
+/// Longest text of a string or comment, in characters. Longer texts are truncated.
+const MAX_TEXT: usize = 200;
+/// Longest callee, in bytes. A longer callee, or one that is not a dotted name, is replaced by its last identifier.
+const MAX_CALLEE: usize = 60;
+/// Largest number of calls, and of parameters, in the structure.
+const MAX_NAMED: usize = 20;
+/// Largest number of entries in a list.
+const MAX_LISTED: usize = 1000;
 
-/// What a function says of itself. Lists are in source order and hold a thousand entries at most; calls, imports
-/// and strings without repetitions.
+/// Features of a function. Lists are in source order and have at most a thousand entries. Calls, imports and strings have no
+/// repetitions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// From the first word to the body, in one line.
+    /// The text before the body, in one line.
     pub signature: String,
     pub parameters: Vec<String>,
     pub calls: Vec<String>,
@@ -28,140 +28,12 @@ pub struct Features {
     pub strings: Vec<String>,
     pub comments: Vec<String>,
     pub identifiers: Vec<String>,
-    /// Decisions + 1 (McCabe, "A complexity measure", 1976): branches, loops, cases, handlers, `&&`, `||` and
-    /// `??`; Java's `default` counts as a case.
+    /// Number of decisions + 1 (McCabe, "A complexity measure", 1976). Decisions: branches, loops, cases, handlers, `&&`,
+    /// `||` and `??`; Java's `default` counts as a case.
     pub cyclomatic: u32,
 }
 
-/// The node types that play a part in a language.
-pub struct Parts {
-    functions: KindSet,
-    calls: KindSet,
-    imports: KindSet,
-    strings: KindSet,
-    comments: KindSet,
-    identifiers: Vec<bool>,
-    decisions: KindSet,
-    /// Anonymous: `&&`, `and`.
-    connectives: KindSet,
-}
-
-const FUNCTIONS: [&str; 12] = [
-    "function_definition",
-    "function_declaration",
-    "method_declaration",
-    "method_definition",
-    "constructor_declaration",
-    "generator_function_declaration",
-    "generator_function",
-    "function_expression",
-    "arrow_function",
-    "method",
-    "singleton_method",
-    "lambda",
-];
-const CALLS: [&str; 9] = [
-    "call",
-    "call_expression",
-    "new_expression",
-    "method_invocation",
-    "object_creation_expression",
-    "function_call_expression",
-    "member_call_expression",
-    "nullsafe_member_call_expression",
-    "scoped_call_expression",
-];
-const IMPORTS: [&str; 10] = [
-    "import_statement",
-    "import_from_statement",
-    "import_declaration",
-    "namespace_use_declaration",
-    "require_expression",
-    "require_once_expression",
-    "include_expression",
-    "include_once_expression",
-    "future_import_statement",
-    "import_spec",
-];
-const STRINGS: [&str; 10] = [
-    "string",
-    "template_string",
-    "interpreted_string_literal",
-    "raw_string_literal",
-    "string_literal",
-    "encapsed_string",
-    "heredoc",
-    "nowdoc",
-    "heredoc_body",
-    "simple_symbol",
-];
-const COMMENTS: [&str; 5] = ["comment", "line_comment", "block_comment", "html_comment", "hash_bang_line"];
-const DECISIONS: [&str; 39] = [
-    "if_statement",
-    "elif_clause",
-    "else_if_clause",
-    "for_statement",
-    "for_in_statement",
-    "enhanced_for_statement",
-    "foreach_statement",
-    "while_statement",
-    "do_statement",
-    "case_clause",
-    "switch_case",
-    "expression_case",
-    "type_case",
-    "communication_case",
-    "switch_block_statement_group",
-    "switch_rule",
-    "case_statement",
-    "match_conditional_expression",
-    "except_clause",
-    "catch_clause",
-    "conditional_expression",
-    "ternary_expression",
-    "for_in_clause",
-    "if_clause",
-    "if",
-    "elsif",
-    "unless",
-    "while",
-    "until",
-    "for",
-    "when",
-    "rescue",
-    "if_modifier",
-    "unless_modifier",
-    "while_modifier",
-    "until_modifier",
-    "rescue_modifier",
-    "in_clause",
-    "conditional",
-];
-
-impl Parts {
-    pub fn of(language: Language, kinds: &Kinds) -> Self {
-        // In Ruby a symbol is much what a string is elsewhere; `require "x"` is a call.
-        let strings: Vec<&str> = STRINGS.into_iter().filter(|kind| *kind != "simple_symbol" || language == Language::Ruby).collect();
-        let identifiers = (0u16..).take(kinds.count()).map(|kind| {
-            let name = kinds.name(kind);
-            kinds.is_named(kind)
-                && (name.ends_with("identifier")
-                    || matches!(name, "name" | "constant" | "instance_variable" | "shorthand_property_identifier_pattern"))
-        });
-        Self {
-            functions: kinds.are(&FUNCTIONS),
-            calls: kinds.are(&CALLS),
-            imports: kinds.are(&IMPORTS),
-            strings: kinds.are(&strings),
-            comments: kinds.are(&COMMENTS),
-            identifiers: identifiers.collect(),
-            decisions: kinds.are(&DECISIONS),
-            connectives: kinds.are(&["&&", "||", "and", "or", "??"]),
-        }
-    }
-}
-
-/// Reads the features off a tree.
+/// The features of a tree.
 pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
     let mut found = Features { cyclomatic: 1, ..Features::default() };
     let mut function = None;
@@ -172,8 +44,8 @@ pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
             found.cyclomatic += u32::from(parts.connectives.has(kind));
             continue;
         }
-        if parts.identifiers.get(usize::from(kind)).copied().unwrap_or_default() && flat.is_leaf(number) {
-            if found.identifiers.len() < MOST_LISTED {
+        if parts.is_identifier(kind) && flat.is_leaf(number) {
+            if found.identifiers.len() < MAX_LISTED {
                 found.identifiers.push(flat.text(number).into_owned());
             }
             continue;
@@ -186,7 +58,7 @@ pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
             calls.add(callee(flat, number, parts));
         } else if parts.strings.has(kind) {
             strings.add(short(&flat.text(number)));
-        } else if parts.comments.has(kind) && found.comments.len() < MOST_LISTED {
+        } else if parts.comments.has(kind) && found.comments.len() < MAX_LISTED {
             found.comments.push(short(&flat.text(number)));
         } else if parts.imports.has(kind) {
             imports.add(short(&one_line(&flat.text(number))));
@@ -200,53 +72,53 @@ pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
     found
 }
 
-/// A list without repetitions, of a limited length: a table of data can hold a hundred thousand strings.
+/// A list without repetitions and with a limited length: a data table can have a hundred thousand strings.
 #[derive(Default)]
 struct Distinct {
-    met: HashSet<String>,
+    seen: HashSet<String>,
     list: Vec<String>,
 }
 
 impl Distinct {
     fn add(&mut self, text: String) {
-        if !text.is_empty() && self.list.len() < MOST_LISTED && !self.met.contains(&text) {
-            self.met.insert(text.clone());
+        if !text.is_empty() && self.list.len() < MAX_LISTED && !self.seen.contains(&text) {
+            self.seen.insert(text.clone());
             self.list.push(text);
         }
     }
 }
 
 fn short(text: &str) -> String {
-    text.chars().take(LONGEST_TEXT).collect()
+    text.chars().take(MAX_TEXT).collect()
 }
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// `open`, `json.loads`, `self.client.get`; of a longer chain its last name.
+/// Name of the called function: `open`, `json.loads`, `self.client.get`; the last name of a longer chain.
 fn callee(flat: &Flat<'_>, call: usize, parts: &Parts) -> String {
     let (start, _) = flat.nodes[call].bytes;
     let named = ["function", "constructor", "name", "method", "type"].into_iter().find_map(|field| flat.child(call, field));
     // PHP's `new Loader(…)` has no field.
     let Some(name) = named.or_else(|| flat.children(call).find(|&child| flat.is_named(child))) else { return String::new() };
     if parts.functions.has(flat.nodes[name].kind) || flat.kind(name) == "parenthesized_expression" {
-        // A function that is called where it stands has no name.
+        // A function that is called where it is defined has no name.
         return String::new();
     }
     let is_creation = flat.child(call, "constructor").is_some() || flat.kind(call) == "object_creation_expression";
     let from = if is_creation { flat.nodes[name].bytes.0 } else { start };
     let text = flat.span(from, flat.nodes[name].bytes.1);
-    let is_path = |text: &str| text.len() <= LONGEST_CALLEE && text.chars().all(|c| c.is_alphanumeric() || "_.$@:>-\\?!".contains(c));
+    let is_path = |text: &str| text.len() <= MAX_CALLEE && text.chars().all(|c| c.is_alphanumeric() || "_.$@:>-\\?!".contains(c));
     if is_path(&text) {
         return text.replace("->", ".").replace("::", ".").trim_start_matches(['$', '\\']).to_owned();
     }
     let subtree = name..flat.nodes[name].end as usize;
-    let last = subtree.rev().find(|&node| parts.identifiers.get(usize::from(flat.nodes[node].kind)).copied().unwrap_or_default());
+    let last = subtree.rev().find(|&node| parts.is_identifier(flat.nodes[node].kind));
     last.map(|node| flat.text(node).into_owned()).unwrap_or_default()
 }
 
-/// What stands before the body, comments left out.
+/// The text before the body, without comments.
 fn signature(flat: &Flat<'_>, function: usize, parts: &Parts) -> String {
     let (start, end) = flat.nodes[function].bytes;
     let end = match flat.child(function, "body") {
@@ -261,9 +133,7 @@ fn signature(flat: &Flat<'_>, function: usize, parts: &Parts) -> String {
 }
 
 fn parameters(flat: &Flat<'_>, function: usize, parts: &Parts) -> Vec<String> {
-    let is_name = |node: usize| {
-        parts.identifiers.get(usize::from(flat.nodes[node].kind)).copied().unwrap_or_default() && flat.kind(node) != "type_identifier"
-    };
+    let is_name = |node: usize| parts.is_identifier(flat.nodes[node].kind) && flat.kind(node) != "type_identifier";
     let mut names = Vec::new();
     if let Some(single) = flat.child(function, "parameter") {
         names.push(flat.text(single).into_owned());
@@ -276,7 +146,7 @@ fn parameters(flat: &Flat<'_>, function: usize, parts: &Parts) -> Vec<String> {
             }
             continue;
         }
-        // Go names several of one type at once.
+        // In Go one type can follow several names.
         let fields =
             |field: &'static str| flat.children(parameter).filter(move |&child| flat.kinds.field(flat.nodes[child].field) == field);
         let mut named: Vec<usize> = fields("name").chain(fields("left")).collect();
@@ -284,7 +154,7 @@ fn parameters(flat: &Flat<'_>, function: usize, parts: &Parts) -> Vec<String> {
             let leaves = named.iter().flat_map(|&node| node..flat.nodes[node].end as usize);
             named = leaves.filter(|&node| flat.is_leaf(node) && is_name(node)).collect();
         } else if named.is_empty() {
-            // JavaScript takes objects and arrays apart.
+            // JavaScript destructures objects and arrays.
             let most = if matches!(flat.kind(parameter), "object_pattern" | "array_pattern") { usize::MAX } else { 1 };
             let leaves = parameter..flat.nodes[parameter].end as usize;
             named = leaves.filter(|&node| flat.is_leaf(node) && is_name(node)).take(most).collect();
@@ -294,8 +164,8 @@ fn parameters(flat: &Flat<'_>, function: usize, parts: &Parts) -> Vec<String> {
     names
 }
 
-/// `function read jsonl in class loader , parameters path , limit , calls open , json loads`: the text form that
-/// an encoder reads instead of code.
+/// Text that an encoder reads instead of code, for example `function read jsonl in class loader , parameters path , limit ,
+/// calls open , json loads`.
 pub fn structure(func_name: &str, features: &Features) -> Vec<String> {
     let (class, own) = match func_name.rsplit_once(['.', ':', '#']) {
         Some((class, own)) => (class, own),
@@ -308,9 +178,9 @@ pub fn structure(func_name: &str, features: &Features) -> Vec<String> {
         words::subtokens(class, &mut text);
     }
     for (label, names) in [("parameters", &features.parameters), ("calls", &features.calls)] {
-        for (place, name) in names.iter().take(MOST_NAMED).enumerate() {
+        for (index, name) in names.iter().take(MAX_NAMED).enumerate() {
             text.push(",".to_owned());
-            if place == 0 {
+            if index == 0 {
                 text.push(label.to_owned());
             }
             words::subtokens(name, &mut text);
@@ -326,8 +196,9 @@ mod tests {
         grammar::{self, Scope},
         parse::tree,
     };
+    use ledger::Language;
 
-    /// Each fixture is a function in the language under test; its comments say what is read off it.
+    /// Compares the features of a fixture with the comments `EXPECT feature = value` in it.
     fn check(language: Language, source: &str) -> Vec<String> {
         let mut wrong = Vec::new();
         let scope = Scope::Function;
@@ -347,7 +218,7 @@ mod tests {
                 "strings" => list(&found.strings),
                 "cyclomatic" => found.cyclomatic.to_string(),
                 "structure" => structure.join(" "),
-                other => panic!("nothing is called {other}"),
+                other => panic!("there is no feature {other}"),
             };
             if own != expected.trim() {
                 wrong.push(format!("{language} {name}\n  expected {}\n  found    {own}", expected.trim()));
@@ -361,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_six_languages_say_what_they_do() {
+    fn features_are_found_in_six_languages() {
         let wrong = [
             check(Language::Python, include_str!("fixtures/features.py")),
             check(Language::Javascript, include_str!("fixtures/features.js")),
@@ -375,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_function_says_little() {
+    fn a_text_without_a_function_has_few_features() {
         let source = "x = (1";
         let tree = grammar::parse(Language::Python, Scope::Function, source.as_bytes()).unwrap();
         let flat = Flat::of(&tree, tree::kinds(Language::Python, Scope::Function), source);

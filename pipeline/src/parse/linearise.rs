@@ -1,9 +1,9 @@
-//! A syntax tree as a sequence of tokens, breadth first: mode `ast-bfs`, the predecessor's
-//! `breadth_first_path` with its defects mended (design: AST linearisation).
+//! A syntax tree as a sequence of tokens, breadth first: the predecessor's `breadth_first_path` without its defects (design:
+//! AST linearisation).
 //!
 //! ```text
 //! path      = <lang> group* <end>
-//! group     = node* <lvl>                      the children of one node, in the order they were met
+//! group     = node* <lvl>                      the children of one node, in breadth-first order
 //! node      = [<field> name]                   when the child stands in a named field
 //!             ( <type> <sub>                   a named node with children
 //!             | <type> text <nosub>            a named leaf
@@ -11,7 +11,7 @@
 //!             | text <nosub> )                 an anonymous leaf
 //! ```
 //!
-//! Other nodes of a skipped type are left out with all that is below them.
+//! Other nodes of a skipped type are left out with their subtrees.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -19,7 +19,7 @@ use ledger::Language;
 
 use super::tree::{Flat, KindSet, Kinds};
 
-/// The special tokens that are no node types.
+/// The special tokens that are not node types.
 const MARKS: [&str; 5] = ["<field>", "<sub>", "<nosub>", "<lvl>", "<end>"];
 const FIELD: usize = 0;
 const SUB: usize = 1;
@@ -27,7 +27,7 @@ const NO_SUB: usize = 2;
 const LEVEL: usize = 3;
 const END: usize = 4;
 
-/// The special tokens met in many trees of one language.
+/// The special tokens in the trees of one language.
 #[derive(Debug)]
 pub struct Specials {
     language: String,
@@ -38,23 +38,24 @@ pub struct Specials {
 }
 
 impl Specials {
+    /// No special token yet.
     pub fn new(language: Language, kinds: &Kinds) -> Self {
         Self { language: language.tag(), kinds: vec![false; kinds.count() + 1], marks: [false; MARKS.len()], any: false }
     }
 
-    /// Adds them to a set of texts.
+    /// Adds the special tokens to a set of texts.
     pub fn collect(self, kinds: &Kinds, all: &mut BTreeSet<String>) {
-        let met = (0u16..).zip(&self.kinds).filter(|(_, met)| **met);
-        all.extend(met.map(|(kind, _)| kinds.special(kind).to_owned()));
-        all.extend(MARKS.iter().zip(self.marks).filter(|(_, met)| *met).map(|(mark, _)| (*mark).to_owned()));
+        let used = (0u16..).zip(&self.kinds).filter(|(_, is_used)| **is_used);
+        all.extend(used.map(|(kind, _)| kinds.special(kind).to_owned()));
+        all.extend(MARKS.iter().zip(self.marks).filter(|(_, is_used)| *is_used).map(|(mark, _)| (*mark).to_owned()));
         all.extend(Some(self.language).filter(|_| self.any));
     }
 }
 
-/// Offers the tokens of a linearised tree, at most `max_tokens`: cut at `max_tokens − 1`, then `<end>`.
-/// Returns how many there were.
+/// Calls `take` with the tokens of a linearised tree: at most `max_tokens − 1` tokens, then `<end>`. Returns the number of
+/// tokens.
 pub fn linearise(flat: &Flat<'_>, skipped: &KindSet, max_tokens: usize, specials: &mut Specials, take: &mut dyn FnMut(&str)) -> usize {
-    let mut out = Out { taken: 0, max: max_tokens.max(1) - 1, specials, take };
+    let mut out = Writer { taken: 0, max: max_tokens.max(1) - 1, specials, take };
     out.language();
     let mut inner = VecDeque::new();
     out.node(flat, 0, skipped, &mut inner);
@@ -73,14 +74,14 @@ pub fn linearise(flat: &Flat<'_>, skipped: &KindSet, max_tokens: usize, specials
     out.taken
 }
 
-struct Out<'a> {
+struct Writer<'a> {
     taken: usize,
     max: usize,
     specials: &'a mut Specials,
     take: &'a mut dyn FnMut(&str),
 }
 
-impl Out<'_> {
+impl Writer<'_> {
     fn node(&mut self, flat: &Flat<'_>, number: usize, skipped: &KindSet, inner: &mut VecDeque<usize>) {
         if self.taken >= self.max {
             return;
@@ -88,7 +89,7 @@ impl Out<'_> {
         let node = flat.nodes[number];
         let is_named = flat.kinds.is_named(node.kind);
         let is_skipped = skipped.has(node.kind);
-        // The root stays, whatever it is.
+        // The root is never skipped.
         if is_skipped && number > 0 && !(is_named && flat.is_leaf(number)) {
             return;
         }
@@ -152,7 +153,7 @@ mod tests {
         assert_eq!(taken, tokens.len());
         let mut all = BTreeSet::new();
         specials.collect(flat.kinds, &mut all);
-        assert!(all.iter().all(|special| tokens.contains(special)), "only what was met");
+        assert!(all.iter().all(|special| tokens.contains(special)), "only tokens of the path");
         tokens
     }
 
@@ -170,7 +171,7 @@ mod tests {
         insta::assert_snapshot!(path(Language::Java, "class Toto { int f() { return 1; } }", &[], 200));
     }
 
-    /// The predecessor's wrapping of PHP, its tags left out again.
+    /// The predecessor puts PHP tags around a function and leaves them out of the path.
     #[test]
     fn added_tags_are_skipped() {
         let source = "<?php function f($a) { return $a; } ?>";
@@ -180,9 +181,9 @@ mod tests {
         assert!(skipped.contains("<field> name <name> f <nosub>"), "{skipped}");
     }
 
-    /// Text is cut by bytes: what stands behind a letter of several bytes is whole, and broken code has its path.
+    /// Node texts are byte ranges: a text after a character of several bytes is complete. Code with errors has a path too.
     #[test]
-    fn letters_of_several_bytes_and_errors() {
+    fn characters_of_several_bytes_and_errors() {
         insta::assert_snapshot!(path(Language::Python, "def größe(ü, 世界):\n  return 世界 + 'é'", &[], 200));
         insta::assert_snapshot!(path(Language::Php, "function größe($ü) { return $ü; }", &[], 200));
         insta::assert_snapshot!(path(Language::Javascript, "function f( { return ü", &[], 200));
@@ -192,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_cut_to_its_limit_and_still_closed() {
+    fn a_truncated_path_ends_with_the_end_token() {
         let cut = path(Language::Python, "def f(a):\n  return a", &[], 9);
         assert_eq!(cut.split(' ').count(), 9);
         assert!(cut.starts_with("<python> <module> <sub>") && cut.ends_with(" <end>"), "{cut}");
     }
 
     #[test]
-    fn a_skipped_leaf_stays_as_its_bare_type() {
+    fn a_skipped_leaf_keeps_its_type_without_text() {
         assert!(path(Language::Python, "x = 1", &[], 99).contains("<integer> 1 <nosub>"));
         assert!(path(Language::Python, "x = 1", &["integer"], 99).contains("<integer> <nosub>"));
         let whole = path(Language::Python, "x = f(1)", &[], 99);

@@ -1,4 +1,4 @@
-//! A syntax tree as a flat list, read off tree-sitter once: everything `parse` computes is computed of it.
+//! A syntax tree as a flat list of nodes. `parse` reads tree-sitter's tree once and computes everything from the list.
 
 use std::{borrow::Cow, collections::HashMap, sync::OnceLock};
 
@@ -7,7 +7,7 @@ use tree_sitter::Tree;
 
 use crate::grammar::{self, Scope};
 
-/// What is known of the node types of a grammar, by their numbers.
+/// The node types of a grammar, by number.
 pub struct Kinds {
     names: Vec<String>,
     /// `<name>`, for the linearised tree.
@@ -20,18 +20,19 @@ pub struct Kinds {
 /// Number of the node type `ERROR` in every grammar.
 const ERROR: u16 = u16::MAX;
 
-/// One node, in source order: its subtree is what follows it, up to `end`.
+/// A node. Nodes are in source order: the subtree of a node follows it, up to `end`.
 #[derive(Debug, Clone, Copy)]
 pub struct Node {
     pub kind: u16,
-    /// 0: in no named field.
+    /// Number of the named field; 0: none.
     pub field: u16,
+    /// Byte range in the source.
     pub bytes: (u32, u32),
-    /// Number of the node behind the subtree.
+    /// Number of the first node after the subtree.
     pub end: u32,
 }
 
-/// All nodes of one tree, the root first.
+/// All nodes of a tree, the root first.
 pub struct Flat<'a> {
     pub nodes: Vec<Node>,
     pub kinds: &'static Kinds,
@@ -60,33 +61,37 @@ impl Kinds {
         Self { specials: names.iter().map(|name| format!("<{name}>")).collect(), names, named, fields, numbers: by_name }
     }
 
+    /// Name of a node type.
     pub fn name(&self, kind: u16) -> &str {
         self.names.get(usize::from(kind)).map_or("ERROR", String::as_str)
     }
 
+    /// Special token of a node type: `<name>`.
     pub fn special(&self, kind: u16) -> &str {
         self.specials.get(usize::from(kind)).map_or("<ERROR>", String::as_str)
     }
 
+    /// Is this a named node type? Others are punctuation and keywords.
     pub fn is_named(&self, kind: u16) -> bool {
         self.named.get(usize::from(kind)).copied().unwrap_or(true)
     }
 
+    /// Name of a field.
     pub fn field(&self, field: u16) -> &str {
         self.fields.get(usize::from(field)).map(String::as_str).unwrap_or_default()
     }
 
-    /// How many numbers there are.
+    /// Number of node types.
     pub fn count(&self) -> usize {
         self.names.len()
     }
 
-    /// Is there a node type of this name?
+    /// Does a node type have this name?
     pub fn knows(&self, name: &str) -> bool {
         name == "ERROR" || self.numbers.contains_key(name)
     }
 
-    /// Which node types are among these names.
+    /// The set of the node types with these names.
     pub fn are(&self, names: &[&str]) -> KindSet {
         let mut are = vec![false; self.names.len() + 1];
         for kind in names.iter().filter_map(|name| self.numbers.get(*name)).flatten() {
@@ -102,13 +107,14 @@ impl Kinds {
 pub struct KindSet(Vec<bool>);
 
 impl KindSet {
+    /// Is the node type in the set?
     pub fn has(&self, kind: u16) -> bool {
         self.0[usize::from(kind).min(self.0.len() - 1)]
     }
 }
 
 impl<'a> Flat<'a> {
-    /// Reads a tree, without recursion.
+    /// Copies a tree, without recursion.
     pub fn of(tree: &Tree, kinds: &'static Kinds, source: &'a str) -> Self {
         let root = tree.root_node();
         let mut nodes: Vec<Node> = Vec::with_capacity(root.descendant_count());
@@ -137,11 +143,12 @@ impl<'a> Flat<'a> {
         Self { nodes, kinds, source, depth: small(depth + 1), has_error: root.has_error() }
     }
 
+    /// Has the node no children?
     pub fn is_leaf(&self, number: usize) -> bool {
         self.nodes[number].end as usize == number + 1
     }
 
-    /// Numbers of the children, in order.
+    /// Numbers of a node's children, in order.
     pub fn children(&self, number: usize) -> impl Iterator<Item = usize> + '_ {
         let end = self.nodes[number].end as usize;
         let mut child = number + 1;
@@ -152,25 +159,28 @@ impl<'a> Flat<'a> {
         })
     }
 
-    /// The first child in a field.
+    /// The first child in a named field.
     pub fn child(&self, number: usize, field: &str) -> Option<usize> {
         self.children(number).find(|&child| self.kinds.field(self.nodes[child].field) == field)
     }
 
+    /// Name of a node's type.
     pub fn kind(&self, number: usize) -> &'static str {
         self.kinds.name(self.nodes[number].kind)
     }
 
+    /// Is this a named node?
     pub fn is_named(&self, number: usize) -> bool {
         self.kinds.is_named(self.nodes[number].kind)
     }
 
-    /// Its bytes as text; bytes that are no whole characters become U+FFFD.
+    /// Text of a node; bytes that are not whole characters become U+FFFD.
     pub fn text(&self, number: usize) -> Cow<'a, str> {
         let (start, end) = self.nodes[number].bytes;
         self.span(start, end)
     }
 
+    /// Text of a byte range; bytes that are not whole characters become U+FFFD.
     pub fn span(&self, start: u32, end: u32) -> Cow<'a, str> {
         let (start, end) = (start as usize, end as usize);
         match self.source.get(start..end) {

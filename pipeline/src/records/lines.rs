@@ -1,31 +1,31 @@
-//! Lines of jsonl, packed by gzip or not, with bounded memory: a line that is too long is passed over,
-//! a damaged stream gives its good lines first.
+//! Lines of JSON, with or without gzip, in bounded memory. A line that is too long becomes a reject; a damaged stream gives
+//! its valid lines and then one reject.
 
 use std::io::{BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
 use super::{
-    documents::{Content, HEAD_BYTES, Item},
-    record::Reject,
+    item::{Content, HEAD_BYTES, Item},
+    reject::Reject,
 };
 
-/// Reads the lines of one document. Blank lines are no lines.
+/// The lines of one document. Blank lines are ignored.
 pub struct Lines<'a> {
     reader: Option<Box<dyn BufRead + 'a>>,
     max_line_bytes: usize,
     number: u64,
     offset: u64,
-    /// A finding about the whole file, given before the next line.
+    /// A reject of the whole file, returned before the next line.
     finding: Option<Reject>,
-    /// What a stream that breaks off is called.
+    /// Reason for a stream that ends with an error.
     broken: Reject,
-    /// Has the document given any line that is not blank?
+    /// Did the document have a line that is not blank?
     any: bool,
 }
 
 impl<'a> Lines<'a> {
-    /// `packed` is what the document's name says.
+    /// `packed`: the name of the document ends with `.gz`. `broken`: the reason for a stream that ends with an error.
     pub fn new(reader: impl Read + 'a, packed: bool, broken: Reject, max_line_bytes: usize) -> Self {
         let mut reader = BufReader::with_capacity(1 << 18, reader);
         let broken = if packed { Reject::CorruptGzip } else { broken };
@@ -52,7 +52,7 @@ impl<'a> Lines<'a> {
         Item { number: self.number, offset: self.offset, content: Content::Rejected(reject, head) }
     }
 
-    /// Reads on to the end of the line; returns its length and whether the stream broke.
+    /// Reads to the end of the line. Returns its length in bytes and whether the stream ended with an error.
     fn rest_of_line(reader: &mut dyn BufRead) -> (u64, bool) {
         let mut length = 0;
         loop {
@@ -131,13 +131,13 @@ mod tests {
             .map(|line| match line.content {
                 Content::Line(text) => format!("{}@{} {}", line.number, line.offset, String::from_utf8_lossy(&text).trim()),
                 Content::Rejected(reject, _) => format!("{}@{} !{reject}", line.number, line.offset),
-                Content::Row(_) => unreachable!("lines are no rows"),
+                Content::Row(_) => unreachable!("a document of lines has no rows"),
             })
             .collect()
     }
 
     #[test]
-    fn good_lines_survive_bad_neighbours() {
+    fn valid_lines_are_read_next_to_rejected_ones() {
         assert_eq!(read("a.jsonl", b"one\n\ntwo"), ["1@0 one", "3@5 two"]);
         let long = [b"x".repeat(1000), b"\nend\n".to_vec()].concat();
         assert_eq!(read("a.jsonl", &long), ["1@0 !line too long", "2@1001 end"]);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_gzip_gives_its_good_lines_and_one_reject() {
+    fn a_truncated_gzip_gives_its_valid_lines_and_one_reject() {
         let noise: Vec<u8> = (0..4000u32).flat_map(|n| format!("{:x}\n", n.wrapping_mul(2_654_435_761)).into_bytes()).collect();
         let packed = gz(&noise);
         let lines = read("a.jsonl.gz", &packed[..packed.len() / 2]);

@@ -1,4 +1,4 @@
-//! A list of texts end to end in one string: read from JSON without an allocation each.
+//! A list of texts in one string. Reading one from JSON does not allocate for each text.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use serde::{
 
 /// A list of texts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Texts {
+pub struct TextList {
     text: String,
     ends: Vec<usize>,
 }
 
-impl Texts {
+impl TextList {
     pub fn push(&mut self, text: &str) {
         self.text.push_str(text);
         self.ends.push(self.text.len());
@@ -28,13 +28,13 @@ impl Texts {
         self.ends.iter().scan(0, |start, &end| Some(&self.text[std::mem::replace(start, end)..end]))
     }
 
-    /// All of them without a gap.
+    /// All texts, joined without a separator.
     pub fn joined(&self) -> &str {
         &self.text
     }
 }
 
-impl<'a> FromIterator<&'a str> for Texts {
+impl<'a> FromIterator<&'a str> for TextList {
     fn from_iter<I: IntoIterator<Item = &'a str>>(texts: I) -> Self {
         let mut all = Self::default();
         texts.into_iter().for_each(|text| all.push(text));
@@ -42,16 +42,16 @@ impl<'a> FromIterator<&'a str> for Texts {
     }
 }
 
-struct Pushed<'a>(&'a mut Texts);
+struct PushText<'a>(&'a mut TextList);
 
-impl<'de> DeserializeSeed<'de> for Pushed<'_> {
+impl<'de> DeserializeSeed<'de> for PushText<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for Pushed<'_> {
+impl Visitor<'_> for PushText<'_> {
     type Value = ();
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a text")
@@ -62,23 +62,23 @@ impl Visitor<'_> for Pushed<'_> {
     }
 }
 
-struct List;
+struct ListVisitor;
 
-impl<'de> Visitor<'de> for List {
-    type Value = Texts;
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = TextList;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of texts")
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
-        let mut texts = Texts::default();
-        while list.next_element_seed(Pushed(&mut texts))?.is_some() {}
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<TextList, A::Error> {
+        let mut texts = TextList::default();
+        while list.next_element_seed(PushText(&mut texts))?.is_some() {}
         Ok(texts)
     }
 }
 
-impl<'de> Deserialize<'de> for Texts {
+impl<'de> Deserialize<'de> for TextList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(List)
+        deserializer.deserialize_seq(ListVisitor)
     }
 }
 
@@ -89,9 +89,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_what_serde_reads_into_strings(list in proptest::collection::vec("\\PC{0,8}", 0..10)) {
+        fn a_list_is_read_as_serde_reads_strings(list in proptest::collection::vec("\\PC{0,8}", 0..10)) {
             let json = serde_json::to_string(&list).unwrap();
-            let texts: Texts = serde_json::from_str(&json).unwrap();
+            let texts: TextList = serde_json::from_str(&json).unwrap();
             prop_assert_eq!(texts.iter().collect::<Vec<_>>(), list);
         }
     }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn other_types_are_refused() {
         for json in ["[1]", "\"a\"", "{}", "[[\"a\"]]", "[null]"] {
-            assert!(serde_json::from_str::<Texts>(json).is_err(), "{json}");
+            assert!(serde_json::from_str::<TextList>(json).is_err(), "{json}");
         }
     }
 }

@@ -1,0 +1,38 @@
+//! Digests of what a source reads outside the artifact store: a changed file makes the stage run again.
+
+use std::{collections::BTreeMap, path::Path};
+
+use ledger::{Digest, ensure};
+
+use super::{folder::paths_below, left_out::language_of, packages, source::Source};
+use crate::{
+    error::{Context, Result},
+    files::data_files,
+};
+
+/// Name and digest of the files that a source reads; none where the configuration pins them by sha256.
+pub fn external_inputs(source: &Source) -> Result<Option<(String, Digest)>> {
+    Ok(match source {
+        Source::Packages { optional: false, .. } | Source::Urls { .. } => None,
+        Source::Packages { registry, .. } => Some((format!("client:{}", registry.name()), Digest::of(&packages::is_available(*registry))?)),
+        Source::Dir { path, .. } => {
+            ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
+            let paths = paths_below(path)?.into_iter().filter(|path| language_of(path).is_some());
+            Some((format!("dir:{}", path.display()), digest_of_files(path, paths)?))
+        }
+        Source::Snippets { path, .. } => {
+            let digest = Digest::of_file(path).with_context(|| format!("reading {}", path.display()))?;
+            Some((format!("snippets:{}", path.display()), digest))
+        }
+        Source::Csn { path } | Source::Perturbed { path, .. } => {
+            ensure!(path.is_dir(), "CodeSearchNet folder {} does not exist: set CSN_DIR or correct harvest.source.path", path.display());
+            Some((format!("csn:{}", path.display()), digest_of_files(path, data_files(path)?.0.into_iter())?))
+        }
+    })
+}
+
+fn digest_of_files(root: &Path, paths: impl Iterator<Item = String>) -> Result<Digest> {
+    let digest = |path: &str| Digest::of_file(&root.join(path)).with_context(|| format!("reading {}", root.join(path).display()));
+    let digests: BTreeMap<String, Digest> = paths.map(|path| Ok((path.clone(), digest(&path)?))).collect::<Result<_>>()?;
+    Ok(Digest::of(&digests)?)
+}

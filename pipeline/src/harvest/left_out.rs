@@ -1,0 +1,137 @@
+//! Reasons for which a file of a source is not read, and the rules that find them in a path.
+
+use std::fmt;
+
+use ledger::Language;
+
+use super::config::Exclude;
+
+/// Why a file of a source is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeftOut {
+    /// A folder of the path is one of `harvest.exclude.folders`.
+    ExcludedFolder(String),
+    /// A folder of the path starts with a dot.
+    HiddenFolder(String),
+    /// The file name contains one of `harvest.exclude.in-file-name`.
+    ExcludedName(String),
+    /// The path has none of the prefixes of the package's `only`.
+    NotInOnly,
+    /// The path has this prefix of the package's `except`.
+    InExcept(String),
+    /// Git ignores the file, or it belongs to a repository inside the repository.
+    GitIgnored,
+    /// A symbolic link: links are not followed.
+    Link,
+    /// A path of an archive that leads out of the archive.
+    UnsafePath,
+    /// The file extension belongs to no supported language.
+    UnknownLanguage,
+    /// The language is not in `harvest.languages`.
+    LanguageNotSelected(Language),
+    /// The file has more bytes than `harvest.max-file-bytes`.
+    TooLarge { max_bytes: u64 },
+    /// The lines are longer than `harvest.max-mean-line-bytes` on average.
+    Minified { max_mean_line_bytes: usize },
+    /// The first lines say that a program generated the file.
+    Generated,
+    /// The file contains NUL bytes.
+    Binary,
+    /// The parser reached its memory limit.
+    NotParsed,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ExcludedFolder(name) => write!(f, "excluded folder {name} (harvest.exclude.folders)"),
+            Self::HiddenFolder(name) => write!(f, "hidden folder {name}"),
+            Self::ExcludedName(part) => write!(f, "excluded file name: it contains {part} (harvest.exclude.in-file-name)"),
+            Self::NotInOnly => write!(f, "no prefix of the package's `only` matches"),
+            Self::InExcept(prefix) => write!(f, "below {prefix}, a prefix of the package's `except`"),
+            Self::GitIgnored => write!(f, "ignored by git, or in a repository inside the repository"),
+            Self::Link => write!(f, "symbolic link"),
+            Self::UnsafePath => write!(f, "path leads out of the archive"),
+            Self::UnknownLanguage => write!(f, "unknown language: no supported language has this file extension"),
+            Self::LanguageNotSelected(language) => write!(f, "language {language} is not selected (harvest.languages)"),
+            Self::TooLarge { max_bytes } => write!(f, "larger than {max_bytes} bytes (harvest.max-file-bytes)"),
+            Self::Minified { max_mean_line_bytes } => {
+                write!(f, "minified: lines are longer than {max_mean_line_bytes} bytes on average (harvest.max-mean-line-bytes)")
+            }
+            Self::Generated => write!(f, "generated: the first lines say so"),
+            Self::Binary => write!(f, "binary: it contains NUL bytes"),
+            Self::NotParsed => write!(f, "not parsed: the text has too many readings"),
+        }
+    }
+}
+
+impl LeftOut {
+    /// Key in the report's `skipped`, for the reasons that the report counts.
+    pub fn report_key(&self) -> Option<&'static str> {
+        match self {
+            Self::TooLarge { .. } => Some("file too large"),
+            Self::Minified { .. } => Some("file minified"),
+            Self::Generated => Some("file generated"),
+            Self::Binary => Some("file binary"),
+            Self::NotParsed => Some("file not parsed"),
+            _ => None,
+        }
+    }
+}
+
+impl Exclude {
+    /// Why this path is left out; none where it is read.
+    pub fn reason(&self, path: &str) -> Option<LeftOut> {
+        let mut parts = path.rsplit('/');
+        let file = parts.next().unwrap_or_default().to_lowercase();
+        let folder = parts.rev().find_map(|folder| {
+            if folder.starts_with('.') && folder.len() > 2 {
+                return Some(LeftOut::HiddenFolder(folder.to_owned()));
+            }
+            let is_excluded = self.folders.iter().any(|name| folder.eq_ignore_ascii_case(name));
+            is_excluded.then(|| LeftOut::ExcludedFolder(folder.to_owned()))
+        });
+        folder.or_else(|| self.in_file_name.iter().find(|part| file.contains(part.as_str())).cloned().map(LeftOut::ExcludedName))
+    }
+
+    /// The language of a file that is read, or the reason why its path is left out.
+    pub fn select(&self, path: &str) -> Result<Language, LeftOut> {
+        match self.reason(path) {
+            Some(reason) => Err(reason),
+            None => language_of(path).ok_or(LeftOut::UnknownLanguage),
+        }
+    }
+}
+
+/// The supported language that a file extension belongs to.
+pub fn language_of(path: &str) -> Option<Language> {
+    Language::of_extension(path.rsplit('/').next()?.rsplit_once('.')?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exclude() -> Exclude {
+        Exclude { folders: vec!["tests".to_owned()], in_file_name: vec![".min.".to_owned()] }
+    }
+
+    #[test]
+    fn a_path_is_left_out_by_its_outermost_excluded_folder() {
+        assert_eq!(exclude().reason("src/Tests/.cache/a.py"), Some(LeftOut::ExcludedFolder("Tests".to_owned())));
+        assert_eq!(exclude().reason(".cache/tests/a.py"), Some(LeftOut::HiddenFolder(".cache".to_owned())));
+        assert_eq!(exclude().reason("latests/a.py"), None);
+    }
+
+    #[test]
+    fn a_path_is_left_out_by_a_part_of_its_file_name() {
+        assert_eq!(exclude().reason("src/A.MIN.js"), Some(LeftOut::ExcludedName(".min.".to_owned())));
+        assert_eq!(exclude().reason("src.min.d/a.js"), None);
+    }
+
+    #[test]
+    fn a_path_without_a_known_extension_has_no_language() {
+        assert_eq!(exclude().select("src/README"), Err(LeftOut::UnknownLanguage));
+        assert_eq!(exclude().select("src/a.py"), Ok(Language::Python));
+    }
+}

@@ -1,0 +1,276 @@
+//! Reads the source files of packages and folders, one repository after the other.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use ledger::{Language, Progress, ensure};
+
+use super::{
+    archive::{self, EntryVisitor, Wanted},
+    config::{Config, Exclude},
+    folder::{other_paths_below, paths_below, subfolders},
+    git,
+    left_out::{LeftOut, language_of},
+    licence::{licence_of_folder, licence_of_package},
+    packages,
+    source::{Package, Registry, Source},
+};
+use crate::{
+    error::{Context, Result},
+    repositories::Repo,
+};
+
+/// A source file of a repository.
+#[derive(Debug)]
+pub struct SourceFile {
+    pub path: String,
+    pub language: Language,
+    pub bytes: Vec<u8>,
+}
+
+/// The files of a repository.
+#[derive(Debug, Default)]
+pub struct RepoFiles {
+    /// Sorted by path.
+    pub files: Vec<SourceFile>,
+    /// Paths that are not read. Empty unless the reader lists them.
+    pub left_out: Vec<(String, LeftOut)>,
+}
+
+type Take<'a> = &'a mut dyn FnMut(&Repo, RepoFiles) -> Result<()>;
+
+/// Reads repositories.
+pub struct Reader<'a> {
+    exclude: &'a Exclude,
+    max_file_bytes: u64,
+    /// Folder of the downloads.
+    cache: &'a Path,
+    progress: &'a Progress,
+    lists_left_out: bool,
+    /// Number of files that were left out, by reason.
+    pub skipped: BTreeMap<String, u64>,
+}
+
+/// Number of repositories in a source. A source whose files are copied has none.
+pub fn repository_count(source: &Source) -> Result<u64> {
+    Ok(match source {
+        Source::Packages { packages, .. } => packages.len() as u64,
+        Source::Dir { path, each_subfolder: true, .. } => subfolders(path)?.len() as u64,
+        Source::Dir { .. } => 1,
+        Source::Csn { .. } | Source::Urls { .. } | Source::Snippets { .. } | Source::Perturbed { .. } => 0,
+    })
+}
+
+impl<'a> Reader<'a> {
+    /// A reader. `cache` is the folder of the downloads.
+    pub fn new(config: &'a Config, cache: &'a Path, progress: &'a Progress) -> Self {
+        let (exclude, max_file_bytes) = (&config.exclude, config.max_file_bytes);
+        Self { exclude, max_file_bytes, cache, progress, lists_left_out: false, skipped: BTreeMap::new() }
+    }
+
+    /// Also returns the paths that are not read, with the reasons.
+    pub fn listing_left_out(self) -> Self {
+        Self { lists_left_out: true, ..self }
+    }
+
+    /// Calls `take` with each repository of a source and its files, in a fixed order.
+    pub fn read(&mut self, source: &Source, take: Take<'_>) -> Result<()> {
+        match source {
+            Source::Packages { registry, optional, packages } => self.read_packages(*registry, *optional, packages, take),
+            Source::Dir { path, name, licence, url_prefix, each_subfolder } => {
+                ensure!(path.is_dir(), "{} is not a folder: correct harvest.source.path", path.display());
+                let folders = if *each_subfolder { subfolders(path)? } else { vec![path.clone()] };
+                for folder in folders {
+                    let own = folder.canonicalize()?.file_name().map_or("repository".into(), |name| name.to_string_lossy().into_owned());
+                    let repo = Repo {
+                        name: name.clone().filter(|_| !each_subfolder).unwrap_or(own),
+                        url_prefix: url_prefix.clone(),
+                        sha: git::commit_of(&folder)?,
+                        licence: licence.clone().or_else(|| licence_of_folder(&folder)).unwrap_or_else(|| "unknown".into()),
+                    };
+                    let files = self.folder(&folder)?;
+                    take(&repo, files)?;
+                }
+                Ok(())
+            }
+            Source::Csn { .. } | Source::Urls { .. } | Source::Snippets { .. } | Source::Perturbed { .. } => Ok(()),
+        }
+    }
+
+    fn read_packages(&mut self, registry: Registry, optional: bool, packages: &[Package], take: Take<'_>) -> Result<()> {
+        if optional && !packages::is_available(registry) {
+            let count = packages.len();
+            self.progress.message(&format!("harvest   leaves out {count} {} packages: their client is not installed", registry.name()));
+            self.skip(format!("{} packages without client", registry.name()), count as u64);
+            return Ok(());
+        }
+        let fetched = packages::fetch(registry, packages, self.cache, self.progress)?;
+        for (package, fetched) in packages.iter().zip(fetched) {
+            let (licence, files) = self.package(registry, package, &fetched.path)?;
+            let version = package.version.clone().or_else(|| fetched.version.clone()).unwrap_or_else(|| "any".to_owned());
+            let kind = if registry == Registry::Debian { "deb/debian" } else { registry.name() };
+            let repo = Repo {
+                name: format!("{}/{}", registry.name(), package.name),
+                url_prefix: format!("pkg:{kind}/{}@{version}#", package.name),
+                sha: fetched.sha256,
+                licence,
+            };
+            take(&repo, files)?;
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, reason: impl Into<String>, count: u64) {
+        if count > 0 {
+            *self.skipped.entry(reason.into()).or_default() += count;
+        }
+    }
+
+    fn skip_too_large(&mut self, max_bytes: u64, count: u64) {
+        if let Some(key) = (LeftOut::TooLarge { max_bytes }).report_key() {
+            self.skip(key, count);
+        }
+    }
+
+    fn package(&mut self, registry: Registry, package: &Package, archive: &Path) -> Result<(String, RepoFiles)> {
+        let max_bytes = self.max_file_bytes;
+        let mut visitor = PackageVisitor {
+            filter: PackageFilter { registry, package, exclude: self.exclude },
+            max_bytes,
+            lists_left_out: self.lists_left_out,
+            licence: None,
+            found: RepoFiles::default(),
+            too_large: 0,
+        };
+        archive::visit(registry, archive, &mut visitor)?;
+        let PackageVisitor { licence, mut found, too_large, .. } = visitor;
+        self.skip_too_large(max_bytes, too_large);
+        found.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok((licence.unwrap_or_else(|| "unknown".into()), found))
+    }
+
+    fn folder(&mut self, folder: &Path) -> Result<RepoFiles> {
+        let mut found = RepoFiles::default();
+        if self.lists_left_out {
+            found.left_out = other_paths_below(folder)?;
+        }
+        for path in paths_below(folder)? {
+            let full = folder.join(&path);
+            let selected = self.exclude.select(&path).and_then(|language| match fs::metadata(&full) {
+                Ok(meta) if meta.len() > self.max_file_bytes => Err(LeftOut::TooLarge { max_bytes: self.max_file_bytes }),
+                _ => Ok(language),
+            });
+            match selected {
+                Ok(language) => {
+                    let bytes = fs::read(&full).with_context(|| format!("reading {}", full.display()))?;
+                    found.files.push(SourceFile { path, language, bytes });
+                }
+                Err(reason) => {
+                    self.skip_too_large(self.max_file_bytes, u64::from(matches!(reason, LeftOut::TooLarge { .. })));
+                    if self.lists_left_out {
+                        found.left_out.push((path, reason));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Chooses the files of a package by their paths.
+struct PackageFilter<'a> {
+    registry: Registry,
+    package: &'a Package,
+    exclude: &'a Exclude,
+}
+
+impl PackageFilter<'_> {
+    /// The path in the package; npm puts a folder around all files.
+    fn inner(&self, path: &str) -> String {
+        match self.registry {
+            Registry::Npm => path.split_once('/').map_or(path, |(_, rest)| rest).to_owned(),
+            Registry::Pypi | Registry::Debian => path.to_owned(),
+        }
+    }
+
+    /// Is this the file that names the licence?
+    fn is_metadata(&self, path: &str) -> bool {
+        match self.registry {
+            Registry::Pypi => path.ends_with(".dist-info/METADATA"),
+            Registry::Npm => self.inner(path) == "package.json",
+            Registry::Debian => path.starts_with("usr/share/doc/") && path.ends_with("/copyright"),
+        }
+    }
+
+    fn select(&self, inner: &str) -> Result<Language, LeftOut> {
+        if let Some(prefix) = self.package.except.iter().find(|prefix| inner.starts_with(prefix.as_str())) {
+            return Err(LeftOut::InExcept(prefix.clone()));
+        }
+        if !self.package.only.is_empty() && !self.package.only.iter().any(|prefix| inner.starts_with(prefix.as_str())) {
+            return Err(LeftOut::NotInOnly);
+        }
+        if let Some(reason) = self.exclude.reason(inner.rsplit_once("!/").map_or(inner, |(_, nested)| nested)) {
+            return Err(reason);
+        }
+        language_of(inner).ok_or(LeftOut::UnknownLanguage)
+    }
+
+    /// Is this a zip file from which a prefix of `only` reads?
+    fn is_nested(&self, inner: &str) -> bool {
+        self.registry != Registry::Pypi
+            && self.package.only.iter().any(|prefix| prefix.split_once("!/").is_some_and(|(outer, _)| outer == inner))
+    }
+}
+
+/// Collects the files of a package.
+struct PackageVisitor<'a> {
+    filter: PackageFilter<'a>,
+    max_bytes: u64,
+    lists_left_out: bool,
+    licence: Option<String>,
+    found: RepoFiles,
+    too_large: u64,
+}
+
+impl PackageVisitor<'_> {
+    fn list(&mut self, path: String, reason: LeftOut) {
+        if self.lists_left_out {
+            self.found.left_out.push((path, reason));
+        }
+    }
+}
+
+impl EntryVisitor for PackageVisitor<'_> {
+    fn select(&mut self, path: &str) -> Wanted {
+        let inner = self.filter.inner(path);
+        match self.filter.select(&inner) {
+            Ok(_) => Wanted::Yes { max_bytes: self.max_bytes },
+            Err(reason) if self.filter.is_metadata(path) => {
+                self.list(inner, reason);
+                Wanted::Yes { max_bytes: self.max_bytes }
+            }
+            Err(_) if self.filter.is_nested(&inner) => Wanted::Nested,
+            Err(reason) => {
+                self.list(inner, reason);
+                Wanted::No
+            }
+        }
+    }
+
+    fn file(&mut self, path: String, bytes: Vec<u8>) -> Result<()> {
+        if self.filter.is_metadata(&path) {
+            self.licence = self.licence.take().or_else(|| licence_of_package(self.filter.registry, &bytes));
+        } else if let Some(language) = language_of(&path) {
+            self.found.files.push(SourceFile { path: self.filter.inner(&path), language, bytes });
+        }
+        Ok(())
+    }
+
+    fn left_out(&mut self, path: String, reason: LeftOut) {
+        self.too_large += u64::from(matches!(reason, LeftOut::TooLarge { .. }));
+        // `select` listed a metadata file already.
+        if !self.filter.is_metadata(&path) {
+            let inner = self.filter.inner(&path);
+            self.list(inner, reason);
+        }
+    }
+}

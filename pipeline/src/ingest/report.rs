@@ -1,0 +1,42 @@
+//! Report of the stage.
+
+use std::collections::BTreeMap;
+
+use ledger::{Report, Rows};
+use serde::{Deserialize, Serialize};
+
+use crate::records::Reasons;
+
+/// Number of lines and rows, and the reasons for rejected lines.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct IngestReport {
+    pub files: u64,
+    pub lines: u64,
+    pub written: u64,
+    pub rejected: u64,
+    pub duplicates: u64,
+    /// Queries of GraphCodeBERT's files, which have no code: joined with their code in `codebase.jsonl`.
+    pub joined: u64,
+    /// Duplicates of a row in another split, as `<split of the duplicate>_of_<split of the written row>`. Each would have
+    /// leaked into the evaluation.
+    pub cross_split_duplicates: BTreeMap<String, u64>,
+    pub repos: u64,
+    pub reasons: Reasons,
+    /// Rows by `<language>_<split>`.
+    pub rows: BTreeMap<String, u64>,
+    /// Rows with documentation, by `<language>_<split>`.
+    pub documented: BTreeMap<String, u64>,
+}
+
+impl IngestReport {
+    /// Every reason with its number of lines, in one line of text.
+    pub fn reasons_text(&self) -> String {
+        self.reasons.0.iter().map(|(reason, count)| format!("{reason}: {count}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Report for IngestReport {
+    fn rows(&self) -> Rows {
+        Rows { read: self.lines, written: self.written, rejected: self.rejected + self.duplicates + self.joined }
+    }
+}

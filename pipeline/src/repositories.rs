@@ -1,0 +1,56 @@
+//! `repos.json` of a harvest: where each repository came from. `harvest` writes the file, `ingest` reads the licences.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use ledger::Split;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Result};
+
+/// Name of the file in a raw artifact.
+pub const REPOS: &str = "repos.json";
+
+/// A repository as the rows name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Repo {
+    pub name: String,
+    /// Text before `path#L1-L9` in the url of a row.
+    pub url_prefix: String,
+    /// Commit, or sha256 of the archive.
+    pub sha: String,
+    pub licence: String,
+}
+
+/// An entry of the file: the repository, its split and what was taken from it.
+#[derive(Debug, Serialize)]
+pub struct RepoEntry {
+    #[serde(flatten)]
+    pub repo: Repo,
+    pub split: Split,
+    pub files: usize,
+    pub functions: usize,
+}
+
+#[derive(Deserialize)]
+struct RepoLicence {
+    name: String,
+    licence: String,
+}
+
+/// Writes the file into the folder of a raw artifact.
+pub fn write(raw: &Path, entries: &[RepoEntry]) -> Result<()> {
+    let path = raw.join(REPOS);
+    fs::write(&path, serde_json::to_vec_pretty(entries)?).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Licence by name of the repository; empty where the raw artifact has no such file.
+pub fn licences(raw: &Path) -> Result<BTreeMap<String, String>> {
+    let path = raw.join(REPOS);
+    if !path.is_file() {
+        return Ok(BTreeMap::new());
+    }
+    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let repos: Vec<RepoLicence> =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: run `codenets run --only harvest`", path.display()))?;
+    Ok(repos.into_iter().map(|repo| (repo.name, repo.licence)).collect())
+}
