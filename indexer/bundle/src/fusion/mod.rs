@@ -1,94 +1,59 @@
-//! Lexical and vector scores to one score. Both lists are best first; the formulas are stated in the `schema.md` of a
-//! bundle, so that any reader can repeat them.
+//! Fusion: lexical and vector scores to one score. `schema.md` of a bundle states the formulas.
 
 mod features;
-mod learn;
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use ledger::{bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    lexical::{Evidence, Weights},
+    Result,
+    error::Context,
+    lexical::{QueryStats, TermScores},
     ranking::Scored,
 };
-pub use features::{EXPLAINED, FEATURES, features};
-pub use learn::{Example, learn};
+pub use features::{FEATURES, FEATURES_EXPLAINED, features};
 
-/// How two ranked lists become one: part of a bundle's manifest.
+/// How the lexical and the vector list become one list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum Fusion {
-    /// Both scaled to 0..1 over their own candidates; `(1 − weight)·lexical + weight·vector`.
+    /// `(1 − weight)·lexical + weight·vector`, each list scaled to 0..1.
     MinMax { weight: f64 },
-    /// `(1 − weight)·lexical / largest lexical + weight·cosine`, of every row of either list.
+    /// `(1 − weight)·lexical / largest lexical + weight·cosine` for every row of either list.
     Sum { weight: f64 },
-    /// `1/(k + rank)` summed (Cormack, Clarke & Büttcher, SIGIR 2009); the usual k is 60.
+    /// Sum of `1/(k + rank)` over both lists (Cormack, Clarke & Büttcher, SIGIR 2009); the usual k is 60.
     Rrf { k: f64 },
-    /// A weighted sum of [`FEATURES`] of every row of either list, the weights learnt.
+    /// Sum of learned weights times [`FEATURES`] for every row of either list.
     Learned {
         weights: BTreeMap<String, f64>,
-        /// Of this bundle, where it was learnt here: an evaluation on that split would flatter it.
+        /// The split of this bundle that the weights were learned from, which must not evaluate them; none where they come from
+        /// another bundle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         split: Option<ledger::Split>,
     },
 }
 
-/// Key `index.fusion`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
-pub enum Config {
-    MinMax { weight: f64 },
-    Sum { weight: f64 },
-    Rrf { k: f64 },
-    Learned(Learned),
-}
-
-/// How a fusion is learnt, or where a learnt one is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Learned {
-    /// `fusion.json` of another bundle, whose weights are taken.
-    pub from: Option<PathBuf>,
-    /// The split whose documentation asks.
-    pub split: ledger::Split,
-    /// Queries, and functions to find them among, at most, evenly taken.
-    pub queries: usize,
-    pub candidates: usize,
-    /// Fewer queries teach nothing: then min-max, by this weight.
-    pub least: usize,
-    pub otherwise: f64,
-    /// Pull of the weights to 0.
-    pub penalty: f64,
-}
-
-/// File of a bundle whose fusion was learnt.
+/// File with a learned fusion, in its bundle.
 pub const FUSION: &str = "fusion.json";
 
-/// What both sides say of the rows of either list.
-pub struct Sides<'a> {
-    /// Best first, at most `candidates`.
+/// The rows that are fused: both lists, best first, at most [`BundleManifest::candidates`](crate::BundleManifest::candidates) each.
+pub struct Candidates<'a> {
     pub lexical: &'a [Scored],
     pub vector: &'a [Scored],
-    pub weights: Weights,
-    pub evidence: &'a dyn Fn(u32) -> Evidence,
+    pub stats: QueryStats,
+    /// BM25 of a row of either list.
+    pub term_scores: &'a dyn Fn(u32) -> TermScores,
+    /// Cosine of a row of either list.
     pub cosine: &'a dyn Fn(u32) -> f32,
 }
 
-impl Learned {
-    /// Refuses numbers that teach nothing.
-    pub fn check(&self) -> Result<()> {
-        ensure!(self.queries > 0 && self.candidates > 0 && self.least > 0, "index.fusion: queries, candidates and least must be positive");
-        ensure!(self.penalty.is_finite() && self.penalty >= 0.0, "index.fusion.penalty is {}, expected 0 or more", self.penalty);
-        Ok(())
-    }
-}
-
+/// In words. The text is part of recorded evaluation reports: it does not change.
 impl fmt::Display for Fusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,10 +67,10 @@ impl fmt::Display for Fusion {
 }
 
 impl Fusion {
-    /// Reads `fusion.json`.
+    /// Reads `fusion.json` of another bundle.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let mut fusion: Self = serde_json::from_str(&text).with_context(|| format!("{} is no fusion", path.display()))?;
+        let mut fusion: Self = serde_json::from_str(&text).with_context(|| format!("{} is not a fusion", path.display()))?;
         fusion.check().with_context(|| path.display().to_string())?;
         if let Self::Learned { split, .. } = &mut fusion {
             *split = None;
@@ -113,7 +78,7 @@ impl Fusion {
         Ok(fusion)
     }
 
-    /// Refuses numbers that make no score, and weights of features that this tool does not know.
+    /// Checks that the numbers are in range and that every weighted feature is known.
     pub fn check(&self) -> Result<()> {
         match self {
             Self::MinMax { weight } | Self::Sum { weight } => {
@@ -123,7 +88,7 @@ impl Fusion {
             Self::Learned { weights, .. } => {
                 for (name, weight) in weights {
                     if !FEATURES.iter().any(|feature| feature == name) {
-                        bail!("the fusion weighs `{name}`, which this tool does not know: build the bundle again");
+                        bail!("the fusion weighs `{name}`, which this version does not know: build the bundle again with `codenets run`");
                     }
                     ensure!(weight.is_finite(), "the fusion's weight of `{name}` is not a number");
                 }
@@ -132,20 +97,20 @@ impl Fusion {
         Ok(())
     }
 
-    /// What each feature adds to the score of each row; nothing where the fusion was not learnt.
-    pub fn parts(&self, sides: &Sides<'_>) -> HashMap<u32, BTreeMap<&'static str, f64>> {
+    /// What each feature adds to the score of each row; empty where the fusion is not learned.
+    pub fn parts(&self, candidates: &Candidates<'_>) -> HashMap<u32, BTreeMap<&'static str, f64>> {
         let Self::Learned { weights, .. } = self else { return HashMap::new() };
         let weigh = |(name, value): (&'static str, f64)| (name, value * weights.get(name).copied().unwrap_or_default());
         let of_row = |values: [f64; FEATURES.len()]| FEATURES.into_iter().zip(values).map(weigh).filter(|(_, part)| *part != 0.0).collect();
-        features(sides).into_iter().map(|(row, values)| (row, of_row(values))).collect()
+        features(candidates).into_iter().map(|(row, values)| (row, of_row(values))).collect()
     }
 
     /// Rows of either list with their fused score, best first; equal scores by row.
-    pub fn fuse(&self, sides: &Sides<'_>) -> Vec<(u32, f64)> {
+    pub fn fuse(&self, candidates: &Candidates<'_>) -> Vec<(u32, f64)> {
         let mut fused: Vec<(u32, f64)> = match self {
             Self::MinMax { weight } => {
-                let mut sums: HashMap<u32, f64> = HashMap::with_capacity(sides.lexical.len() + sides.vector.len());
-                for (list, share) in [(sides.lexical, 1.0 - weight), (sides.vector, *weight)] {
+                let mut sums: HashMap<u32, f64> = HashMap::with_capacity(candidates.lexical.len() + candidates.vector.len());
+                for (list, share) in [(candidates.lexical, 1.0 - weight), (candidates.vector, *weight)] {
                     let (low, high) = range(list);
                     for &(row, score) in list {
                         let scaled = if high > low { (f64::from(score) - low) / (high - low) } else { 1.0 };
@@ -155,8 +120,8 @@ impl Fusion {
                 sums.into_iter().collect()
             }
             Self::Rrf { k } => {
-                let mut sums: HashMap<u32, f64> = HashMap::with_capacity(sides.lexical.len() + sides.vector.len());
-                for list in [sides.lexical, sides.vector] {
+                let mut sums: HashMap<u32, f64> = HashMap::with_capacity(candidates.lexical.len() + candidates.vector.len());
+                for list in [candidates.lexical, candidates.vector] {
                     for (index, &(row, _)) in list.iter().enumerate() {
                         *sums.entry(row).or_default() += 1.0 / (k + index as f64 + 1.0);
                     }
@@ -164,15 +129,15 @@ impl Fusion {
                 sums.into_iter().collect()
             }
             Self::Sum { weight } => {
-                let largest = sides.lexical.first().map_or(0.0, |(_, score)| f64::from(*score));
-                let lexical = |row| if largest > 0.0 { f64::from((sides.evidence)(row).score()) / largest } else { 0.0 };
-                let score = |row| (1.0 - weight) * lexical(row) + weight * f64::from((sides.cosine)(row));
-                union(sides).into_iter().map(|row| (row, score(row))).collect()
+                let largest = candidates.lexical.first().map_or(0.0, |(_, score)| f64::from(*score));
+                let lexical = |row| if largest > 0.0 { f64::from((candidates.term_scores)(row).score()) / largest } else { 0.0 };
+                let score = |row| (1.0 - weight) * lexical(row) + weight * f64::from((candidates.cosine)(row));
+                union(candidates).into_iter().map(|row| (row, score(row))).collect()
             }
             Self::Learned { weights, .. } => {
                 let weights = FEATURES.map(|name| weights.get(name).copied().unwrap_or_default());
                 let score = |values: [f64; FEATURES.len()]| values.iter().zip(&weights).map(|(value, weight)| value * weight).sum();
-                features(sides).into_iter().map(|(row, values)| (row, score(values))).collect()
+                features(candidates).into_iter().map(|(row, values)| (row, score(values))).collect()
             }
         };
         fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -181,8 +146,8 @@ impl Fusion {
 }
 
 /// The rows of either list, sorted.
-fn union(sides: &Sides<'_>) -> Vec<u32> {
-    let mut rows: Vec<u32> = sides.lexical.iter().chain(sides.vector).map(|(row, _)| *row).collect();
+fn union(candidates: &Candidates<'_>) -> Vec<u32> {
+    let mut rows: Vec<u32> = candidates.lexical.iter().chain(candidates.vector).map(|(row, _)| *row).collect();
     rows.sort_unstable();
     rows.dedup();
     rows
@@ -198,9 +163,9 @@ mod tests {
 
     fn fuse(fusion: &Fusion, lexical: &[Scored], vector: &[Scored]) -> Vec<(u32, f64)> {
         let of = |list: &[Scored], row| list.iter().find(|scored| scored.0 == row).map_or(0.0, |scored| scored.1);
-        let evidence = |row| Evidence::of(of(lexical, row));
+        let term_scores = |row| TermScores::of(of(lexical, row));
         let cosine = |row| of(vector, row);
-        fusion.fuse(&Sides { lexical, vector, weights: Weights::default(), evidence: &evidence, cosine: &cosine })
+        fusion.fuse(&Candidates { lexical, vector, stats: QueryStats::default(), term_scores: &term_scores, cosine: &cosine })
     }
 
     fn rounded(fused: Vec<(u32, f64)>) -> Vec<(u32, f64)> {
@@ -208,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn min_max_and_sum_by_hand() {
+    fn min_max_and_sum_equal_values_computed_by_hand() {
         let (lexical, vector) = ([(7, 12.0), (3, 6.0), (5, 4.0)], [(3, 0.9), (8, 0.1)]);
         let fused = rounded(fuse(&Fusion::MinMax { weight: 0.25 }, &lexical, &vector));
         assert_eq!(fused, [(7, 0.75), (3, 0.25 * 0.75 + 0.25), (5, 0.0), (8, 0.0)]);
@@ -217,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn reciprocal_ranks_by_hand_and_ties_by_row() {
+    fn reciprocal_ranks_are_summed_and_ties_ordered_by_row() {
         let fused = fuse(&Fusion::Rrf { k: 60.0 }, &[(9, 5.0), (2, 4.0)], &[(2, 0.5), (9, 0.4)]);
         assert_eq!(fused.iter().map(|&(row, _)| row).collect::<Vec<_>>(), [2, 9]);
         assert!((fused[0].1 - (1.0 / 61.0 + 1.0 / 62.0)).abs() < 1e-12);
     }
 
     #[test]
-    fn one_empty_side_leaves_the_order_of_the_other() {
+    fn an_empty_list_does_not_change_the_order_of_the_other() {
         let list = [(4, 3.0), (1, 2.0), (6, 1.0)];
         let learned = Fusion::Learned { weights: [("bm25-of-largest".to_owned(), 1.0)].into(), split: None };
         for fusion in [Fusion::MinMax { weight: 0.5 }, Fusion::Rrf { k: 60.0 }, Fusion::Sum { weight: 0.5 }, learned] {
@@ -234,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_score_is_refused() {
+    fn numbers_out_of_range_and_unknown_features_are_errors() {
         assert!(Fusion::MinMax { weight: 1.5 }.check().is_err() && Fusion::Rrf { k: f64::NAN }.check().is_err());
         let foreign = Fusion::Learned { weights: [("moon-phase".to_owned(), 1.0)].into(), split: None };
         assert!(foreign.check().unwrap_err().to_string().contains("`moon-phase`"));
