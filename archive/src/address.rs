@@ -1,56 +1,68 @@
-//! Which artifact is meant by `scores`, `bundle:3f2a`, `other/data/bundle/3f2a…` or a published bundle's folder.
+//! Finds the artifact that a user names: `scores`, `bundle:3f2a`, `other/data/bundle/3f2a…` or the folder of a published bundle.
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use ledger::{ARTIFACT_KINDS, ArtifactId, Bundle, Manifest, Progress, Recordable, Store};
+use ledger::{ArtifactId, Bundle, BundleId, Manifest, Recordable, Serve, Store, bail, ensure};
 
-/// For help texts.
-pub const FORMS: &str = "a kind (its current artifact), kind:key (the key's first digits suffice), or a folder of an artifact or of a published bundle, \
-                         also of another data folder";
+use crate::error::{Context, Result};
 
-/// The store and the artifact that are meant.
-pub fn resolve(store: &Store, said: &str) -> Result<(Store, ArtifactId)> {
-    let here = || Store::at(store.root(), *store.progress(), 1);
-    if ARTIFACT_KINDS.contains(&said) {
-        let key = store.current_key(said).with_context(|| format!("no {said} is recorded in {}", store.root().display()))?;
-        return Ok((here(), ArtifactId { kind: said.to_owned(), key }));
+/// The forms of a name, for help texts.
+pub const FORMS: &str = "a kind (its current artifact), kind:key (the first digits of the key suffice), or the folder of an artifact or of \
+                         a published bundle, also in another data folder";
+
+/// The store and the artifact that `name` denotes. The store is another one than `store` where `name` is a folder of another data folder.
+///
+/// # Errors
+/// `name` has none of the [`FORMS`], no such artifact is recorded, or several keys begin with the given digits.
+pub fn resolve(store: &Store, name: &str) -> Result<(Store, ArtifactId)> {
+    let here = || store.sibling(store.root());
+    if store.kinds().contains(&name) {
+        let key =
+            store.current_key(name).with_context(|| format!("no {name} is recorded in {}: run `codenets run`", store.root().display()))?;
+        return Ok((here(), ArtifactId { kind: name.to_owned(), key }));
     }
-    if let Some((kind, start)) = said.split_once(':').filter(|(kind, _)| ARTIFACT_KINDS.contains(kind)) {
-        let fits: Vec<_> =
-            store.artifacts()?.into_iter().filter(|id| id.kind == kind && !start.is_empty() && id.key.starts_with(start)).collect();
-        return match fits.as_slice() {
-            [id] => Ok((here(), id.clone())),
-            [] => bail!("no {kind} in {} has a key that begins with {start:?}", store.root().display()),
-            several => bail!("{} keys of {kind} begin with {start:?}: {}", several.len(), keys(several)),
-        };
+    if let Some((kind, digits)) = name.split_once(':').filter(|(kind, _)| store.kinds().contains(kind)) {
+        return Ok((here(), by_digits(store, kind, digits)?));
     }
-    let dir = Path::new(said);
-    ensure!(dir.is_dir(), "{said:?} is no artifact: say {FORMS}");
-    let dir = dir.canonicalize()?;
-    if dir.join("CHECKSUMS").is_file() && dir.parent().and_then(Path::file_name).is_some_and(|name| name == "bundles") {
-        return published(&dir, *store.progress());
+    let dir = Path::new(name);
+    ensure!(dir.is_dir(), "{name:?} is not an artifact: use {FORMS}");
+    let dir = dir.canonicalize().with_context(|| format!("reading {}", dir.display()))?;
+    if let Some(found) = published(store, &dir) {
+        return Ok(found);
     }
     let manifest = Manifest::read(&dir)?;
-    let root = dir.parent().and_then(Path::parent).context("an artifact lies two folders deep in a data folder")?;
-    Ok((Store::at(root, *store.progress(), 1), ArtifactId { kind: manifest.kind, key: manifest.key }))
+    let root = dir.parent().and_then(Path::parent).with_context(|| format!("{} is not in a data folder", dir.display()))?;
+    Ok((store.sibling(root), ArtifactId { kind: manifest.kind, key: manifest.key }))
 }
 
-/// `serve/bundles/<utc>-<key>` was made of the bundle with that key.
-fn published(dir: &Path, progress: Progress) -> Result<(Store, ArtifactId)> {
-    let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (_, key) = id.rsplit_once('-').with_context(|| format!("{id} is not the name of a published bundle"))?;
-    let root = dir.ancestors().nth(3).context("a published bundle lies in serve/bundles of a data folder")?;
-    Ok((Store::at(root, progress, 1), ArtifactId { kind: Bundle::KIND.to_owned(), key: key.to_owned() }))
+/// The one artifact of a kind whose key begins with `digits`.
+fn by_digits(store: &Store, kind: &str, digits: &str) -> Result<ArtifactId> {
+    let begins = |id: &ArtifactId| id.kind == kind && !digits.is_empty() && id.key.starts_with(digits);
+    let found: Vec<_> = store.artifacts()?.into_iter().filter(begins).collect();
+    match found.as_slice() {
+        [id] => Ok(id.clone()),
+        [] => bail!("no key of {kind} in {} begins with {digits:?}", store.root().display()),
+        several => {
+            let keys: Vec<&str> = several.iter().map(|id| id.key.as_str()).collect();
+            bail!("{} keys of {kind} begin with {digits:?}: {}; give more digits", several.len(), keys.join(", "))
+        }
+    }
 }
 
-fn keys(ids: &[ArtifactId]) -> String {
-    ids.iter().map(|id| id.key.as_str()).collect::<Vec<_>>().join(", ")
+/// The bundle artifact that a published bundle is a copy of; none where the folder is not a published bundle.
+fn published(store: &Store, dir: &Path) -> Option<(Store, ArtifactId)> {
+    let root = dir.ancestors().nth(3)?;
+    let id = BundleId::parse(&dir.file_name()?.to_string_lossy())?;
+    let is_published = Serve::of(root).bundle(&id) == dir && dir.join("CHECKSUMS").is_file();
+    is_published.then(|| (store.sibling(root), ArtifactId { kind: Bundle::KIND.to_owned(), key: id.key().to_owned() }))
 }
 
-/// What lies furthest down the road.
+/// The current artifact of the last kind that has one, in the order in which kinds are made.
+///
+/// # Errors
+/// Nothing is recorded.
 pub fn latest(store: &Store) -> Result<ArtifactId> {
-    let mut kinds = ARTIFACT_KINDS.iter().rev();
+    let mut kinds = store.kinds().iter().rev();
     let found = kinds.find_map(|&kind| Some(ArtifactId { kind: kind.to_owned(), key: store.current_key(kind)? }));
-    found.with_context(|| format!("nothing is recorded in {} yet: run `make run`", store.root().display()))
+    found.with_context(|| format!("nothing is recorded in {}: run `codenets run`", store.root().display()))
 }

@@ -1,14 +1,14 @@
-//! `diff`: what changed between two builds, stage by stage: code, configuration keys, inputs, rows, scores.
+//! Compares two builds kind by kind: code, configuration keys, inputs, rows, scores.
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use ledger::{ARTIFACT_KINDS, Manifest, differing_keys};
+use ledger::{Manifest, differing_keys};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::lineage::{Lineage, commit};
 
-/// Before and after.
+/// A value that differs: in `a` and in `b`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
     pub what: String,
@@ -16,25 +16,32 @@ pub struct Change {
     pub b: Value,
 }
 
-/// What differs in one kind of artifact.
+/// The differences in one artifact kind.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KindDiff {
     pub kind: String,
-    /// Are the output's bytes the same? None: one of the two has no such artifact.
+    /// Are the output bytes equal? None where only one of the builds has such an artifact.
     pub same_bytes: Option<bool>,
     pub changes: Vec<Change>,
 }
 
-/// Of two lineages, in the order of the road. Of several artifacts of one kind the one nearest to the target counts.
-pub fn diff(a: &Lineage, b: &Lineage) -> Vec<KindDiff> {
-    let of = |lineage: &Lineage| -> BTreeMap<String, Manifest> {
-        let mut ids: Vec<_> = lineage.artifacts.iter().collect();
-        ids.sort_by_key(|(id, _)| (lineage.depth(id), **id == lineage.target));
-        ids.into_iter().map(|(id, manifest)| (id.kind.clone(), manifest.clone())).collect()
-    };
-    let (a, b) = (of(a), of(b));
-    let kinds = ARTIFACT_KINDS.iter().filter(|&&kind| a.contains_key(kind) || b.contains_key(kind));
-    kinds.map(|&kind| kind_diff(kind, a.get(kind), b.get(kind))).collect()
+/// The differences between two lineages.
+///
+/// * `kinds`: the artifact kinds to compare, in the order of the result ([`Store::kinds`](ledger::Store::kinds)).
+///
+/// Where a lineage has several artifacts of a kind, the one nearest to the target is compared.
+pub fn diff(a: &Lineage, b: &Lineage, kinds: &[&'static str]) -> Vec<KindDiff> {
+    let (a, b) = (by_kind(a), by_kind(b));
+    let kinds = kinds.iter().filter(|&&kind| a.contains_key(kind) || b.contains_key(kind));
+    kinds.map(|&kind| kind_diff(kind, a.get(kind).copied(), b.get(kind).copied())).collect()
+}
+
+/// The manifest of each kind that is nearest to the target.
+fn by_kind(lineage: &Lineage) -> BTreeMap<&str, &Manifest> {
+    let mut ids: Vec<_> = lineage.artifacts.iter().collect();
+    // Later entries replace earlier ones of the same kind.
+    ids.sort_by_key(|(id, _)| (lineage.depth(id), **id == lineage.target));
+    ids.into_iter().map(|(id, manifest)| (id.kind.as_str(), manifest)).collect()
 }
 
 fn kind_diff(kind: &str, a: Option<&Manifest>, b: Option<&Manifest>) -> KindDiff {
@@ -82,7 +89,7 @@ fn kind_diff(kind: &str, a: Option<&Manifest>, b: Option<&Manifest>) -> KindDiff
     KindDiff { kind: kind.to_owned(), same_bytes: same, changes }
 }
 
-/// What either has, with what both have under it.
+/// The names of both maps, each with its two values.
 fn union<'a, T>(a: &'a BTreeMap<String, T>, b: &'a BTreeMap<String, T>) -> BTreeMap<&'a String, (Option<&'a T>, Option<&'a T>)> {
     a.keys().chain(b.keys()).map(|name| (name, (a.get(name), b.get(name)))).collect()
 }
@@ -91,7 +98,7 @@ fn at(value: &Value, path: &str) -> Value {
     path.split('.').try_fold(value, |value, key| value.get(key)).cloned().unwrap_or(Value::Null)
 }
 
-/// Numbers of a report that say how good or how many, by their path; times are of the machine.
+/// The numbers of a report by their path. Durations are left out: they depend on the machine.
 fn numbers(report: &Value) -> BTreeMap<String, f64> {
     fn walk(path: &str, value: &Value, into: &mut BTreeMap<String, f64>) {
         match value {
@@ -101,7 +108,7 @@ fn numbers(report: &Value) -> BTreeMap<String, f64> {
                     walk(&if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, value, into);
                 }
             }
-            // Learning curves and per-row lists are not compared number by number.
+            // Lists (learning curves, values of single rows) are not compared number by number.
             _ => {}
         }
     }
@@ -111,14 +118,14 @@ fn numbers(report: &Value) -> BTreeMap<String, f64> {
     numbers
 }
 
-/// A table a kind.
+/// One block for each kind, for people.
 pub fn text(kinds: &[KindDiff]) -> String {
     let mut text = String::new();
     for one in kinds {
         let state = match (one.same_bytes, one.changes.is_empty()) {
             (Some(true), _) => "same bytes",
             (Some(false), _) => "other bytes",
-            (None, _) => "only in one of them",
+            (None, _) => "only in one of the two",
         };
         let _ = writeln!(text, "{:<11} {state}", one.kind);
         for change in &one.changes {
@@ -149,13 +156,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn numbers_are_found_by_their_path_and_times_are_left_out() {
+    fn numbers_are_named_by_their_path_and_durations_are_ignored() {
         let report = json!({"rows": {"read": 3}, "mrr": 0.5, "wall_s": 2.0, "curve": [1, 2], "name": "x"});
         assert_eq!(numbers(&report), BTreeMap::from([("rows.read".to_owned(), 3.0), ("mrr".to_owned(), 0.5)]));
     }
 
     #[test]
-    fn a_diff_reads_as_a_table() {
+    fn a_diff_is_one_block_for_each_kind() {
         let change = |what: &str, a: Value, b: Value| Change { what: what.to_owned(), a, b };
         insta::assert_snapshot!(text(&[
             KindDiff { kind: "raw".into(), same_bytes: Some(true), changes: vec![] },

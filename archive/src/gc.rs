@@ -1,8 +1,8 @@
-//! `gc`: what nobody can reach any more is shown, and removed when that is asked for.
+//! Garbage collection: finds unreferenced artifacts, and deletes them.
 //!
-//! ArtifactMap is what `CURRENT` names, what published bundles were made of, and what is pinned, each with all it came from; what runs keep
-//! for themselves while their artifact is kept or not made yet (a training to go on with); and every download. Under the store's lock,
-//! so never below a running stage; and not while a `save` reads.
+//! Referenced are the current artifacts, the artifacts of published bundles and the pinned artifacts, each with its lineage. A work
+//! directory is referenced while its artifact is, or while its artifact does not exist yet: a training resumes from it. Downloads are
+//! never deleted. Deletion holds the lock of the store, so no stage runs and no `save` reads meanwhile.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,107 +10,106 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
-use ledger::{ArtifactId, Bundle, BundleId, Commit, Manifest, Recordable, Scores, Serve, Store, WorkDir};
+use ledger::{ArtifactId, Bundle, BundleId, Commit, Manifest, Recordable, Scores, Serve, Store, WorkDir, bail};
 use serde::Serialize;
+use walkdir::WalkDir;
 
-use crate::save::READERS;
+use crate::{
+    error::{Context, Result},
+    readers,
+    restore::RESTORING,
+};
 
-/// Something that nothing reaches.
+/// A file or folder that nothing references.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Garbage {
     pub path: PathBuf,
-    /// Bytes that its removal gives back: files that others link to give none.
+    /// Bytes that its deletion frees. A file with a second hard link frees none.
     pub bytes: u64,
     pub why: String,
 }
 
-/// What would go, largest first.
+/// Finds what would be deleted, largest first.
 ///
-/// `is_unsent`: does a work directory hold something that still has to be sent? It then stays.
+/// * `is_unsent`: does this work directory hold something that has still to be sent? It is kept then.
+///
+/// # Errors
+/// A `CURRENT` file, a manifest of a referenced artifact or a published bundle does not read: what it references is unknown.
 pub fn plan(store: &Store, is_unsent: &dyn Fn(&Path) -> bool) -> Result<Vec<Garbage>> {
     let roots = roots(store)?;
-    let kept = reached(store, roots.clone())?;
-    let keys: BTreeSet<&str> = kept.keys().map(|id| id.key.as_str()).collect();
-    let mut garbage = Vec::new();
-    let mut gone = BTreeSet::new();
-    // One whose manifest cannot be read reaches nothing, but may itself be one that is kept.
-    for id in store.artifacts()? {
-        if !kept.contains_key(&id) && !roots.contains(&id) {
-            garbage.push(Garbage {
-                bytes: freed(&store.dir(&id)),
-                path: store.dir(&id),
-                why: "not reached from current, published or pinned".to_owned(),
-            });
-            gone.insert(id.key);
-        }
+    let referenced = referenced(store, roots.clone())?;
+    let mut garbage = Garbages::default();
+    let mut unreferenced_keys = BTreeSet::new();
+    // A root whose manifest does not read references nothing and is still a root.
+    for id in store.artifacts()?.into_iter().filter(|id| !referenced.contains_key(id) && !roots.contains(id)) {
+        garbage.add(store.dir(&id), "not referenced by a current, published or pinned artifact");
+        unreferenced_keys.insert(id.key);
     }
+    let keys: BTreeSet<&str> = referenced.keys().map(|id| id.key.as_str()).collect();
     for run in WorkDir::all(store.root()) {
-        if gone.contains(&run.key) && !keys.contains(run.key.as_str()) && !is_unsent(&run.path) {
-            garbage.push(Garbage { bytes: freed(&run.path), path: run.path, why: "work directory of an unreferenced artifact".to_owned() });
+        if unreferenced_keys.contains(&run.key) && !keys.contains(run.key.as_str()) && !is_unsent(&run.path) {
+            garbage.add(run.path, "work directory of an unreferenced artifact");
         }
     }
-    let diffs: BTreeSet<PathBuf> =
-        kept.values().filter_map(|manifest| manifest.host.commit.diff).map(|diff| Commit::diff_file(store.root(), diff)).collect();
-    for entry in fs::read_dir(store.root().join("diffs")).into_iter().flatten().flatten() {
-        if !diffs.contains(&entry.path()) {
-            garbage.push(Garbage {
-                bytes: freed(&entry.path()),
-                path: entry.path(),
-                why: "changes that no kept artifact was made with".to_owned(),
-            });
-        }
+    let diffs = referenced.values().filter_map(|manifest| manifest.host.commit.diff);
+    let diffs: BTreeSet<PathBuf> = diffs.map(|diff| Commit::diff_file(store.root(), diff)).collect();
+    for entry in fs::read_dir(store.root().join("diffs")).into_iter().flatten().flatten().filter(|entry| !diffs.contains(&entry.path())) {
+        garbage.add(entry.path(), "changes of a checkout that no referenced artifact was made with");
     }
-    let restoring = store.root().join(".restoring");
+    let restoring = store.root().join(RESTORING);
     if restoring.exists() {
-        garbage.push(Garbage { bytes: freed(&restoring), path: restoring, why: "left by a restore that did not end".to_owned() });
+        garbage.add(restoring, "files of a restore that did not finish");
     }
-    garbage.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
-    Ok(garbage)
+    garbage.0.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
+    Ok(garbage.0)
 }
 
-/// All that the roots came from, also by files: a training may begin from another checkpoint's, which it knows by their digests.
-fn reached(store: &Store, mut roots: BTreeSet<ArtifactId>) -> Result<BTreeMap<ArtifactId, Manifest>> {
+#[derive(Default)]
+struct Garbages(Vec<Garbage>);
+
+impl Garbages {
+    fn add(&mut self, path: PathBuf, why: &str) {
+        self.0.push(Garbage { bytes: freed(&path), path, why: why.to_owned() });
+    }
+}
+
+/// The roots with their lineages. An artifact whose files are an external input of one of them is referenced too: a training that starts
+/// from another checkpoint records the digests of its files, not its key.
+fn referenced(store: &Store, mut roots: BTreeSet<ArtifactId>) -> Result<BTreeMap<ArtifactId, Manifest>> {
     loop {
-        let kept = store.closure(roots.iter().cloned())?;
-        let outside: BTreeSet<_> = kept
-            .values()
-            .flat_map(|manifest| manifest.inputs.values())
-            .filter(|input| input.key.is_none())
-            .map(|input| input.digest)
-            .collect();
+        let found = store.closure(roots.iter().cloned())?;
+        let inputs = found.values().flat_map(|manifest| manifest.inputs.values());
+        let external: BTreeSet<_> = inputs.filter(|input| input.key.is_none()).map(|input| input.digest).collect();
         let mut more = Vec::new();
-        for id in store.artifacts()?.into_iter().filter(|id| !kept.contains_key(id)) {
-            let is_read = |manifest: Manifest| manifest.outputs.values().any(|file| outside.contains(&file.blake3));
+        for id in store.artifacts()?.into_iter().filter(|id| !found.contains_key(id)) {
+            let is_read = |manifest: Manifest| manifest.outputs.values().any(|file| external.contains(&file.blake3));
             if Manifest::read(&store.dir(&id)).is_ok_and(is_read) {
                 more.push(id);
             }
         }
         if more.is_empty() {
-            return Ok(kept);
+            return Ok(found);
         }
         roots.extend(more);
     }
 }
 
-/// Removes what [`plan`] finds, under the lock; what was removed.
+/// Deletes what [`plan`] finds, and returns it. Waits for a running stage and a running `save`.
+///
+/// # Errors
+/// Those of [`plan`], and a file that cannot be deleted.
 pub fn collect(store: &Store, is_unsent: &dyn Fn(&Path) -> bool) -> Result<Vec<Garbage>> {
-    let _held = store.lock()?;
-    let path = store.root().join(READERS);
-    let readers = fs::File::create(&path).with_context(|| format!("opening {}", path.display()))?;
-    if readers.try_lock().is_err() {
-        store.progress().message("waits for a save that reads");
-        readers.lock().with_context(|| format!("locking {}", path.display()))?;
-    }
+    let _lock = store.lock()?;
+    let _readers = readers::lock_exclusive(store)?;
     let garbage = plan(store, is_unsent)?;
     for one in &garbage {
-        remove(&one.path).with_context(|| format!("removing {}", one.path.display()))?;
+        delete(&one.path).with_context(|| format!("deleting {}", one.path.display()))?;
     }
     Ok(garbage)
 }
 
-/// Out of sight first: a removal that is killed leaves debris that no tool takes for an artifact.
-fn remove(path: &Path) -> Result<()> {
+/// Deletes a file or folder. A folder is renamed first, so that what a killed deletion leaves is not taken for an artifact.
+fn delete(path: &Path) -> Result<()> {
     if path.is_dir() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let hidden = path.with_file_name(format!("{}{name}", ledger::SCRATCH));
@@ -122,9 +121,10 @@ fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The current artifacts, the artifacts of published bundles and the pinned artifacts.
 fn roots(store: &Store) -> Result<BTreeSet<ArtifactId>> {
     if let Some(kind) = store.kinds().iter().find(|kind| store.has_damaged_pointer(kind)) {
-        bail!("{}/{kind}/CURRENT is damaged: nothing is removed until `make run` has set it again", store.root().display());
+        bail!("{}/{kind}/CURRENT is damaged: nothing is deleted until `codenets run` has written it again", store.root().display());
     }
     let current = store.kinds().iter().filter_map(|&kind| Some(ArtifactId { kind: kind.to_owned(), key: store.current_key(kind)? }));
     let mut roots: BTreeSet<ArtifactId> = current.collect();
@@ -136,26 +136,22 @@ fn roots(store: &Store) -> Result<BTreeSet<ArtifactId>> {
     Ok(roots)
 }
 
-/// The bundle that was published, which leads back to all that it was made of, and its scores.
+/// The bundle artifact that was published and its scores.
 fn published(dir: &Path, id: &BundleId) -> Result<BTreeSet<ArtifactId>> {
     let mut found = BTreeSet::from([ArtifactId { kind: Bundle::KIND.to_owned(), key: id.key().to_owned() }]);
     let path = dir.join("manifest.json");
-    let bytes = fs::read(&path)
-        .with_context(|| format!("reading {}: nothing is removed while it is not known what it was made of", path.display()))?;
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: roll back, or remove it", path.display()))?;
+    let fix = "nothing is deleted while its lineage is unknown: run `codenets rollback`, or delete its folder";
+    let bytes = fs::read(&path).with_context(|| format!("reading {}: {fix}", path.display()))?;
+    let manifest: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: {fix}", path.display()))?;
     if let Some(key) = manifest["published"]["stages"]["evaluate"]["key"].as_str() {
         found.insert(ArtifactId { kind: Scores::KIND.to_owned(), key: key.to_owned() });
     }
     Ok(found)
 }
 
-/// Bytes of files that have no other name.
+/// Bytes that the deletion of a file or folder frees.
 fn freed(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    if meta.is_dir() {
-        return fs::read_dir(path).into_iter().flatten().flatten().map(|entry| freed(&entry.path())).sum();
-    }
-    if meta.nlink() == 1 { meta.len() } else { 0 }
+    let files = WalkDir::new(path).into_iter().flatten().filter(|entry| !entry.file_type().is_dir());
+    files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.nlink() == 1).map(|meta| meta.len()).sum()
 }

@@ -1,47 +1,55 @@
-//! `lineage`: from a score, a bundle or a checkpoint back to the digests of the raw files, as text.
+//! The lineage of an artifact: the artifacts that it was made from, back to the digests of the raw files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
 };
 
-use anyhow::{Result, ensure};
-use ledger::{ARTIFACT_KINDS, ArtifactId, Digest, Manifest, Store, rfc3339};
+use ledger::{ArtifactId, Digest, Manifest, Store, ensure, rfc3339};
 use serde_json::{Value, json};
 
-/// An artifact with all that it came from.
+use crate::error::Result;
+
+/// An artifact with its lineage.
 #[derive(Debug)]
 pub struct Lineage {
     pub target: ArtifactId,
+    /// The target and the artifacts that it was made from, as far as they are in the store.
     pub artifacts: BTreeMap<ArtifactId, Manifest>,
+    /// Artifact kinds in the order in which they are made.
+    kinds: Vec<&'static str>,
 }
 
-/// Files of raw that the text names; the page and the JSON have all.
-const NAMED_FILES: usize = 24;
+/// Files of an artifact that the text lists at most. The page and the JSON list all.
+const LISTED_FILES: usize = 24;
 
 impl Lineage {
+    /// Reads the lineage of an artifact.
+    ///
+    /// # Errors
+    /// The artifact is not recorded, or a manifest of the lineage is damaged.
     pub fn of(store: &Store, target: &ArtifactId) -> Result<Self> {
         let artifacts = store.closure([target.clone()])?;
-        // Says what is wrong with it.
+        // The error names what is missing.
         Manifest::read(&store.dir(target))?;
         ensure!(artifacts.contains_key(target), "{} {} is not recorded", target.kind, target.key);
-        Ok(Self { target: target.clone(), artifacts })
+        Ok(Self { target: target.clone(), artifacts, kinds: store.kinds().to_vec() })
     }
 
-    /// The artifacts that one was made of, and what it read outside the store.
+    /// The artifacts that an artifact was made from, and its external inputs: name and digest.
     pub fn inputs<'a>(&self, manifest: &'a Manifest) -> (Vec<ArtifactId>, Vec<(&'a str, Digest)>) {
-        let inside = manifest.inputs.iter().filter_map(|(kind, input)| Some(ArtifactId { kind: kind.clone(), key: input.key.clone()? }));
-        let outside = manifest.inputs.iter().filter(|(_, input)| input.key.is_none()).map(|(name, input)| (name.as_str(), input.digest));
-        (inside.collect(), outside.collect())
+        let artifacts = manifest.inputs.iter().filter_map(|(kind, input)| Some(ArtifactId { kind: kind.clone(), key: input.key.clone()? }));
+        let external = manifest.inputs.iter().filter(|(_, input)| input.key.is_none()).map(|(name, input)| (name.as_str(), input.digest));
+        (artifacts.collect(), external.collect())
     }
 
-    /// Longest way from an artifact to one that was made of nothing in the store.
+    /// Length of the longest path from an artifact to one that was made from no other artifact.
     pub fn depth(&self, id: &ArtifactId) -> usize {
         let Some(manifest) = self.artifacts.get(id) else { return 0 };
         self.inputs(manifest).0.iter().map(|input| self.depth(input) + 1).max().unwrap_or_default()
     }
 
-    /// A tree; what stands above already is not drawn again.
+    /// The lineage as a tree. An artifact that occurs again is not drawn a second time.
     pub fn text(&self) -> String {
         let mut text = String::new();
         self.draw(&self.target, 0, &mut BTreeSet::new(), &mut text);
@@ -51,7 +59,7 @@ impl Lineage {
     fn draw(&self, id: &ArtifactId, depth: usize, seen: &mut BTreeSet<ArtifactId>, text: &mut String) {
         let indent = if depth == 0 { String::new() } else { format!("{}└─ ", "   ".repeat(depth - 1)) };
         let Some(manifest) = self.artifacts.get(id) else {
-            let _ = writeln!(text, "{indent}{} {} (its manifest is not here)", id.kind, id.key);
+            let _ = writeln!(text, "{indent}{} {} (not available locally)", id.kind, id.key);
             return;
         };
         if !seen.insert(id.clone()) {
@@ -60,36 +68,35 @@ impl Lineage {
         }
         let _ = writeln!(text, "{indent}{} {}  {}", id.kind, id.key, facts(manifest));
         let below = "   ".repeat(depth);
-        let (inside, outside) = self.inputs(manifest);
-        for (name, digest) in outside {
+        let (mut artifacts, external) = self.inputs(manifest);
+        for (name, digest) in external {
             let _ = writeln!(text, "{below}   reads {name} {}", digest.short());
         }
-        if inside.is_empty() {
-            for (path, file) in manifest.outputs.iter().take(NAMED_FILES) {
+        if artifacts.is_empty() {
+            for (path, file) in manifest.outputs.iter().take(LISTED_FILES) {
                 let _ = writeln!(text, "{below}   {} {} ({} bytes)", file.blake3.short(), path.display(), file.bytes);
             }
-            if manifest.outputs.len() > NAMED_FILES {
+            if manifest.outputs.len() > LISTED_FILES {
                 let _ = writeln!(text, "{below}   … {} files in all", manifest.outputs.len());
             }
         }
-        // The shortest branches first: the long one is what the eye follows.
-        let mut inside = inside;
-        inside.sort_by_key(|id| self.depth(id));
-        for input in inside {
+        // The shortest branches first, so that the longest one ends the text.
+        artifacts.sort_by_key(|id| self.depth(id));
+        for input in artifacts {
             self.draw(&input, depth + 1, seen, text);
         }
     }
 
-    /// The manifests, in the order of the road.
+    /// The target and all manifests, in the order in which kinds are made.
     pub fn json(&self) -> Result<Value> {
         let mut ids: Vec<_> = self.artifacts.iter().collect();
-        ids.sort_by_key(|(id, _)| (ARTIFACT_KINDS.iter().position(|kind| *kind == id.kind), id.key.clone()));
+        ids.sort_by_key(|(id, _)| (self.kinds.iter().position(|kind| *kind == id.kind), id.key.clone()));
         let manifests = ids.into_iter().map(|(_, manifest)| serde_json::to_value(manifest)).collect::<Result<Vec<_>, _>>()?;
         Ok(json!({ "target": { "kind": self.target.kind, "key": self.target.key }, "artifacts": manifests }))
     }
 }
 
-/// One line about a run.
+/// One line about the run of a stage: revision, rows, size, time, commit, digest of the output.
 pub fn facts(manifest: &Manifest) -> String {
     let digest = manifest.digest().map(|digest| digest.short()).unwrap_or_default();
     let commit = commit(manifest);
@@ -103,7 +110,7 @@ pub fn facts(manifest: &Manifest) -> String {
     )
 }
 
-/// The commit's first digits, and whether something was changed on top of it.
+/// The first digits of the commit that a stage ran from, and the changes of a dirty checkout.
 pub fn commit(manifest: &Manifest) -> String {
     let commit = &manifest.host.commit;
     let id = commit.id.as_deref().map_or("unknown", |id| &id[..id.len().min(12)]);

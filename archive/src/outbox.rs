@@ -1,4 +1,4 @@
-//! `events`: sends the OpenLineage events of a data folder on, to a server or to a file, each once.
+//! Sends the OpenLineage events of a data folder to a server or a file, each event once.
 
 use std::{
     fs::{self, File},
@@ -7,34 +7,42 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use ledger::{Digest, Store, append_event, event_file, write_atomically};
+use ledger::{Digest, Store, append_event, bail, ensure, event_file, write_atomically};
 use reqwest::blocking::Client;
 use serde_json::Value;
 
-/// Where events go.
+use crate::error::{Context, Result};
+
+/// Where events are sent.
 #[derive(Debug)]
 enum Receiver {
-    /// `POST` of one event, as Marquez and other servers of the OpenLineage API take it.
+    /// `POST` of one event to this URL: the OpenLineage API, as Marquez and other servers offer it.
     Server(Client, String),
+    /// One line for each event is appended.
     File(PathBuf),
 }
 
-/// Path of the API where the address has none.
+/// Path of the API, added where the URL has no path.
 const API: &str = "/api/v1/lineage";
 
-/// Sends what the receiver does not have yet; how many events, and how many lines were no events.
+/// Sends the events that were not sent to this receiver before. Returns the numbers of events and of lines that are not events.
+///
+/// * `to`: the `http://` or `https://` URL of a server, or the path of a file.
+///
+/// # Errors
+/// The address has another scheme or contains credentials, or the receiver does not accept an event. Events before it count as sent.
 pub fn send(store: &Store, to: &str) -> Result<(u64, u64)> {
     let receiver = Receiver::of(to)?;
     let path = event_file(store.root());
     if !path.exists() {
         return Ok((0, 0));
     }
-    let mark = store.root().join("events").join(format!("sent-{}", Digest::of_bytes(to.as_bytes()).short()));
+    // How far the receiver has the file, in bytes.
+    let mark = path.with_file_name(format!("sent-{}", Digest::of_bytes(to.as_bytes()).short()));
     let mut position: u64 = fs::read_to_string(&mark).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default();
     let mut file = File::open(&path).with_context(|| format!("reading {}", path.display()))?;
     if position > file.metadata()?.len() {
-        // The file was removed, and began anew.
+        // The file was deleted and written again.
         position = 0;
     }
     file.seek(SeekFrom::Start(position))?;
@@ -43,15 +51,13 @@ pub fn send(store: &Store, to: &str) -> Result<(u64, u64)> {
     loop {
         let mut line = Vec::new();
         let length = reader.read_until(b'\n', &mut line)? as u64;
-        // A line without an end is being written, or was when its writer was killed.
+        // An incomplete line: a stage is writing it, or was killed while it did.
         if length == 0 || line.last() != Some(&b'\n') {
             break;
         }
         match serde_json::from_slice::<Value>(&line) {
             Ok(event) => {
-                receiver
-                    .take(&event)
-                    .with_context(|| format!("{sent} events were sent before: run the same command again for the rest"))?;
+                receiver.send(&event).with_context(|| format!("{sent} events were sent before this one: run the same command again"))?;
                 sent += 1;
             }
             Err(_) => skipped += 1,
@@ -67,9 +73,9 @@ impl Receiver {
         if !to.contains("://") {
             return Ok(Self::File(to.into()));
         }
-        ensure!(!to.contains('@'), "an address with a name and a password ends up in logs: use OPENLINEAGE_API_KEY");
+        ensure!(!to.contains('@'), "a URL with a password is written to logs: put the key in OPENLINEAGE_API_KEY");
         if !to.starts_with("http://") && !to.starts_with("https://") {
-            bail!("{to} is neither a file nor the http address of a server");
+            bail!("{to} is neither a file nor the http URL of a server: use a path, http://… or https://…");
         }
         let client = Client::builder().connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(30)).build()?;
         let path = to.splitn(4, '/').nth(3).unwrap_or_default();
@@ -77,22 +83,23 @@ impl Receiver {
         Ok(Self::Server(client, address))
     }
 
-    fn take(&self, event: &Value) -> Result<()> {
+    fn send(&self, event: &Value) -> Result<()> {
         match self {
-            Self::File(path) => append_event(path, event).with_context(|| format!("writing {}", path.display())),
+            Self::File(path) => append_event(path, event).with_context(|| format!("writing {}", path.display()))?,
             Self::Server(client, address) => {
                 let mut request = client.post(address).header("content-type", "application/json").body(event.to_string());
                 if let Ok(key) = std::env::var("OPENLINEAGE_API_KEY") {
                     request = request.bearer_auth(key);
                 }
-                let answer = request.send().with_context(|| format!("asking {address}"))?;
+                // The error of `reqwest` contains the URL.
+                let answer = request.send().context("sending an event")?;
                 let status = answer.status();
                 if !status.is_success() {
-                    let said: String = answer.text().unwrap_or_default().chars().take(200).collect();
-                    bail!("{address} answered with {status}: {said}");
+                    let text: String = answer.text().unwrap_or_default().chars().take(200).collect();
+                    bail!("{address} answered with {status}: {text}");
                 }
-                Ok(())
             }
         }
+        Ok(())
     }
 }

@@ -1,27 +1,25 @@
-//! `reproduce`, first half: what was saved beside what is here. The second half, running stages once more, is each tool's own
-//! `reproduce`.
+//! Compares the commit, the tool and the machine that made a snapshot with those of this process.
+//! [`Registry::rerun`](ledger::Registry::rerun) then runs the stages again.
 
 use std::fmt::Write;
 
-use anyhow::Result;
-use ledger::{ARTIFACT_KINDS, Commit, Host, Manifest, Store};
+use ledger::{Commit, Host, Manifest, Store};
 
-/// A difference between where something was made and here.
+use crate::error::Result;
+
+/// A difference between the run that made an artifact and this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
+    /// `<stage> commit`, `<stage> tool` or `<stage> system`.
     pub what: String,
     pub there: String,
     pub here: String,
 }
 
-/// Commit, tool and machine of every artifact in a restored store, beside those of this process.
+/// Commit, tool and system of every current artifact of a store, where they differ from those of this process.
 pub fn differences(store: &Store) -> Result<Vec<Difference>> {
-    let mut found = Vec::new();
-    for kind in ARTIFACT_KINDS {
-        let Some((_, manifest)) = store.current_manifest(kind) else { continue };
-        found.extend(of(&manifest));
-    }
-    Ok(found)
+    let manifests = store.kinds().iter().filter_map(|kind| store.current_manifest(kind));
+    Ok(manifests.flat_map(|(_, manifest)| of(&manifest)).collect())
 }
 
 fn of(manifest: &Manifest) -> Vec<Difference> {
@@ -47,7 +45,7 @@ fn commit(commit: &Commit) -> String {
     )
 }
 
-/// Lines for people; stages that differ in the same way share one.
+/// Lines for people. Stages that differ in the same way share a line.
 pub fn text(differences: &[Difference]) -> String {
     let mut text = String::new();
     let mut rest: Vec<&Difference> = differences.iter().collect();

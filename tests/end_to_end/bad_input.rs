@@ -1,12 +1,12 @@
-//! Every kind of bad input: the run ends, each is counted with its reason, nothing else is lost.
+//! Bad input of every kind: the run ends, each bad row is counted with its reason, and good rows are not lost.
 
-use std::{collections::BTreeMap, fs, io::Write, path::Path};
+use std::{collections::BTreeMap, fs, io::Write, path::Path, sync::LazyLock};
 
 use flate2::{Compression, write::GzEncoder};
 use ledger::table;
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::workspace::{Workspace, source};
 
 fn gz(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -33,7 +33,7 @@ fn lines(range: std::ops::Range<usize>, partition: &str) -> String {
     range.map(|number| record(number, partition).to_string() + "\n").collect()
 }
 
-/// A CodeSearchNet folder with 60 good rows, 4 of them undocumented, and one of each evil.
+/// Writes a CodeSearchNet folder with 66 good rows, 4 of them undocumented, and one bad row or file of each kind; the expected counts.
 fn corpus(dir: &Path) -> BTreeMap<&'static str, u64> {
     let folder = |split: &str| {
         let folder = dir.join("python/final/jsonl").join(split);
@@ -41,6 +41,37 @@ fn corpus(dir: &Path) -> BTreeMap<&'static str, u64> {
         folder
     };
     let train = folder("train");
+    fs::write(train.join("python_train_0.jsonl.gz"), gz(&train_lines())).unwrap();
+    fs::write(folder("valid").join("python_valid_0.jsonl.gz"), gz(&lines(40..50, "valid"))).unwrap();
+    fs::write(folder("test").join("python_test_0.jsonl"), lines(50..56, "test")).unwrap();
+    // A truncated gzip: some of its rows are read.
+    let mut noisy = lines(56..60, "train");
+    noisy += &(0..4000u32).map(|n| format!("{:x}\n", n.wrapping_mul(2_654_435_761))).collect::<String>();
+    let packed = gz(&noisy);
+    fs::write(train.join("python_train_1.jsonl.gz"), &packed[..packed.len() - 2000]).unwrap();
+    fs::write(train.join("python_train_2.jsonl.gz"), b"{\"plain\": true}\n").unwrap();
+    fs::write(train.join("python_train_3.jsonl"), gz("{}\n")).unwrap();
+    fs::write(train.join("python_train_4.jsonl"), "").unwrap();
+    fs::write(train.join("python_train_5.csv"), "a,b\n").unwrap();
+    let reasons = [
+        "missing field code",
+        "wrong type of docstring_tokens",
+        "lone surrogate",
+        "nul in code",
+        "line too long",
+        "unknown language",
+        "empty code",
+        "truncated or corrupt gzip",
+        "not gzip",
+        "gzip under a plain name",
+        "empty file",
+        "unknown file type",
+    ];
+    reasons.map(|reason| (reason, 1)).into()
+}
+
+/// 46 good rows of the training split, 4 of them undocumented, and 9 bad rows.
+fn train_lines() -> String {
     let mut text = lines(0..40, "train");
     for number in 100..104 {
         let mut row = record(number, "train");
@@ -64,65 +95,62 @@ fn corpus(dir: &Path) -> BTreeMap<&'static str, u64> {
     text += &with("language", json!("cobol"));
     text += &with("code", json!(""));
     text += &format!("{}{}\n", "[".repeat(10_000), "]".repeat(10_000));
-    // Code that is broken or nested 10,000 deep is code all the same.
+    // Code with syntax errors, or nested 10,000 deep, is still code.
     let mut broken = record(200, "train");
     broken["code"] = json!("def broken(:\n  return ((");
     text += &(broken.to_string() + "\n");
     let mut deep = record(201, "train");
     deep["code"] = json!(format!("def deep():\n    return {}1{}", "(".repeat(10_000), ")".repeat(10_000)));
-    text += &(deep.to_string() + "\n");
-    fs::write(train.join("python_train_0.jsonl.gz"), gz(&text)).unwrap();
-    fs::write(folder("valid").join("python_valid_0.jsonl.gz"), gz(&lines(40..50, "valid"))).unwrap();
-    fs::write(folder("test").join("python_test_0.jsonl"), lines(50..56, "test")).unwrap();
-    // A gzip that breaks off: some of its rows are read.
-    let mut noisy = lines(56..60, "train");
-    noisy += &(0..4000u32).map(|n| format!("{:x}\n", n.wrapping_mul(2_654_435_761))).collect::<String>();
-    let packed = gz(&noisy);
-    fs::write(train.join("python_train_1.jsonl.gz"), &packed[..packed.len() - 2000]).unwrap();
-    fs::write(train.join("python_train_2.jsonl.gz"), b"{\"plain\": true}\n").unwrap();
-    fs::write(train.join("python_train_3.jsonl"), gz("{}\n")).unwrap();
-    fs::write(train.join("python_train_4.jsonl"), "").unwrap();
-    fs::write(train.join("python_train_5.csv"), "a,b\n").unwrap();
-    BTreeMap::from([
-        ("missing field code", 1),
-        ("wrong type of docstring_tokens", 1),
-        ("lone surrogate", 1),
-        ("nul in code", 1),
-        ("line too long", 1),
-        ("unknown language", 1),
-        ("empty code", 1),
-        ("truncated or corrupt gzip", 1),
-        ("not gzip", 1),
-        ("gzip under a plain name", 1),
-        ("empty file", 1),
-        ("unknown file type", 1),
-    ])
+    text + &(deep.to_string() + "\n")
 }
 
-const SOURCE: &str = "harvest.source = null\nharvest.source { kind = csn, path = ${?CSN_DIR} }\n";
+/// Settings that read the folder `csn` of a workspace.
+fn csn() -> String {
+    source("csn", "path = csn")
+}
+
+/// A workspace in which every stage has run on the bad corpus, and the expected counts.
+static RUN: LazyLock<(Workspace, BTreeMap<&'static str, u64>)> = LazyLock::new(|| {
+    let workspace = Workspace::shared("bad-input");
+    workspace.replace_with(&Workspace::empty());
+    let expected = corpus(&workspace.path("csn"));
+    workspace.configure(&format!("{}ingest {{ max-line-bytes = 200000, max-reject-fraction = 1.0 }}", csn()));
+    workspace.run_all();
+    (workspace, expected)
+});
+
+/// The report of `ingest`.
+fn report() -> Value {
+    RUN.0.manifest("functions")["report"].clone()
+}
+
+fn count(report: &Value, field: &str) -> u64 {
+    report[field].as_u64().unwrap()
+}
 
 #[test]
-fn bad_rows_are_counted_and_the_good_ones_go_all_the_way() {
-    let world = World::empty();
-    let expected = corpus(&world.path("csn"));
-    world.configure(&format!("{SOURCE}\ningest {{ max-line-bytes = 200000, max-reject-fraction = 1.0 }}"));
-    for tool in ["pipeline", "trainer", "indexer"] {
-        let output = world.command(tool, &["run"]).env("CSN_DIR", world.path("csn")).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    let report = &world.manifest("functions")["report"];
-    for (reason, count) in &expected {
+fn every_bad_row_is_counted_with_its_reason() {
+    let report = report();
+    for (reason, count) in &RUN.1 {
         assert_eq!(report["reasons"][reason], *count, "{reason}: {report}");
     }
-    // Broken JSON, the deep array, and the noise of the torn gzip.
+    // Broken JSON, the deep array, and the rest of the truncated gzip.
     assert!(report["reasons"]["not json"].as_u64().unwrap() > 100, "{report}");
-    let count = |field: &str| report[field].as_u64().unwrap();
-    assert_eq!(count("lines"), count("written") + count("rejected") + count("duplicates"), "nothing is lost: {report}");
-    assert_eq!(count("written") + count("duplicates"), 40 + 4 + 2 + 10 + 6 + 4);
+}
 
-    // Each reject has its row, with place and reason.
+#[test]
+fn every_line_is_written_rejected_or_a_duplicate() {
+    let report = report();
+    let sum = count(&report, "written") + count(&report, "rejected") + count(&report, "duplicates");
+    assert_eq!(count(&report, "lines"), sum, "{report}");
+    assert_eq!(count(&report, "written") + count(&report, "duplicates"), 40 + 4 + 2 + 10 + 6 + 4);
+}
+
+#[test]
+fn every_reject_has_a_row_with_file_and_reason() {
+    let report = report();
     let mut rows = 0;
-    for batch in table::read(&world.artifact("functions").join("rejects.parquet"), &[]).unwrap() {
+    for batch in table::read(&RUN.0.artifact("functions").join("rejects.parquet"), &[]).unwrap() {
         let batch = batch.unwrap();
         let (files, reasons) = (table::texts(&batch, "file").unwrap(), table::texts(&batch, "reason").unwrap());
         for row in 0..batch.num_rows() {
@@ -132,63 +160,74 @@ fn bad_rows_are_counted_and_the_good_ones_go_all_the_way() {
             rows += 1;
         }
     }
-    assert_eq!(rows, count("rejected") + count("duplicates"));
+    assert_eq!(rows, count(&report, "rejected") + count(&report, "duplicates"));
+}
 
-    // Syntax errors and depth are facts of a row, not reasons to drop it.
-    let syntax = &world.manifest("syntax")["report"];
+#[test]
+fn syntax_errors_and_deep_nesting_are_recorded_not_rejected() {
+    let syntax = &RUN.0.manifest("syntax")["report"];
     assert!(syntax["with_errors"].as_u64().unwrap() >= 1 && syntax["max_depth"].as_u64().unwrap() > 100, "{syntax}");
+}
 
-    // Rows without documentation are indexed, and not learnt from.
-    let (indexed, learnt) =
-        (world.manifest("bundle")["report"]["rows"].as_u64().unwrap(), world.manifest("checkpoint")["report"]["pairs"].as_u64().unwrap());
-    assert_eq!(indexed, count("written"));
-    assert_eq!(learnt, report["documented"]["python_train"].as_u64().unwrap());
-    assert_eq!(report["rows"]["python_train"].as_u64().unwrap(), learnt + 4);
-    let (found, _) = world.run("indexer", &["search", "parse graph 101", "--json", "--mode", "bm25", "--limit", "3"]);
-    let wanted = record(101, "train")["func_name"].clone();
-    assert!(found.contains(wanted.as_str().unwrap()), "{wanted}: {found}");
+#[test]
+fn rows_without_documentation_are_indexed_and_not_learned_from() {
+    let report = report();
+    let indexed = RUN.0.manifest("bundle")["report"]["rows"].as_u64().unwrap();
+    let learned = RUN.0.manifest("checkpoint")["report"]["pairs"].as_u64().unwrap();
+    assert_eq!(indexed, count(&report, "written"));
+    assert_eq!(learned, report["documented"]["python_train"].as_u64().unwrap());
+    assert_eq!(report["rows"]["python_train"].as_u64().unwrap(), learned + 4);
+    let hits = RUN.0.search(&["parse graph 101", "--mode", "bm25", "--limit", "3"]);
+    assert!(hits.iter().any(|hit| hit["func_name"] == record(101, "train")["func_name"]), "{hits:?}");
 }
 
 #[test]
 fn too_many_rejects_fail_with_their_reasons() {
-    let world = World::empty();
-    fs::create_dir_all(world.path("csn")).unwrap();
-    fs::write(world.path("csn/a.jsonl"), lines(0..3, "train") + "not json\n").unwrap();
-    world.configure(SOURCE);
-    let output = world.command("pipeline", &["run"]).env("CSN_DIR", world.path("csn")).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success());
-    assert!(error.contains("25.0 % of 4 lines rejected") && error.contains("not json: 1"), "{error}");
-    assert!(!world.path("data/functions/CURRENT").exists(), "a failed stage leaves nothing");
+    let workspace = Workspace::empty();
+    fs::create_dir_all(workspace.path("csn")).unwrap();
+    fs::write(workspace.path("csn/a.jsonl"), lines(0..3, "train") + "not json\n").unwrap();
+    workspace.configure(&csn());
+    let error = workspace.fail(&["run"]);
+    assert!(error.contains("25.0 %") && error.contains("not json: 1") && error.contains("ingest.max-reject-fraction"), "{error}");
+    assert!(!workspace.path("data/functions/CURRENT").exists(), "a failed stage records nothing");
 }
 
 #[test]
-fn mistakes_of_a_user_get_a_remedy() {
-    let world = World::new();
-    for (more, tool, expected) in [
-        ("vocab.sise = 3", "pipeline", "did you mean `size`"),
-        ("vocba.size = 3", "pipeline", "did you mean `vocab`"),
-        ("train.encoder.kind = gpt", "trainer", "unknown value `gpt`"),
-        ("harvest.source = null", "pipeline", "set harvest.source"),
-        ("harvest.source.path = \"/nowhere\"", "pipeline", "does not exist"),
-        ("run.threads = many", "pipeline", "run.threads"),
-        ("parse.skip-node-types.php = [\"<?php\"]", "pipeline", "no node type `<?php`"),
-        ("harvest.split.test = 0.9", "pipeline", "must leave something to train on"),
+fn a_mistake_in_the_configuration_is_reported_with_its_fix() {
+    let workspace = Workspace::new();
+    for (setting, expected) in [
+        ("vocab.sise = 3", "did you mean `size`"),
+        ("vocba.size = 3", "did you mean `vocab`"),
+        ("train.encoder.kind = gpt", "`gpt`"),
+        ("harvest.source = null", "harvest.source"),
+        ("harvest.source.path = \"/nowhere\"", "does not exist"),
+        ("run.threads = many", "run.threads"),
+        ("parse.skip-node-types.php = [\"<?php\"]", "no node type `<?php`"),
+        ("harvest.split.test = 0.9", "harvest.split"),
     ] {
-        world.configure(more);
-        let error = world.fail(tool, &["run"]);
-        assert!(error.contains(expected), "{more}: {error}");
+        workspace.configure(setting);
+        let error = workspace.fail(&["run"]);
+        assert!(error.contains(expected), "{setting}: {error}");
     }
-    // A mistake in a late section is told by `status`, which `make run` asks first.
-    for (more, tool) in [("publish.min-mmr = 0.1", "indexer"), ("evaluate.max-querys = 3", "indexer"), ("train.epoch = 3", "trainer")] {
-        world.configure(more);
-        assert!(world.fail(tool, &["status"]).contains("did you mean"), "{more}");
+}
+
+/// `run` reads every section before the first stage runs, and so does `status`.
+#[test]
+fn a_mistake_in_the_section_of_a_late_stage_is_reported_first() {
+    let workspace = Workspace::new();
+    for setting in ["publish.min-mmr = 0.1", "evaluate.max-querys = 3", "train.epoch = 3"] {
+        workspace.configure(setting);
+        for command in ["status", "plan", "run"] {
+            assert!(workspace.fail(&[command]).contains("did you mean"), "{setting}");
+        }
+        assert!(!workspace.path("data/raw").exists(), "no stage runs");
     }
-    world.configure("train.options.token-dropout = 1.5");
-    world.run("pipeline", &["run"]);
-    assert!(world.fail("trainer", &["train"]).contains("train.options.token-dropout is a probability"));
-    fs::remove_dir_all(world.path("data")).unwrap();
-    world.configure("");
-    assert!(world.fail("trainer", &["run"]).contains("no tokens recorded"));
-    assert!(world.fail("indexer", &["search", "x"]).contains("nothing is published"));
+}
+
+#[test]
+fn a_stage_without_its_input_names_what_is_missing() {
+    let workspace = Workspace::new();
+    assert!(workspace.fail_only("train").contains("tokens"));
+    let error = workspace.fail_only("export");
+    assert!(error.contains("checkpoint") || error.contains("tokens"), "{error}");
 }

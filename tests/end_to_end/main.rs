@@ -1,24 +1,35 @@
-//! The whole road on a small corpus of six languages, by the tools as a user runs them.
+//! End-to-end tests: the `codenets` command as a user runs it, on a small corpus of six languages.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
-mod archiving;
 mod bad_input;
-mod clouds;
-mod corpus;
+mod cloud_storage;
+mod configuration;
+mod corpus_reports;
+mod crash_safety;
+mod damaged_bundles;
+mod dataset_layouts;
 mod downloads;
-mod faults;
+mod evaluation;
+mod events;
 mod fuzz;
-mod judging;
-mod layouts;
-mod outside;
+mod help;
+mod interruptions;
+mod make_targets;
+mod mlflow;
+mod old_versions;
 mod pipeline_runs;
+mod predecessor;
 mod pretrained;
 mod publishing;
+mod python_readers;
+mod records;
+mod resuming;
+mod retracting;
 mod retrieval;
-mod sealing;
 mod searching;
+mod snapshots;
 mod sources;
-mod tracking;
+mod toy_stage;
 mod training;
-mod world;
+mod workspace;

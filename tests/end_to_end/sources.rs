@@ -1,15 +1,15 @@
-//! Sources: a git checkout with its commit, what is left out, hidden and linked files.
+//! Sources of code: folders, git checkouts, and the files that harvest leaves out.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::world::World;
+use crate::workspace::{Workspace, read_json, source};
 
-fn git(dir: &std::path::Path, arguments: &[&str]) -> String {
+fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
         .arg("-C")
-        .arg(dir)
+        .arg(folder)
         .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"])
         .args(arguments)
         .output()
@@ -18,48 +18,73 @@ fn git(dir: &std::path::Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-#[test]
-fn a_checkout_is_read_with_its_commit_and_without_ignored_tested_or_linked_files() {
-    let world = World::new();
-    let repo = world.path("corpus/dates");
+/// A checkout with an ignored file, a test file and a linked file; its configuration harvests the checkout alone.
+fn checkout() -> Workspace {
+    let workspace = Workspace::new();
+    let repo = workspace.path("corpus/dates");
     fs::write(repo.join(".gitignore"), "secret.py\n").unwrap();
     let function = |name: &str| format!("def {name}(a, b):\n    \"\"\"Adds two numbers for {name}.\"\"\"\n    return a + b\n");
     fs::write(repo.join("secret.py"), function("ignored_by_git")).unwrap();
     fs::create_dir_all(repo.join("tests")).unwrap();
-    fs::write(repo.join("tests/x.py"), function("of_a_folder_of_tests")).unwrap();
-    fs::write(world.path("outside.py"), function("linked_from_outside")).unwrap();
-    std::os::unix::fs::symlink(world.path("outside.py"), repo.join("linked.py")).unwrap();
+    fs::write(repo.join("tests/x.py"), function("in_a_test_folder")).unwrap();
+    fs::write(workspace.path("linked.py"), function("outside_of_the_checkout")).unwrap();
+    std::os::unix::fs::symlink(workspace.path("linked.py"), repo.join("linked.py")).unwrap();
     git(&repo, &["init", "-q"]);
     git(&repo, &["add", "."]);
     git(&repo, &["commit", "-q", "-m", "all"]);
-    let commit = git(&repo, &["rev-parse", "HEAD"]);
-    // A repository's own configuration may name a program: it must not run.
-    let marker = world.path("ran");
-    let hook = world.path("hook.sh");
-    fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", marker.display())).unwrap();
-    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    git(&repo, &["config", "core.fsmonitor", hook.to_str().unwrap()]);
-    world.configure(&format!(
-        "harvest.source = null\nharvest.source {{ kind = dir, path = \"{}\", name = \"me/dates\", licence = MIT, url-prefix = \"https://example.org/\" }}",
-        repo.display()
-    ));
-    world.run("pipeline", &["harvest"]);
-    assert!(!marker.exists(), "code of a repository ran");
-    let raw = world.artifact("raw");
-    let repos: Value = serde_json::from_slice(&fs::read(raw.join("repos.json")).unwrap()).unwrap();
-    assert_eq!(repos[0]["name"], "me/dates");
-    assert_eq!(repos[0]["sha"], commit.as_str());
-    assert_eq!(repos[0]["licence"], "MIT");
-    assert_eq!(world.manifest("raw")["report"]["by_language"]["python"], 3, "parse_iso_date, is_leap_year, format_duration");
-    world.run("pipeline", &["ingest"]);
-    let report = world.manifest("functions")["report"].clone();
-    assert_eq!(report["written"], 5);
+    let settings = "path = corpus/dates, name = \"me/dates\", licence = MIT, url-prefix = \"https://example.org/\"";
+    workspace.configure(&source("dir", settings));
+    workspace
 }
 
 #[test]
-fn a_checkout_that_git_refuses_is_an_error_and_no_plain_folder() {
-    let world = World::new();
-    fs::write(world.path("corpus/dates/.git"), "gitdir: /nowhere\n").unwrap();
-    let error = world.fail("pipeline", &["harvest"]);
-    assert!(error.contains("git does not read the checkout"), "{error}");
+fn a_checkout_is_recorded_with_its_commit_and_licence() {
+    let workspace = checkout();
+    workspace.run_only("harvest");
+    let repos: Value = read_json(&workspace.artifact("raw").join("repos.json"));
+    let commit = git(&workspace.path("corpus/dates"), &["rev-parse", "HEAD"]);
+    assert_eq!((&repos[0]["name"], &repos[0]["sha"], &repos[0]["licence"]), (&"me/dates".into(), &commit.into(), &"MIT".into()));
+}
+
+#[test]
+fn ignored_tested_and_linked_files_are_left_out() {
+    let workspace = checkout();
+    workspace.run_only("harvest");
+    assert_eq!(workspace.manifest("raw")["report"]["by_language"]["python"], 3, "parse_iso_date, is_leap_year, format_duration");
+    workspace.run_only("ingest");
+    assert_eq!(workspace.manifest("functions")["report"]["written"], 5);
+}
+
+#[test]
+fn files_lists_what_is_read_and_what_is_left_out_with_the_reason() {
+    let workspace = checkout();
+    let rows = |arguments: &[&str]| -> Vec<Value> {
+        let (text, _) = workspace.run(&[&["files", "--json"], arguments].concat());
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (included, excluded) = (rows(&["--included"]), rows(&["--excluded"]));
+    assert!(included.iter().any(|row| row["path"] == "parse.py") && included.iter().all(|row| row["left_out"].is_null()), "{included:?}");
+    let is_left_out = |path: &str| excluded.iter().any(|row| row["path"] == path && row["left_out"].is_string());
+    assert!(is_left_out("tests/x.py"), "{excluded:?}");
+    assert_eq!(rows(&[]).len(), included.len() + excluded.len());
+}
+
+/// The configuration of a repository may name a program.
+#[test]
+fn no_program_of_a_checkout_is_run() {
+    let workspace = checkout();
+    let (marker, hook) = (workspace.path("ran"), workspace.path("hook.sh"));
+    fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", marker.display())).unwrap();
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    git(&workspace.path("corpus/dates"), &["config", "core.fsmonitor", hook.to_str().unwrap()]);
+    workspace.run_only("harvest");
+    assert!(!marker.exists(), "a program of the repository ran");
+}
+
+#[test]
+fn a_checkout_that_git_cannot_read_is_an_error() {
+    let workspace = Workspace::new();
+    fs::write(workspace.path("corpus/dates/.git"), "gitdir: /nowhere\n").unwrap();
+    let error = workspace.fail_only("harvest");
+    assert!(error.contains("git") && error.contains("corpus/dates"), "{error}");
 }

@@ -1,0 +1,5 @@
+//! Tests with stages of their own: this crate knows no artifact kind.
+
+mod artifact_kinds;
+mod snapshot_layout;
+mod toy;
