@@ -79,7 +79,7 @@ impl Stage for Embed {
         let schema = table::schema(vec![text_field("id", false), text_field("text", false), vector_field("embedding", dimension)]);
         let columns = columns(&encoder);
         let read = AtomicU64::new(0);
-        let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, last, target, bar| {
+        let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, last, target, bar| -> Result<u64> {
             let known = last.filter(|_| encoder.is_batch_invariant()).map(|last| KnownVectors::read(last, dimension)).transpose()?;
             let known = known.unwrap_or_default();
             let mut writer = TableWriter::create(target, schema.clone())?;

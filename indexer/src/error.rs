@@ -36,6 +36,9 @@ pub enum Error {
     Vectors(String),
     #[error(transparent)]
     Page(#[from] askama::Error),
+    /// A text that is not an integer.
+    #[error(transparent)]
+    ParseInt(#[from] std::num::ParseIntError),
     /// A text that is not a number.
     #[error(transparent)]
     ParseFloat(#[from] std::num::ParseFloatError),

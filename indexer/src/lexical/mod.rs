@@ -1,0 +1,12 @@
+//! Writes the lexical index of a bundle.
+//!
+//! Equal inputs give equal bytes on any number of threads: tantivy names segments at random and orders documents by thread. Here every
+//! segment is written by its own single-threaded writer over a fixed range of rows, then renamed after its content and listed in
+//! `meta.json` in row order.
+
+mod write;
+
+pub use write::{SegmentWriter, assemble, check, tantivy_document};
+
+#[cfg(test)]
+mod tests;
