@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -145,7 +146,7 @@ pub struct GraphForm {
 }
 
 /// Token vectors `[batch, length, dimension]` to one vector, which is then made one of length 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenPooling {
     /// The mean over the mask.
@@ -204,7 +205,7 @@ fn one_graph() -> String {
 }
 
 /// The text of a function that the vocabulary learns, the encoder reads and the index embeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CodeText {
     /// Name, then code, both cut into words: `read jsonl def read jsonl path …`.

@@ -9,12 +9,15 @@
 
 use std::marker::PhantomData;
 
+use schemars::{Schema, schema_for};
 use serde_json::Value;
 
-use crate::{Artifact, Error, Freshness, Inputs, Recordable, RerunOutcome, Stage, StageStatus, Store, conf::Conf, ensure, error::Result};
-
-/// Sections of a configuration that belong to no stage: what may not change a byte, and the user's own variables.
-const COMMON_SECTIONS: [&str; 2] = ["run", "vars"];
+use crate::{
+    Artifact, Error, Freshness, Inputs, Recordable, RerunOutcome, Stage, StageStatus, Store,
+    conf::{Conf, RunSettings, Section, of_sections},
+    ensure,
+    error::Result,
+};
 
 /// A stage whose types are erased.
 pub trait AnyStage: Send + Sync {
@@ -28,6 +31,8 @@ pub trait AnyStage: Send + Sync {
     fn inputs(&self) -> Vec<&'static str>;
     /// Does this configuration run the stage?
     fn is_enabled(&self, conf: &Conf) -> Result<bool>;
+    /// JSON Schema of the section of the stage.
+    fn schema(&self) -> Schema;
     /// The section of the stage as its artifact records it.
     fn config(&self, conf: &Conf) -> Result<Value>;
     /// Why the stage would run now, apart from the stages before it.
@@ -102,6 +107,10 @@ impl<S: Stage + 'static> AnyStage for Recorded<S> {
         self.condition.map_or(Ok(true), |condition| condition(conf))
     }
 
+    fn schema(&self) -> Schema {
+        schema_for!(S::Config)
+    }
+
     fn config(&self, conf: &Conf) -> Result<Value> {
         Ok(serde_json::to_value(conf.section::<S::Config>(S::NAME)?)?)
     }
@@ -160,9 +169,16 @@ impl Registry {
         self.stages().map(AnyStage::name).collect()
     }
 
-    /// Sections that a configuration may have.
-    pub fn sections(&self) -> Vec<&'static str> {
-        COMMON_SECTIONS.into_iter().chain(self.names()).collect()
+    /// Sections that a configuration may have: one for each stage, `run` (settings that change no byte of any output) and `vars` (the
+    /// user's own variables).
+    pub fn sections(&self) -> Vec<Section> {
+        let common = [Section::new("run", schema_for!(RunSettings)), Section::from("vars")];
+        common.into_iter().chain(self.stages().map(|stage| Section::new(stage.name(), stage.schema()))).collect()
+    }
+
+    /// JSON Schema (draft 2020-12) of a resolved configuration.
+    pub fn schema(&self) -> Value {
+        of_sections(&self.sections())
     }
 
     /// Artifact kinds in the order in which they are made.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -34,7 +35,7 @@ pub trait Stage {
     /// Raised when the same inputs and config would now give other bytes.
     const REVISION: u32;
 
-    type Config: Serialize + DeserializeOwned;
+    type Config: Serialize + DeserializeOwned + JsonSchema;
     type Inputs: Inputs;
     type Output: Recordable;
     type Report: Report;

@@ -1,0 +1,3 @@
+mod kinds;
+mod origins;
+mod sections;
