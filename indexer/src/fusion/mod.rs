@@ -42,7 +42,6 @@ pub struct Learned {
     /// Take the weights from this file: `fusion.json` of another bundle; null: learn them.
     pub from: Option<PathBuf>,
     /// Split whose documentation gives the queries. It must not be the split that `evaluate` scores.
-    #[schemars(with = "String")]
     pub split: Split,
     /// Largest number of queries, evenly spread over the split.
     pub queries: usize,
