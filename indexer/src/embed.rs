@@ -1,5 +1,7 @@
-//! `embed`: every function to a vector, by onnxruntime. A text that this encoder has read before, in the shard of last time, is
-//! not read again, where its vector would be the same to the bit. The vectors of one shard of last time a thread are in memory then.
+//! Stage `embed`: encodes every function as a vector with ONNX Runtime.
+//!
+//! A text that the same encoder encoded in the previous version of the shard keeps its vector, where the new one would have the same
+//! bits. Each thread then holds the vectors of one previous shard in memory.
 
 use std::{
     collections::HashMap,
@@ -10,41 +12,44 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result, ensure};
 use arrow::{
     array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray},
     datatypes::{DataType, Field},
 };
+use inference::{Provider, TextEncoder};
 use ledger::{
-    Artifact, Digest, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax,
+    Artifact, Digest, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax, ensure,
     table::{self, TableWriter, text_field, vector_field},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::encoder::{Provider, TextEncoder};
+use crate::{Result, error::Context};
 
 /// The stage.
 #[derive(Debug)]
 pub struct Embed;
 
 /// Section `embed`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
+    /// Where the encoder runs.
     pub provider: Provider,
-    /// Sessions of onnxruntime; none: as many as threads, each of one thread.
+    /// ONNX Runtime sessions that share the threads; null: one session a thread.
     pub sessions: Option<usize>,
-    /// Padded ids in one call of the encoder.
+    /// Largest number of padded token ids in one call of the encoder.
     pub batch_tokens: usize,
     /// Does the encoder read the documentation, between name and code?
     pub documentation: bool,
 }
 
-/// Rows and the provider that was really used.
+/// Report of the stage.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EmbedReport {
     pub rows: u64,
     pub dimension: u64,
+    /// ONNX Runtime's name of the execution provider.
     pub provider: String,
     #[serde(default)]
     pub documentation: bool,
@@ -64,7 +69,7 @@ impl Stage for Embed {
     type Inputs = (Artifact<Syntax>, Artifact<Encoder>);
     type Output = Embeddings;
     type Report = EmbedReport;
-    type Error = anyhow::Error;
+    type Error = crate::Error;
 
     fn run(config: &Config, (syntax, encoder): &Self::Inputs, run: &Run<'_>) -> Result<EmbedReport> {
         let sessions = config.sessions.unwrap_or(run.threads);
@@ -74,8 +79,9 @@ impl Stage for Embed {
         let schema = table::schema(vec![text_field("id", false), text_field("text", false), vector_field("embedding", dimension)]);
         let columns = columns(&encoder);
         let read = AtomicU64::new(0);
-        let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, last, target, bar| {
-            let known = last.filter(|_| encoder.rows_are_alone()).map(|last| Known::read(last, dimension)).transpose()?.unwrap_or_default();
+        let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, last, target, bar| -> Result<u64> {
+            let known = last.filter(|_| encoder.is_batch_invariant()).map(|last| KnownVectors::read(last, dimension)).transpose()?;
+            let known = known.unwrap_or_default();
             let mut writer = TableWriter::create(target, schema.clone())?;
             let mut rows = 0u64;
             for batch in table::read(&shard.path, &columns)? {
@@ -88,7 +94,7 @@ impl Stage for Embed {
                 let mut encoded = encoded.chunks_exact(dimension);
                 let mut vectors = Vec::with_capacity(digests.len() * dimension);
                 for digest in &digests {
-                    vectors.extend_from_slice(known.vector(digest).or_else(|| encoded.next()).context("a text without vector")?);
+                    vectors.extend_from_slice(known.vector(digest).or_else(|| encoded.next()).context("the encoder gave fewer vectors than texts")?);
                 }
                 let item = Arc::new(Field::new_list_field(DataType::Float32, false));
                 let vectors = FixedSizeListArray::try_new(item, i32::try_from(dimension)?, Arc::new(Float32Array::from(vectors)), None)?;
@@ -102,7 +108,7 @@ impl Stage for Embed {
             Ok(rows)
         })?;
         run.progress.message(&format!(
-            "embed     {} texts of {} were new, read by {} in {sessions} sessions",
+            "embed     {} texts of {} were new, encoded by {} in {sessions} sessions",
             read.into_inner(),
             rows.iter().sum::<u64>(),
             config.provider
@@ -116,18 +122,18 @@ impl Stage for Embed {
     }
 }
 
-/// What [`vectors_of`] reads of `syntax`, and the id.
+/// Columns of `syntax` that [`vectors_of`] reads, and the id.
 pub fn columns(encoder: &TextEncoder) -> [&'static str; 6] {
     ["id", "language", "name_words", "doc_words", "code_words", encoder.spec().code_text.token_column()]
 }
 
-/// Vectors of the functions of a batch, `[rows, dimension]` flat, of their documentation too or without it.
+/// Vectors of the functions of a batch with [`columns`], `[rows, dimension]` flat, with or without their documentation.
 pub fn vectors_of(encoder: &TextEncoder, batch: &RecordBatch, documentation: bool, batch_tokens: usize) -> Result<Vec<f32>> {
     let texts = Texts::of(encoder, batch, documentation)?;
     texts.encode(encoder, &(0..batch.num_rows()).collect::<Vec<_>>(), batch_tokens)
 }
 
-/// Functions as the encoder reads them.
+/// Token ids and languages of the functions of a batch.
 struct Texts {
     languages: Vec<String>,
     ids: Vec<Vec<u32>>,
@@ -148,7 +154,7 @@ impl Texts {
         Ok(Self { languages: (0..batch.num_rows()).map(|row| languages.value(row).to_owned()).collect(), ids })
     }
 
-    /// Digests of the ids and of the language, which names the graph.
+    /// Digests of language and ids; the language selects the graph.
     fn digests(&self) -> Result<Vec<String>> {
         self.languages.iter().zip(&self.ids).map(|text| Ok(Digest::of(&text)?.to_string()[..32].to_owned())).collect()
     }
@@ -161,19 +167,19 @@ impl Texts {
     }
 }
 
-/// The vectors of the shard of last time, by text.
+/// The vectors of the previous version of a shard, by digest of the text.
 #[derive(Default)]
-struct Known {
-    places: HashMap<String, usize>,
+struct KnownVectors {
+    rows: HashMap<String, usize>,
     vectors: Vec<f32>,
     dimension: usize,
 }
 
-impl Known {
+impl KnownVectors {
     fn read(last: &Path, dimension: usize) -> Result<Self> {
         let rows = usize::try_from(table::row_count(last)?)?;
-        let (places, vectors) = (HashMap::with_capacity(rows), Vec::with_capacity(rows * dimension));
-        let mut known = Self { places, vectors, dimension };
+        let vectors = Vec::with_capacity(rows * dimension);
+        let mut known = Self { rows: HashMap::with_capacity(rows), vectors, dimension };
         for batch in table::read(last, &["text", "embedding"])? {
             let batch = batch?;
             let (values, width) = table::vectors(&batch, "embedding")?;
@@ -181,12 +187,12 @@ impl Known {
             let start = known.vectors.len() / dimension;
             known.vectors.extend_from_slice(values.values());
             let texts = table::texts(&batch, "text")?;
-            known.places.extend(texts.iter().flatten().enumerate().map(|(place, text)| (text.to_owned(), start + place)));
+            known.rows.extend(texts.iter().flatten().enumerate().map(|(row, text)| (text.to_owned(), start + row)));
         }
         Ok(known)
     }
 
     fn vector(&self, text: &str) -> Option<&[f32]> {
-        self.places.get(text).map(|place| &self.vectors[place * self.dimension..][..self.dimension])
+        self.rows.get(text).map(|row| &self.vectors[row * self.dimension..][..self.dimension])
     }
 }

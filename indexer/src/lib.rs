@@ -1,29 +1,31 @@
-//! Columns and an encoder to a published, searchable, evaluated bundle:
-//! `embed -> index -> evaluate -> publish`, and `search`.
+//! From columns and an encoder to a published, searchable, evaluated bundle: the stages `embed -> index -> evaluate -> publish`.
 //!
-//! `encoder` turns text into vectors; `lexical`, `vectors` and `fusion` are the three parts of a
-//! hybrid search; `bundle` opens what `index` wrote and is all that a reader in Rust needs.
+//! ```text
+//! embed          functions to vectors
+//! index          columns and vectors to a bundle: lexical index, vectors, HNSW graphs, fusion
+//! evaluate       scores of lexical, vector and hybrid search; its page; comparisons; the CodeSearchNet challenge
+//! publish        gates, and the atomic change of the published bundle; rollback, prune, verify
+//! retract        deletes functions from published bundles
+//! predictions    answers of a published bundle as the challenge's CSV
+//! ```
+//!
+//! The crate `bundle` reads what this crate writes.
 
-mod asked;
-pub mod bench;
-pub mod bundle;
 pub mod embed;
-pub mod encoder;
+mod error;
 pub mod evaluate;
 pub mod fusion;
-mod index;
-mod lexical;
-mod measure;
+pub mod index;
+pub mod lexical;
 pub mod predictions;
 pub mod publish;
-mod questions;
-mod ranking;
 pub mod retract;
-mod snippet;
-pub mod tour;
-mod vectors;
+mod split_queries;
+mod tombstones;
+pub mod vectors;
 
-pub use bundle::{Hit, Mode, OpenBundle, Query};
 pub use embed::Embed;
+pub use error::{Error, Result};
 pub use evaluate::Evaluate;
 pub use index::Index;
+pub use publish::Publish;

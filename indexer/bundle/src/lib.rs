@@ -1,1 +1,90 @@
+//! Opens a published code search bundle and searches it.
+//!
+//! ```text
+//! data/serve/current/       a published bundle
+//!   manifest.json           format, rows, languages, settings of each index
+//!   CHECKSUMS               blake3 of every file
+//!   docs.parquet            the functions, one a row; row numbers join all files
+//!   tombstones.parquet      ids of deleted functions
+//!   tantivy/                lexical index (BM25)
+//!   vectors/                one vector a row, and HNSW graphs in large bundles
+//!   encoder/                ONNX graphs and tokenizer: text to vectors
+//! ```
+//!
+//! # Searching
+//!
+//! A bundle is opened once and searched from any number of threads. Vector and hybrid search need ONNX Runtime 1.24 or newer: name
+//! the library with [`BundleOptions::onnxruntime`] or in the environment variable `ORT_DYLIB_PATH`. BM25 search needs no library.
+//!
+//! ```no_run
+//! use bundle::{Bundle, Language, Provider, Query};
+//!
+//! # fn main() -> bundle::Result<()> {
+//! let bundle = Bundle::options()
+//!     .onnxruntime("data/runtime/libonnxruntime.so")
+//!     .provider(Provider::Cpu)
+//!     .workers(4)
+//!     .open("data/serve/current")?;
+//! let query = Query::new("parse an iso date").language(Language::Python).limit(10);
+//! for (number, hit) in bundle.search(&query)?.iter().enumerate() {
+//!     print!("{}", hit.render(number + 1, false));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Describing
+//!
+//! [`BundleManifest::read`] reads the manifest alone.
+//!
+//! ```no_run
+//! let manifest = bundle::BundleManifest::read("data/serve/current".as_ref())?;
+//! println!("{} functions\n{}", manifest.rows, manifest.describe());
+//! # Ok::<(), bundle::Error>(())
+//! ```
+//!
+//! # Errors
+//!
+//! Every function returns [`Error`], whose variants tell apart what a caller can act on:
+//!
+//! ```
+//! use bundle::{Bundle, Error};
+//!
+//! let empty = std::env::temp_dir();
+//! match Bundle::options().open(&empty) {
+//!     Err(Error::NotABundle { dir, .. }) => assert_eq!(dir, empty),
+//!     other => panic!("{:?}", other.map(|_| ())),
+//! }
+//! ```
+//!
+//! # Parts
+//!
+//! The modules [`lexical`], [`vectors`], [`fusion`], [`checksums`] and [`tombstones`] are the parts that a program which writes or
+//! evaluates bundles needs.
 
+mod bundle;
+pub mod checksums;
+mod error;
+pub mod fusion;
+mod hit;
+pub mod lexical;
+pub mod manifest;
+mod options;
+mod parsed_query;
+mod paths;
+mod query;
+pub mod ranking;
+mod snippet;
+pub mod tombstones;
+pub mod vectors;
+
+pub use crate::bundle::{Bundle, CandidateLists};
+pub use error::{Error, Result};
+pub use hit::{Explanation, Hit, ListEntry};
+pub use inference::Provider;
+pub use ledger::Language;
+pub use manifest::{BundleManifest, FORMAT, FORMATS_READ, LexicalInfo, VectorInfo};
+pub use options::BundleOptions;
+pub use parsed_query::ParsedQuery;
+pub use query::{Mode, Query, UnknownMode};
+pub use snippet::Line;

@@ -1,36 +1,49 @@
 //! Learns the weights of a fusion: softmax cross-entropy over the rows of each query (ListNet, Cao et al. 2007, with one
 //! relevant row) and a penalty on their squares, minimised by L-BFGS with a backtracking line search.
 
+use bundle::fusion::FEATURES;
 use rayon::prelude::*;
-
-use super::FEATURES;
 
 const N: usize = FEATURES.len();
 
-/// A query's rows, and which of them is wanted.
+/// One query of the training set.
+#[derive(Debug, Clone)]
 pub struct Example {
+    /// Features of each candidate row.
     pub rows: Vec<[f64; N]>,
-    pub wanted: usize,
+    /// Index of the relevant row.
+    pub relevant: usize,
 }
 
-/// Steps at most; fewer where the loss stands still.
+/// Result of [`learn`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearnedWeights {
+    /// One weight a feature.
+    pub weights: [f64; N],
+    /// Mean loss with all weights 0.
+    pub loss_before: f64,
+    /// Mean loss with the learned weights.
+    pub loss_after: f64,
+}
+
+/// Largest number of steps; the search ends earlier where the loss no longer falls.
 const STEPS: usize = 2000;
 
 /// Mean loss of the examples, and its gradient.
 fn loss(examples: &[Example], weights: &[f64; N], penalty: f64) -> (f64, [f64; N]) {
-    // Summed in the order of the examples: the same bits on any number of threads.
+    // Added in the order of the examples: the same bits on any number of threads.
     let parts: Vec<(f64, [f64; N])> = examples
         .par_iter()
         .map(|example| {
             let scores: Vec<f64> = example.rows.iter().map(|row| row.iter().zip(weights).map(|(x, w)| x * w).sum()).collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
-            let mut gradient = example.rows[example.wanted].map(|x| -x);
+            let mut gradient = example.rows[example.relevant].map(|x| -x);
             for (row, score) in example.rows.iter().zip(&scores) {
                 let p = (score - largest).exp() / sum;
                 gradient.iter_mut().zip(row).for_each(|(g, x)| *g += p * x);
             }
-            (sum.ln() + largest - scores[example.wanted], gradient)
+            (sum.ln() + largest - scores[example.relevant], gradient)
         })
         .collect();
     let count = examples.len().max(1) as f64;
@@ -42,14 +55,14 @@ fn loss(examples: &[Example], weights: &[f64; N], penalty: f64) -> (f64, [f64; N
     (total.0 + penalty * weights.iter().map(|w| w * w).sum::<f64>(), total.1)
 }
 
-/// The weights that rank the wanted rows best, and their mean loss before (all weights 0) and after.
-pub fn learn(examples: &[Example], penalty: f64) -> ([f64; N], f64, f64) {
+/// Learns the weights that rank the relevant rows highest, with `penalty` on their squares.
+pub fn learn(examples: &[Example], penalty: f64) -> LearnedWeights {
     let mut weights = [0.0; N];
     let (before, mut gradient) = loss(examples, &weights, penalty);
     let mut value = before;
     let mut memory: Vec<([f64; N], [f64; N])> = Vec::new();
     for _ in 0..STEPS {
-        let direction = towards(&gradient, &memory);
+        let direction = direction_of(&gradient, &memory);
         let slope: f64 = direction.iter().zip(&gradient).map(|(d, g)| d * g).sum();
         let tried = std::iter::successors(Some(1.0), |length| Some(length / 2.0)).take(40).find_map(|length| {
             let mut next = weights;
@@ -69,14 +82,14 @@ pub fn learn(examples: &[Example], penalty: f64) -> ([f64; N], f64, f64) {
             break;
         }
     }
-    (weights, before, value)
+    LearnedWeights { weights, loss_before: before, loss_after: value }
 }
 
-/// Steps that a direction is made of.
+/// Previous steps that a direction is computed from.
 const MEMORY: usize = 10;
 
-/// The direction of L-BFGS (Nocedal 1980).
-fn towards(gradient: &[f64; N], memory: &[([f64; N], [f64; N])]) -> [f64; N] {
+/// The search direction of L-BFGS (Nocedal 1980).
+fn direction_of(gradient: &[f64; N], memory: &[([f64; N], [f64; N])]) -> [f64; N] {
     let dot = |a: &[f64; N], b: &[f64; N]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let mut direction = gradient.map(|g| -g);
     let curved: Vec<_> = memory.iter().filter(|(s, y)| dot(s, y) > 1e-12).collect();
@@ -107,26 +120,26 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f64 / (1u64 << 24) as f64
         };
-        // The wanted row is the one with the largest 2 x3 - x5, most of the time.
+        // The relevant row is mostly the one with the largest 2 x3 - x5.
         let mut example = || {
             let rows: Vec<[f64; N]> = (0..20).map(|_| std::array::from_fn(|_| next())).collect();
             let noisy: Vec<f64> = rows.iter().map(|row| 2.0 * row[3] - row[5] + 0.2 * next()).collect();
-            let wanted = (0..20).max_by(|&a, &b| noisy[a].total_cmp(&noisy[b])).unwrap();
-            Example { rows, wanted }
+            let relevant = (0..20).max_by(|&a, &b| noisy[a].total_cmp(&noisy[b])).unwrap();
+            Example { rows, relevant }
         };
         (0..400).map(|_| example()).collect()
     }
 
     #[test]
-    fn weights_are_those_that_made_the_order() {
-        let (weights, before, after) = learn(&examples(), 1e-4);
+    fn learned_weights_are_those_that_ordered_the_examples() {
+        let LearnedWeights { weights, loss_before: before, loss_after: after } = learn(&examples(), 1e-4);
         assert!((before - 20f64.ln()).abs() < 1e-9 && after < 0.5 * before, "{before} {after}");
         assert!(weights[3] > 5.0 && (weights[5] / weights[3] + 0.5).abs() < 0.1, "{weights:?}");
         assert!((0..N).filter(|i| *i != 3 && *i != 5).all(|i| weights[i].abs() < 0.15 * weights[3]), "{weights:?}");
     }
 
     #[test]
-    fn gradients_are_differences() {
+    fn gradients_equal_finite_differences() {
         let examples = examples();
         let at: [f64; N] = std::array::from_fn(|i| 0.3 * i as f64 - 1.0);
         let (_, gradient) = loss(&examples, &at, 0.01);
@@ -138,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bits_on_any_number_of_threads() {
+    fn weights_have_the_same_bits_on_any_number_of_threads() {
         let examples = examples();
-        let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| learn(&examples, 1e-3).0);
+        let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| learn(&examples, 1e-3).weights);
         assert_eq!(with(1).map(f64::to_bits), with(2).map(f64::to_bits));
     }
 }

@@ -1,242 +1,106 @@
-//! Lexical and vector scores to one score. Both lists are best first; the formulas are stated in the `schema.md` of a
-//! bundle, so that any reader can repeat them.
+//! How the fusion of a bundle is configured and learned. The crate `bundle` applies it.
 
-mod features;
 mod learn;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use bundle::fusion::Fusion;
+use ledger::{Split, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    lexical::{Evidence, Weights},
-    ranking::Scored,
-};
-pub use features::{EXPLAINED, FEATURES, features};
-pub use learn::{Example, learn};
+use crate::{Result, error::Context};
+pub use learn::{Example, LearnedWeights, learn};
 
-/// How two ranked lists become one: part of a bundle's manifest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
-pub enum Fusion {
-    /// Both scaled to 0..1 over their own candidates; `(1 − weight)·lexical + weight·vector`.
-    MinMax { weight: f64 },
-    /// `(1 − weight)·lexical / largest lexical + weight·cosine`, of every row of either list.
-    Sum { weight: f64 },
-    /// `1/(k + rank)` summed (Cormack, Clarke & Büttcher, SIGIR 2009); the usual k is 60.
-    Rrf { k: f64 },
-    /// A weighted sum of [`FEATURES`] of every row of either list, the weights learnt.
-    Learned {
-        weights: BTreeMap<String, f64>,
-        /// Of this bundle, where it was learnt here: an evaluation on that split would flatter it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        split: Option<ledger::Split>,
-    },
-}
-
-/// Key `index.fusion`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Key `index.fusion`: how the lexical and the vector list become one list.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum Config {
-    MinMax { weight: f64 },
-    Sum { weight: f64 },
-    Rrf { k: f64 },
+    /// `(1 - weight) * lexical + weight * vector`, each list scaled to 0..1.
+    MinMax {
+        /// Weight of the vector list, 0 to 1.
+        weight: f64,
+    },
+    /// `(1 - weight) * lexical / largest lexical + weight * cosine` for every row of either list.
+    Sum {
+        /// Weight of the cosine, 0 to 1.
+        weight: f64,
+    },
+    /// Reciprocal rank fusion: the sum of `1 / (k + rank)` over both lists.
+    Rrf {
+        /// The usual value is 60.
+        k: f64,
+    },
+    /// A weighted sum of features, the weights learned from a split or taken from another bundle.
     Learned(Learned),
 }
 
-/// How a fusion is learnt, or where a learnt one is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// How a fusion is learned, or where a learned one is.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Learned {
-    /// `fusion.json` of another bundle, whose weights are taken.
+    /// Take the weights from this file: `fusion.json` of another bundle; null: learn them.
     pub from: Option<PathBuf>,
-    /// The split whose documentation asks.
-    pub split: ledger::Split,
-    /// Queries, and functions to find them among, at most, evenly taken.
+    /// Split whose documentation gives the queries. It must not be the split that `evaluate` scores.
+    pub split: Split,
+    /// Largest number of queries, evenly spread over the split.
     pub queries: usize,
+    /// Largest number of functions that are searched, evenly spread over the split.
     pub candidates: usize,
-    /// Fewer queries teach nothing: then min-max, by this weight.
+    /// With fewer queries than this no weights are learned; the fusion is then min-max with the weight `otherwise`.
     pub least: usize,
+    /// Weight of the vector list where no weights are learned, 0 to 1.
     pub otherwise: f64,
-    /// Pull of the weights to 0.
+    /// Penalty on the squares of the weights, 0 or more.
     pub penalty: f64,
 }
 
-/// File of a bundle whose fusion was learnt.
-pub const FUSION: &str = "fusion.json";
-
-/// What both sides say of the rows of either list.
-pub struct Sides<'a> {
-    /// Best first, at most `candidates`.
-    pub lexical: &'a [Scored],
-    pub vector: &'a [Scored],
-    pub weights: Weights,
-    pub evidence: &'a dyn Fn(u32) -> Evidence,
-    pub cosine: &'a dyn Fn(u32) -> f32,
-}
-
 impl Learned {
-    /// Refuses numbers that teach nothing.
-    pub fn check(&self) -> Result<()> {
+    /// Checks that the numbers are in range.
+    fn check(&self) -> Result<()> {
         ensure!(self.queries > 0 && self.candidates > 0 && self.least > 0, "index.fusion: queries, candidates and least must be positive");
-        ensure!(self.penalty.is_finite() && self.penalty >= 0.0, "index.fusion.penalty is {}, expected 0 or more", self.penalty);
+        ensure!(self.penalty.is_finite() && self.penalty >= 0.0, "index.fusion.penalty is {}: it must be 0 or more", self.penalty);
         Ok(())
     }
 }
 
-impl fmt::Display for Fusion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MinMax { weight } => write!(f, "min-max, weight of the vector side {weight}"),
-            Self::Sum { weight } => write!(f, "sum, weight of the vector side {weight}"),
-            Self::Rrf { k } => write!(f, "reciprocal ranks, k {k}"),
-            Self::Learned { weights, split: None } => write!(f, "learned elsewhere, {} weights", weights.len()),
-            Self::Learned { weights, split: Some(split) } => write!(f, "learned from the {split} split, {} weights", weights.len()),
-        }
-    }
-}
-
-impl Fusion {
-    /// Reads `fusion.json`.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let mut fusion: Self = serde_json::from_str(&text).with_context(|| format!("{} is no fusion", path.display()))?;
-        fusion.check().with_context(|| path.display().to_string())?;
-        if let Self::Learned { split, .. } = &mut fusion {
-            *split = None;
-        }
-        Ok(fusion)
-    }
-
-    /// Refuses numbers that make no score, and weights of features that this tool does not know.
-    pub fn check(&self) -> Result<()> {
-        match self {
-            Self::MinMax { weight } | Self::Sum { weight } => {
-                ensure!((0.0..=1.0).contains(weight), "the weight of a fusion is {weight}, expected 0 to 1")
-            }
-            Self::Rrf { k } => ensure!(k.is_finite() && *k >= 0.0, "the k of a fusion is {k}, expected 0 or more"),
-            Self::Learned { weights, .. } => {
-                for (name, weight) in weights {
-                    if !FEATURES.iter().any(|feature| feature == name) {
-                        bail!("the fusion weighs `{name}`, which this tool does not know: build the bundle again");
-                    }
-                    ensure!(weight.is_finite(), "the fusion's weight of `{name}` is not a number");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What each feature adds to the score of each row; nothing where the fusion was not learnt.
-    pub fn parts(&self, sides: &Sides<'_>) -> HashMap<u32, BTreeMap<&'static str, f64>> {
-        let Self::Learned { weights, .. } = self else { return HashMap::new() };
-        let weigh = |(name, value): (&'static str, f64)| (name, value * weights.get(name).copied().unwrap_or_default());
-        let of_row = |values: [f64; FEATURES.len()]| FEATURES.into_iter().zip(values).map(weigh).filter(|(_, part)| *part != 0.0).collect();
-        features(sides).into_iter().map(|(row, values)| (row, of_row(values))).collect()
-    }
-
-    /// Rows of either list with their fused score, best first; equal scores by row.
-    pub fn fuse(&self, sides: &Sides<'_>) -> Vec<(u32, f64)> {
-        let mut fused: Vec<(u32, f64)> = match self {
-            Self::MinMax { weight } => {
-                let mut sums: HashMap<u32, f64> = HashMap::with_capacity(sides.lexical.len() + sides.vector.len());
-                for (list, share) in [(sides.lexical, 1.0 - weight), (sides.vector, *weight)] {
-                    let (low, high) = range(list);
-                    for &(row, score) in list {
-                        let scaled = if high > low { (f64::from(score) - low) / (high - low) } else { 1.0 };
-                        *sums.entry(row).or_default() += share * scaled;
-                    }
-                }
-                sums.into_iter().collect()
-            }
-            Self::Rrf { k } => {
-                let mut sums: HashMap<u32, f64> = HashMap::with_capacity(sides.lexical.len() + sides.vector.len());
-                for list in [sides.lexical, sides.vector] {
-                    for (index, &(row, _)) in list.iter().enumerate() {
-                        *sums.entry(row).or_default() += 1.0 / (k + index as f64 + 1.0);
-                    }
-                }
-                sums.into_iter().collect()
-            }
-            Self::Sum { weight } => {
-                let largest = sides.lexical.first().map_or(0.0, |(_, score)| f64::from(*score));
-                let lexical = |row| if largest > 0.0 { f64::from((sides.evidence)(row).score()) / largest } else { 0.0 };
-                let score = |row| (1.0 - weight) * lexical(row) + weight * f64::from((sides.cosine)(row));
-                union(sides).into_iter().map(|row| (row, score(row))).collect()
-            }
-            Self::Learned { weights, .. } => {
-                let weights = FEATURES.map(|name| weights.get(name).copied().unwrap_or_default());
-                let score = |values: [f64; FEATURES.len()]| values.iter().zip(&weights).map(|(value, weight)| value * weight).sum();
-                features(sides).into_iter().map(|(row, values)| (row, score(values))).collect()
+impl Config {
+    /// The configured fusion; for one that is to be learned, the fusion that is used until then.
+    pub fn fusion(&self) -> Result<Fusion> {
+        let fusion = match self {
+            Self::MinMax { weight } => Fusion::MinMax { weight: *weight },
+            Self::Sum { weight } => Fusion::Sum { weight: *weight },
+            Self::Rrf { k } => Fusion::Rrf { k: *k },
+            Self::Learned(Learned { from: Some(path), .. }) => Fusion::read(path)?,
+            Self::Learned(learned) => {
+                learned.check()?;
+                Fusion::MinMax { weight: learned.otherwise }
             }
         };
-        fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        fused
+        fusion.check().context("index.fusion")?;
+        Ok(fusion)
     }
-}
-
-/// The rows of either list, sorted.
-fn union(sides: &Sides<'_>) -> Vec<u32> {
-    let mut rows: Vec<u32> = sides.lexical.iter().chain(sides.vector).map(|(row, _)| *row).collect();
-    rows.sort_unstable();
-    rows.dedup();
-    rows
-}
-
-fn range(list: &[Scored]) -> (f64, f64) {
-    list.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &(_, score)| (low.min(f64::from(score)), high.max(f64::from(score))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fuse(fusion: &Fusion, lexical: &[Scored], vector: &[Scored]) -> Vec<(u32, f64)> {
-        let of = |list: &[Scored], row| list.iter().find(|scored| scored.0 == row).map_or(0.0, |scored| scored.1);
-        let evidence = |row| Evidence::of(of(lexical, row));
-        let cosine = |row| of(vector, row);
-        fusion.fuse(&Sides { lexical, vector, weights: Weights::default(), evidence: &evidence, cosine: &cosine })
-    }
-
-    fn rounded(fused: Vec<(u32, f64)>) -> Vec<(u32, f64)> {
-        fused.into_iter().map(|(row, score)| (row, (score * 1e6).round() / 1e6)).collect()
+    #[test]
+    fn the_schema_of_a_tagged_enum_lists_its_kinds() {
+        let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
+        let kinds: Vec<&str> =
+            schema["oneOf"].as_array().unwrap().iter().filter_map(|kind| kind["properties"]["kind"]["const"].as_str()).collect();
+        assert_eq!(kinds, ["min-max", "sum", "rrf", "learned"]);
     }
 
     #[test]
-    fn min_max_and_sum_by_hand() {
-        let (lexical, vector) = ([(7, 12.0), (3, 6.0), (5, 4.0)], [(3, 0.9), (8, 0.1)]);
-        let fused = rounded(fuse(&Fusion::MinMax { weight: 0.25 }, &lexical, &vector));
-        assert_eq!(fused, [(7, 0.75), (3, 0.25 * 0.75 + 0.25), (5, 0.0), (8, 0.0)]);
-        let fused = rounded(fuse(&Fusion::Sum { weight: 0.5 }, &lexical, &vector));
-        assert_eq!(fused, [(3, 0.25 + 0.45), (7, 0.5), (5, 0.166_667), (8, 0.05)]);
-    }
-
-    #[test]
-    fn reciprocal_ranks_by_hand_and_ties_by_row() {
-        let fused = fuse(&Fusion::Rrf { k: 60.0 }, &[(9, 5.0), (2, 4.0)], &[(2, 0.5), (9, 0.4)]);
-        assert_eq!(fused.iter().map(|&(row, _)| row).collect::<Vec<_>>(), [2, 9]);
-        assert!((fused[0].1 - (1.0 / 61.0 + 1.0 / 62.0)).abs() < 1e-12);
-    }
-
-    #[test]
-    fn one_empty_side_leaves_the_order_of_the_other() {
-        let list = [(4, 3.0), (1, 2.0), (6, 1.0)];
-        let learned = Fusion::Learned { weights: [("bm25-of-largest".to_owned(), 1.0)].into(), split: None };
-        for fusion in [Fusion::MinMax { weight: 0.5 }, Fusion::Rrf { k: 60.0 }, Fusion::Sum { weight: 0.5 }, learned] {
-            assert_eq!(fuse(&fusion, &list, &[]).iter().map(|&(row, _)| row).collect::<Vec<_>>(), [4, 1, 6], "{fusion}");
-            assert!(fuse(&fusion, &[], &[]).is_empty());
-        }
-    }
-
-    #[test]
-    fn what_makes_no_score_is_refused() {
-        assert!(Fusion::MinMax { weight: 1.5 }.check().is_err() && Fusion::Rrf { k: f64::NAN }.check().is_err());
-        let foreign = Fusion::Learned { weights: [("moon-phase".to_owned(), 1.0)].into(), split: None };
-        assert!(foreign.check().unwrap_err().to_string().contains("`moon-phase`"));
+    fn numbers_out_of_range_name_their_key() {
+        let learned = |penalty: f64| {
+            let text = format!(r#"{{"kind": "learned", "from": null, "split": "valid", "queries": 1, "candidates": 1, "least": 1, "otherwise": 0.5, "penalty": {penalty}}}"#);
+            serde_json::from_str::<Config>(&text).unwrap().fusion()
+        };
+        assert!(learned(-1.0).unwrap_err().to_string().contains("index.fusion.penalty"));
+        assert_eq!(learned(0.1).unwrap(), Fusion::MinMax { weight: 0.5 });
     }
 }

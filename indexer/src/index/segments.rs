@@ -1,33 +1,38 @@
-//! The lexical side of a bundle: rows to documents, and segments over fixed ranges of rows.
+//! Rows of `syntax` to documents of the lexical index, in segments over fixed ranges of rows.
 
 use std::{fs, ops::Range, path::Path};
 
-use anyhow::Result;
 use arrow::array::{Array, RecordBatch, StringArray};
+use bundle::lexical::{Document, tokenizer};
 use ledger::{Shard, table, words};
 use rayon::prelude::*;
 
-use crate::lexical::{self, Document, SegmentWriter};
+use crate::{
+    Result,
+    lexical::{self, SegmentWriter},
+};
 
-/// How rows become segments.
+/// Size of the segments and tokenizer of the index.
 #[derive(Debug, Clone, Copy)]
-pub struct Segmented {
-    /// Rows a segment; segments are built in parallel.
+pub struct SegmentOptions {
+    /// Rows in a segment; segments are built in parallel.
     pub rows: u64,
-    /// Memory of a segment's writer.
+    /// Buffer of each segment's writer, in megabytes.
     pub megabytes: usize,
+    /// Do words of one stem match each other?
     pub stemming: bool,
 }
 
-/// Writes the first `rows` rows of the shards as one index into `target`; gives the number of its segments.
-pub fn write(how: &Segmented, shards: &[&Shard], rows: u64, target: &Path, scratch: &Path, done: impl Fn() + Sync) -> Result<u64> {
-    let count = rows.div_ceil(how.rows);
+/// Writes the first `rows` rows of the shards as one index into `target`, by way of the folder `scratch`; calls `done` after each row.
+/// Returns the number of segments.
+pub fn write(options: &SegmentOptions, shards: &[&Shard], rows: u64, target: &Path, scratch: &Path, done: impl Fn() + Sync) -> Result<u64> {
+    let count = rows.div_ceil(options.rows);
     let segments = (0..count)
         .into_par_iter()
         .map(|segment| {
-            let range = segment * how.rows..((segment + 1) * how.rows).min(rows);
+            let range = segment * options.rows..((segment + 1) * options.rows).min(rows);
             let dir = scratch.join(segment.to_string());
-            let mut writer = SegmentWriter::create(&dir, lexical::tokenizer(how.stemming), how.megabytes * 1_000_000)?;
+            let mut writer = SegmentWriter::create(&dir, tokenizer(options.stemming), options.megabytes * 1_000_000)?;
             documents(shards, range, |document| {
                 done();
                 writer.write(&document)
@@ -57,20 +62,20 @@ const COLUMNS: [&str; 14] = [
     "doc_words",
 ];
 
-/// Hands over the documents of a range of rows, in their order.
+/// Calls `take` with the documents of a range of rows, in order.
 pub fn documents(shards: &[&Shard], range: Range<u64>, mut take: impl FnMut(Document) -> Result<()>) -> Result<()> {
     let mut start = 0;
     for shard in shards {
         let end = start + table::row_count(&shard.path)?;
         if start < range.end && end > range.start {
-            of_shard(shard, start, &range, &mut take)?;
+            documents_of_shard(shard, start, &range, &mut take)?;
         }
         start = end;
     }
     Ok(())
 }
 
-fn of_shard(shard: &Shard, start: u64, range: &Range<u64>, take: &mut impl FnMut(Document) -> Result<()>) -> Result<()> {
+fn documents_of_shard(shard: &Shard, start: u64, range: &Range<u64>, take: &mut impl FnMut(Document) -> Result<()>) -> Result<()> {
     let mut number = start;
     for batch in table::read(&shard.path, &COLUMNS)? {
         let batch = batch?;
@@ -108,7 +113,7 @@ fn of_shard(shard: &Shard, start: u64, range: &Range<u64>, take: &mut impl FnMut
     Ok(())
 }
 
-/// The documentation's summary: CodeSearchNet's docstring tokens, joined.
+/// Summaries of the documentation: CodeSearchNet's docstring tokens, joined by spaces.
 pub fn summaries(batch: &RecordBatch) -> Result<StringArray> {
     let tokens = table::text_lists(batch, "docstring_tokens")?;
     Ok(StringArray::from_iter_values((0..batch.num_rows()).map(|row| tokens.row(row).collect::<Vec<_>>().join(" "))))

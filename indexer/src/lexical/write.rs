@@ -1,46 +1,50 @@
-//! Writing: segments apart, then one index of them. Equal inputs give equal bytes on any thread count (the module above says how).
+//! Segments, and one index of them.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use bundle::lexical::{Document, Lexical, LexicalSettings, STORED_FIELDS, TEXT_FIELDS, schema};
+use ledger::{Digest, ensure};
 use tantivy::{Index, TantivyDocument, directory::MmapDirectory, indexer::SingleSegmentIndexWriter, schema::Schema};
+use uuid::Uuid;
 
-use super::{Document, Lexical, STORED_FIELDS, Settings, TEXT_FIELDS, schema};
+use crate::{Result, error::Context};
 
 /// Writes one segment into a folder of its own.
 pub struct SegmentWriter {
     writer: SingleSegmentIndexWriter,
     schema: Schema,
-    hasher: Vec<String>,
+    ids: Vec<String>,
 }
 
 impl SegmentWriter {
+    /// Creates the folder; `memory` is the writer's buffer in bytes.
     pub fn create(dir: &Path, tokenizer: &str, memory: usize) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let schema = schema(tokenizer);
         let builder = Index::builder().schema(schema.clone());
         let writer = builder.single_segment_index_writer(MmapDirectory::open(dir)?, memory)?;
-        Ok(Self { writer, schema, hasher: Vec::new() })
+        Ok(Self { writer, schema, ids: Vec::new() })
     }
 
+    /// Adds a document.
     pub fn write(&mut self, document: &Document) -> Result<()> {
-        self.hasher.push(document.stored[0].clone());
+        self.ids.push(document.stored[0].clone());
         self.writer.add_document(tantivy_document(&self.schema, document)?)?;
         Ok(())
     }
 
-    /// Returns the name that the segment shall have: a digest of the ids of its rows.
-    pub fn finish(self) -> Result<uuid::Uuid> {
-        let digest = ledger::Digest::of(&self.hasher)?.to_string();
+    /// Writes the segment and returns its name: a digest of the ids of its rows.
+    pub fn finish(self) -> Result<Uuid> {
+        let digest = Digest::of(&self.ids)?.to_string();
         self.writer.finalize()?;
-        uuid::Uuid::parse_str(&digest[..32]).context("a digest is hex")
+        Ok(Uuid::from_u128(u128::from_str_radix(&digest[..32], 16)?))
     }
 }
 
-/// A document as tantivy takes it.
+/// A document in tantivy's form.
 pub fn tantivy_document(schema: &Schema, document: &Document) -> Result<TantivyDocument> {
     let field = |name: &str| schema.get_field(name);
     let mut row = TantivyDocument::default();
@@ -56,15 +60,15 @@ pub fn tantivy_document(schema: &Schema, document: &Document) -> Result<TantivyD
     Ok(row)
 }
 
-/// Puts segments that were written apart into one index.
-pub fn assemble(segments: &[(PathBuf, uuid::Uuid)], target: &Path) -> Result<()> {
+/// Moves segments (folder and name) into one index in the folder `target`.
+pub fn assemble(segments: &[(PathBuf, Uuid)], target: &Path) -> Result<()> {
     fs::create_dir_all(target)?;
     let mut meta: Option<serde_json::Value> = None;
     let (mut listed, mut managed) = (Vec::new(), vec!["meta.json".to_owned()]);
     for (dir, name) in segments {
         let own: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("meta.json"))?)?;
         let mut segment = own["segments"][0].clone();
-        let old = segment["segment_id"].as_str().context("tantivy's meta.json names its segment")?.replace('-', "");
+        let old = segment["segment_id"].as_str().with_context(|| format!("{}/meta.json names no segment", dir.display()))?.replace('-', "");
         segment["segment_id"] = name.to_string().into();
         listed.push(segment);
         for entry in fs::read_dir(dir)? {
@@ -78,7 +82,7 @@ pub fn assemble(segments: &[(PathBuf, uuid::Uuid)], target: &Path) -> Result<()>
         }
         meta.get_or_insert(own);
     }
-    let mut meta = meta.context("there are no functions to index")?;
+    let mut meta = meta.context("there are no functions to index: run `codenets files` to see what harvest reads")?;
     meta["segments"] = listed.into();
     meta["opstamp"] = 0.into();
     managed.sort();
@@ -87,8 +91,8 @@ pub fn assemble(segments: &[(PathBuf, uuid::Uuid)], target: &Path) -> Result<()>
     Ok(())
 }
 
-/// Refuses an index that does not hold what was written.
-pub fn check(dir: &Path, settings: Settings, rows: u64) -> Result<()> {
+/// Checks that an index opens and holds `rows` rows.
+pub fn check(dir: &Path, settings: LexicalSettings, rows: u64) -> Result<()> {
     let found = Lexical::open(dir, settings)?.rows();
     ensure!(found == rows, "the lexical index holds {found} rows of {rows}");
     Ok(())

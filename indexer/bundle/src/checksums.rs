@@ -1,0 +1,54 @@
+//! `CHECKSUMS`: blake3 and path of every file of a bundle, one a line, as `b3sum --check` reads them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use ledger::Digest;
+use walkdir::WalkDir;
+
+use crate::{Error, Result, error::Context};
+
+/// Name of the file in a bundle.
+pub const CHECKSUMS: &str = "CHECKSUMS";
+
+/// Every file below `dir`, relative and sorted, without `CHECKSUMS` itself and hidden files at the top, which a killed writer leaves.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in WalkDir::new(dir) {
+        let entry = entry.map_err(std::io::Error::from).with_context(|| format!("listing {}", dir.display()))?;
+        let path = entry.path().strip_prefix(dir).unwrap_or(entry.path());
+        if !entry.file_type().is_dir() && path.as_os_str() != CHECKSUMS && !path.to_string_lossy().starts_with('.') {
+            found.push(path.to_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Compares every file of a bundle with its `CHECKSUMS`.
+///
+/// # Errors
+/// [`Error::Damaged`] for the first file that differs, is missing or was added.
+pub fn verify(dir: &Path) -> Result<()> {
+    let text = fs::read_to_string(dir.join(CHECKSUMS)).with_context(|| format!("{} has no {CHECKSUMS}", dir.display()))?;
+    let expected: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.split_once("  ")).map(|(digest, path)| (path, digest)).collect();
+    let present = files(dir)?;
+    for path in &present {
+        let (name, file) = (path.display().to_string(), dir.join(path));
+        match expected.get(name.as_str()) {
+            None => return Err(Error::damaged(file, format!("it is not in {CHECKSUMS}"))),
+            Some(digest) if *digest != Digest::of_file(&file)?.to_string() => {
+                return Err(Error::damaged(file, format!("its bytes differ from {CHECKSUMS}")));
+            }
+            Some(_) => {}
+        }
+    }
+    match expected.keys().find(|name| !present.iter().any(|path| path == Path::new(name))) {
+        Some(missing) => Err(Error::damaged(dir.join(missing), format!("{CHECKSUMS} lists it, and it does not exist"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,192 @@
+//! Vector search: an f32 matrix, an i8 copy of it for exact search, and in large bundles HNSW graphs.
+//!
+//! The matrices are NumPy files (`.npy` version 1.0, C order, little-endian), mapped into memory: `embeddings.npy` f32
+//! `[rows, dimension]` of unit vectors, `embeddings.i8.npy` i8 of the same shape, and `scales.npy` f32 `[rows]` with
+//! `x ≈ i8 · scale`. Exact search reads the whole i8 matrix; approximate search ([`HnswGraphs`], i8) reads a few thousand rows. Both
+//! rank their best candidates again with the f32 rows.
+
+mod hnsw;
+mod matrix;
+
+use std::path::Path;
+
+use crate::{
+    Result,
+    ranking::{Best, Scored, best_first},
+};
+pub use hnsw::{HnswFile, HnswGraphs, HnswInfo, codes, index_options};
+use matrix::Npy;
+pub use matrix::{npy_header, quantise};
+
+/// Name of the folder in a bundle.
+pub const VECTORS: &str = "vectors";
+/// The f32 matrix.
+pub const MATRIX: &str = "embeddings.npy";
+/// The i8 matrix.
+pub const QUANTISED: &str = "embeddings.i8.npy";
+/// Scales of the rows of the i8 matrix.
+pub const SCALES: &str = "scales.npy";
+
+/// Candidates beyond the wanted number that are ranked again, because quantisation changes the order of near ones.
+const MARGIN: usize = 40;
+/// Time of one row in an HNSW search, in rows of an exact search (measured with `codenets-bench`).
+const HNSW_ROW_COST: f64 = 110.0;
+
+/// The vectors of an open bundle.
+#[derive(Debug)]
+pub struct Vectors {
+    matrix: Npy,
+    quantised: Npy,
+    scales: Npy,
+    hnsw: Option<HnswGraphs>,
+    rows: usize,
+    dimension: usize,
+}
+
+impl Vectors {
+    /// Maps the matrices of a folder.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged) where a file has another shape than `[rows, dimension]`.
+    pub fn open(dir: &Path, rows: usize, dimension: usize) -> Result<Self> {
+        Ok(Self {
+            matrix: Npy::open(&dir.join(MATRIX), "<f4", &[rows, dimension], 4)?,
+            quantised: Npy::open(&dir.join(QUANTISED), "|i1", &[rows, dimension], 1)?,
+            scales: Npy::open(&dir.join(SCALES), "<f4", &[rows], 4)?,
+            hnsw: None,
+            rows,
+            dimension,
+        })
+    }
+
+    /// Also opens the HNSW graphs of a folder, for `threads` searches at the same time.
+    pub fn with_hnsw(mut self, dir: &Path, info: &HnswInfo, threads: usize) -> Result<Self> {
+        self.hnsw = Some(HnswGraphs::open(dir, info, self.rows, self.dimension, threads)?);
+        Ok(self)
+    }
+
+    /// The open graphs, if there are any.
+    pub fn hnsw(&self) -> Option<&HnswGraphs> {
+        self.hnsw.as_ref()
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Numbers of a vector.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// The vector of a row.
+    pub fn row(&self, row: u32) -> impl Iterator<Item = f32> + '_ {
+        self.row_bytes(row).as_chunks::<4>().0.iter().map(|number| f32::from_le_bytes(*number))
+    }
+
+    fn row_bytes(&self, row: u32) -> &[u8] {
+        &self.matrix.bytes()[row as usize * self.dimension * 4..][..self.dimension * 4]
+    }
+
+    /// Inner product of a row with a query, in f32.
+    pub fn score(&self, row: u32, query: &[f32]) -> f32 {
+        let bytes = self.row_bytes(row);
+        pulp::Arch::new().dispatch(|| dot(bytes, query))
+    }
+
+    /// The best `k` of the rows that `allowed` has (none: all rows), best first; equal scores by row. Uses the graphs where there are
+    /// any and they are expected to be faster, else an exact search.
+    pub fn search(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
+        let (k, rows) = (k.min(self.rows), self.rows.max(1) as f64);
+        let share = allowed.map_or(1.0, |rows| rows.iter().filter(|row| **row).count() as f64 / rows.len().max(1) as f64);
+        match &self.hnsw {
+            // An HNSW search with a filter also visits rows that are not allowed; an exact search skips them.
+            Some(hnsw) if hnsw.rows_visited(k) as f64 * HNSW_ROW_COST < rows * share => self.search_hnsw(hnsw, query, k, allowed),
+            _ => Ok(self.search_quantised(query, k, allowed)),
+        }
+    }
+
+    /// [`Vectors::search`] with the graphs.
+    pub fn search_hnsw(&self, hnsw: &HnswGraphs, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
+        Ok(self.ranked(hnsw.search(query, k, allowed)?, query, k))
+    }
+
+    /// [`Vectors::search`] over the whole i8 matrix.
+    pub fn search_quantised(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<Scored> {
+        self.ranked(self.quantised_candidates(query, k.min(self.rows) + MARGIN, allowed), query, k)
+    }
+
+    /// [`Vectors::search`] over the whole f32 matrix: the reference that recall is measured against.
+    pub fn search_exact(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<Scored> {
+        let rows = u32::try_from(self.rows).unwrap_or(u32::MAX);
+        let is_allowed = |row: &u32| allowed.is_none_or(|rows| rows.get(*row as usize).is_some_and(|is_allowed| *is_allowed));
+        self.ranked((0..rows).filter(is_allowed), query, k)
+    }
+
+    /// The best `k` candidates by their f32 rows.
+    fn ranked(&self, candidates: impl IntoIterator<Item = u32>, query: &[f32], k: usize) -> Vec<Scored> {
+        let mut exact: Vec<Scored> = candidates.into_iter().map(|row| (row, self.score(row, query))).collect();
+        exact.sort_by(best_first);
+        exact.truncate(k);
+        exact
+    }
+
+    /// The best `k` rows by the i8 matrix, in no order.
+    fn quantised_candidates(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<u32> {
+        let (codes, _) = quantise(query);
+        let codes: Vec<i16> = codes.into_iter().map(i16::from).collect();
+        let arch = pulp::Arch::new();
+        let mut best = Best::new(k.min(self.rows));
+        let blocks = self.quantised.bytes().chunks(BLOCK * self.dimension).zip(self.scales.bytes().as_chunks::<4>().0.chunks(BLOCK));
+        for (block, (bytes, scales)) in blocks.enumerate() {
+            let is_allowed =
+                |index: usize| allowed.is_none_or(|rows| rows.get(block * BLOCK + index).is_some_and(|is_allowed| *is_allowed));
+            if allowed.is_some() && !(0..scales.len()).any(is_allowed) {
+                continue;
+            }
+            let mut products = [0i32; BLOCK];
+            // Compiled for the widest vector instructions of this processor.
+            arch.dispatch(|| dots(bytes, &codes, &mut products));
+            for (index, (product, scale)) in products.iter().zip(scales).enumerate() {
+                let score = *product as f32 * f32::from_le_bytes(*scale);
+                if score > best.threshold() && is_allowed(index) {
+                    best.offer(((block * BLOCK + index) as u32, score), ());
+                }
+            }
+        }
+        best.into_rows().into_iter().map(|((row, _), ())| row).collect()
+    }
+}
+
+/// Partial sums of an inner product.
+const LANES: usize = 16;
+
+/// Inner product of f32 bytes with a query. Sixteen partial sums of every sixteenth component, added in order, give the same bits on
+/// every processor.
+#[inline(always)]
+fn dot(bytes: &[u8], query: &[f32]) -> f32 {
+    let (numbers, rest) = bytes.as_chunks::<4>().0.as_chunks::<LANES>();
+    let (queries, query_rest) = query.as_chunks::<LANES>();
+    let mut sums = [0f32; LANES];
+    for (numbers, query) in numbers.iter().zip(queries) {
+        for ((sum, number), query) in sums.iter_mut().zip(numbers).zip(query) {
+            *sum += f32::from_le_bytes(*number) * query;
+        }
+    }
+    for ((sum, number), query) in sums.iter_mut().zip(rest).zip(query_rest) {
+        *sum += f32::from_le_bytes(*number) * query;
+    }
+    sums.iter().sum()
+}
+
+/// Rows whose products are computed together.
+const BLOCK: usize = 256;
+
+/// Products of i8 rows with a query. A product of two codes is at most 127²: 65,536 components fit 32 bits.
+#[inline(always)]
+fn dots(rows: &[u8], codes: &[i16], products: &mut [i32; BLOCK]) {
+    for (row, product) in rows.chunks_exact(codes.len()).zip(products) {
+        *product = row.iter().zip(codes).map(|(&byte, &code)| i32::from(i16::from(byte.cast_signed())) * i32::from(code)).sum();
+    }
+}

@@ -1,0 +1,98 @@
+//! Files of a bundle with one entry a row: `docs.parquet` and the vectors.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, StringArray},
+    datatypes::SchemaRef,
+};
+use ledger::{
+    Embeddings, Shard, ensure,
+    table::{self, TableWriter, text_field, u32_field},
+};
+
+use super::segments::summaries;
+use crate::{Result, error::Context, vectors::MatrixWriter};
+
+fn schema() -> SchemaRef {
+    let text = |name: &str| text_field(name, false);
+    let line = |name: &str| u32_field(name, true);
+    table::schema(vec![
+        text("id"),
+        text("split"),
+        text("language"),
+        text("repo"),
+        text("path"),
+        text("func_name"),
+        line("line_start"),
+        line("line_end"),
+        text("url"),
+        text_field("licence", true),
+        text("summary"),
+        text("docstring"),
+        text("code"),
+    ])
+}
+
+/// Writes `docs.parquet` in row order; returns the number of rows by language.
+pub fn write_docs(shards: &[&Shard], path: &Path) -> Result<BTreeMap<String, u64>> {
+    let mut writer = TableWriter::create(path, schema())?;
+    let mut languages = BTreeMap::new();
+    let columns = [
+        "id",
+        "language",
+        "repo",
+        "path",
+        "func_name",
+        "line_start",
+        "line_end",
+        "url",
+        "licence",
+        "docstring",
+        "docstring_tokens",
+        "code",
+    ];
+    for shard in shards {
+        for batch in table::read(&shard.path, &columns)? {
+            let batch = batch?;
+            let split: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(shard.split.name(), batch.num_rows())));
+            let arrays = schema()
+                .fields()
+                .iter()
+                .map(|field| match field.name().as_str() {
+                    "split" => Ok(split.clone()),
+                    "summary" => Ok(Arc::new(summaries(&batch)?) as ArrayRef),
+                    name => batch.column_by_name(name).cloned().with_context(|| format!("no column `{name}`")),
+                })
+                .collect::<Result<Vec<_>>>()?;
+            writer.write(&RecordBatch::try_new(schema(), arrays)?)?;
+            for language in table::texts(&batch, "language")?.iter().flatten() {
+                *languages.entry(language.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    writer.finish()?;
+    Ok(languages)
+}
+
+/// Writes the vectors in row order, and checks that each has the id of its row.
+pub fn write_vectors(embeddings: &Embeddings, shards: &[&Shard], rows: u64, dimension: usize, dir: &Path) -> Result<()> {
+    let mut writer = MatrixWriter::create(dir, usize::try_from(rows)?, dimension)?;
+    let by_name: BTreeMap<&str, &Shard> = embeddings.shards.iter().map(|shard| (shard.name.as_str(), shard)).collect();
+    for shard in shards {
+        let vectors = by_name.get(shard.name.as_str()).with_context(|| format!("no embeddings of shard {}", shard.name))?;
+        let ids = table::read(&shard.path, &["id"])?;
+        let mut embedded = table::read(&vectors.path, &["id", "embedding"])?;
+        for batch in ids {
+            let batch = batch?;
+            let other = embedded.next().with_context(|| format!("embeddings of shard {} are cut short", shard.name))??;
+            let same = table::texts(&batch, "id")? == table::texts(&other, "id")?;
+            ensure!(same, "embeddings of shard {} belong to other rows: run `codenets run --only embed`", shard.name);
+            let (values, width) = table::vectors(&other, "embedding")?;
+            for row in values.values().chunks(width) {
+                writer.write(row)?;
+            }
+        }
+    }
+    writer.finish()
+}

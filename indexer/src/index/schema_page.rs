@@ -1,0 +1,100 @@
+//! `schema.md` of a bundle. The page is part of a recorded artifact: its text only changes together with the stage's revision.
+
+use bundle::{
+    BundleManifest,
+    fusion::{FEATURES_EXPLAINED, Fusion},
+};
+use ledger::TokenPooling;
+
+/// `schema.md`: how to read the bundle without this program.
+pub fn schema_page(manifest: &BundleManifest) -> String {
+    let boosts = manifest.lexical.boosts;
+    let fusion = match &manifest.fusion {
+        Fusion::MinMax { weight } => format!(
+            "scale each list to 0..1 over itself, `(s - min) / (max - min)` (1 if all are equal); a row's score is `{:.4} * lexical + {weight:.4} * vector`, 0 for a list that lacks it",
+            1.0 - weight
+        ),
+        Fusion::Sum { weight } => format!(
+            "of every row of either list, `{:.4} * lexical / (largest lexical) + {weight:.4} * cosine`, each as it is, in the list or not",
+            1.0 - weight
+        ),
+        Fusion::Learned { .. } => {
+            "of every row of either list, the sum of the features below by their weights in `fusion.json`; its BM25 (0 without a term) and cosine are its own, in that side's list or not".to_owned()
+        }
+        Fusion::Rrf { k } => format!("a row's score is the sum over both lists of `1 / ({k} + rank)`, ranks from 1"),
+    };
+    let form = &manifest.encoder.graph;
+    let types = if form.token_types { ", `token_type_ids` (zeros)" } else { "" };
+    let pooled = match form.pooling {
+        None => "f32, unit vectors",
+        Some(TokenPooling::Mean) => "f32 [batch, length, dimension]; take the mean over the mask, and make its length 1",
+        Some(TokenPooling::Cls) => "f32 [batch, length, dimension]; take the first token's, and make its length 1",
+    };
+    let graphs = match &manifest.vectors.hnsw {
+        None => String::new(),
+        Some(graphs) => format!(
+            "; graphs of near neighbours by {} (i8, inner product of `round(x * {})`), {} files that manifest.json names, keys are rows, recall@10 {:.4}",
+            graphs.engine,
+            graphs.scale,
+            graphs.files.len(),
+            graphs.recall_at_10
+        ),
+    };
+    let stop_words = match &manifest.lexical.stop_words {
+        words if words.is_empty() => String::new(),
+        words => {
+            let words = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ");
+            format!(" (without {words}, unless there are no others)")
+        }
+    };
+    format!(
+        r#"# Bundle format {format}
+
+{rows} functions. Row numbers join all files: row r is the r-th row of `docs.parquet`, the r-th row of the matrices, and
+the document of `tantivy/` whose fast field `row` is r.
+
+- `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code.
+- `tombstones.parquet`: ids that were retracted; leave them out of results. It changes, by rename, while the bundle is served.
+- `tantivy/`: {engine}, text fields `name`, `signature`, `file`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
+  `language`, `split`, `id`, `repo`, `path`. BM25 with k1 {k1}, b {b}.
+- `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale){graphs}.
+- `encoder/`: {query_graph} for queries, {code_graph} for code (`input_ids`, `attention_mask`{types} i64 [batch, length] ->
+  `{output}` {pooled}), `tokenizer.json`, `encoder.json`.
+
+## Words
+A query is cut as the fields were: at everything that is neither letter nor digit, at camelCase and HTTPServer humps,
+between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+`. Where one language is searched, its
+name is left out of the query, unless nothing else is asked.
+
+## Search
+1. Lexical: what the tokenizer `{tokenizer}` makes of the words{stop_words}, each distinct term in each field; the score is the sum of BM25 by field times its boost
+   (name {name}, signature {signature}, file {file}, code {code}, documentation {documentation}; 0 leaves a field out). The best {candidates}.
+2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
+   at most {query_tokens}; the inner product of the graph's output with every row. The best {candidates}.
+3. Fusion: {fusion}. Equal scores by row.
+{features}"#,
+        features = match &manifest.fusion {
+            Fusion::Learned { .. } => format!("\n## Features\n{FEATURES_EXPLAINED}"),
+            _ => String::new(),
+        },
+        format = manifest.format,
+        rows = manifest.rows,
+        engine = manifest.lexical.engine,
+        tokenizer = manifest.lexical.tokenizer,
+        k1 = manifest.lexical.k1,
+        b = manifest.lexical.b,
+        dimension = manifest.vectors.dimension,
+        name = boosts.name,
+        signature = boosts.signature,
+        file = boosts.file,
+        code = boosts.code,
+        documentation = boosts.documentation,
+        candidates = manifest.candidates,
+        output = form.output,
+        query_graph = manifest.encoder.query_graph,
+        code_graph = manifest.encoder.code_graph,
+        query_prefix = manifest.encoder.query_prefix,
+        query_suffix = manifest.encoder.query_suffix,
+        query_tokens = manifest.encoder.query_tokens,
+    )
+}

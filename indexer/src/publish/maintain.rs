@@ -1,0 +1,56 @@
+//! Rollback, prune and verify.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use bundle::checksums;
+use ledger::{Bundle, BundleId, Recordable, Serve, Store};
+
+use crate::{Result, error::Context, retract};
+
+/// Publishes the previous bundle again, and holds the current one back: `publish` does not publish it again.
+///
+/// # Errors
+/// Nothing is published, or nothing was published before the current bundle, or the previous bundle is damaged.
+pub fn rollback(store: &Store) -> Result<BundleId> {
+    let _lock = store.lock()?;
+    let data = store.root();
+    let serve = Serve::of(data);
+    retract::enforce(data)?;
+    let ids = serve.ids()?;
+    let current = serve.current_id().with_context(|| format!("nothing is published in {}: run `codenets run`", data.display()))?;
+    let index = ids.iter().position(|id| *id == current);
+    let index = index.with_context(|| format!("{} names {current}, which does not exist: run `codenets run`", serve.current().display()))?;
+    let previous = index.checked_sub(1).map(|index| ids[index].clone());
+    let previous = previous.with_context(|| format!("no bundle was published before {current}"))?;
+    checksums::verify(&serve.bundle(&previous))?;
+    serve.set_held_back(Some(current.key()))?;
+    serve.set_current(&previous)?;
+    Ok(previous)
+}
+
+/// Hashes every file of the published bundle and compares it with `CHECKSUMS`; does nothing where nothing is published.
+pub fn verify(data: &Path) -> Result<()> {
+    let current = Serve::of(data).current();
+    if current.exists() {
+        let dir = current.canonicalize().with_context(|| format!("reading {}", current.display()))?;
+        checksums::verify(&dir)?;
+    }
+    Ok(())
+}
+
+/// Deletes all published bundles but the newest `keep`, the current one and pinned ones; returns the deleted ids.
+pub fn prune_published(store: &Store, keep: usize) -> Result<Vec<BundleId>> {
+    let serve = Serve::of(store.root());
+    let ids = serve.ids()?;
+    let current = serve.current_id();
+    let pinned = store.closure(store.pins()?.into_values())?.into_keys();
+    let pinned: BTreeSet<String> = pinned.filter(|id| id.kind == Bundle::KIND).map(|id| id.key).collect();
+    let is_kept = |id: &BundleId| Some(id) == current.as_ref() || pinned.contains(id.key());
+    let old = ids.len().saturating_sub(keep.max(1));
+    let mut deleted = Vec::new();
+    for id in ids.into_iter().take(old).filter(|id| !is_kept(id)) {
+        fs::remove_dir_all(serve.bundle(&id)).with_context(|| format!("deleting {id}"))?;
+        deleted.push(id);
+    }
+    Ok(deleted)
+}

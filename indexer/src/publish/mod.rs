@@ -1,0 +1,262 @@
+//! Stage `publish`: gates, then an atomic change of the published bundle. Also rollback, prune and verify. `ledger::Serve` owns the
+//! layout of the folder.
+
+mod facts;
+mod gate;
+mod maintain;
+mod smoke;
+
+use std::{fs, path::Path};
+
+use bundle::{
+    BundleManifest,
+    checksums::{self, CHECKSUMS},
+    manifest::MANIFEST,
+};
+use ledger::{
+    AnyStage, Artifact, Bundle, BundleId, Freshness, Recordable, RerunOutcome, Scores, Serve, StageStatus, Store, UNPUBLISHED, conf::Conf,
+    ensure, fault, fsync_dir, fsync_tree, open_to_all, unix_now,
+};
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::maintain::{prune_published, rollback, verify};
+use crate::{Result, error::Context, index, retract};
+
+/// Section `publish`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// Smallest mrr@corpus of hybrid search over all languages with which a bundle is published.
+    pub min_mrr: f64,
+    /// Smallest share of the published bundle's mrr@corpus with which a bundle is published; 0: bundles are not compared.
+    pub min_share_of_current: f64,
+    /// Published bundles that are kept for a rollback; the current one and pinned ones always stay.
+    pub keep: usize,
+}
+
+/// The stage. It writes no artifact: it makes the recorded bundle the published one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Publish;
+
+const NAME: &str = "publish";
+const INPUTS: [&str; 2] = [Bundle::KIND, Scores::KIND];
+
+impl AnyStage for Publish {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn about(&self) -> &'static str {
+        "Publish the bundle if it passes the gates"
+    }
+
+    fn kind(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn inputs(&self) -> Vec<&'static str> {
+        INPUTS.to_vec()
+    }
+
+    fn is_enabled(&self, _conf: &Conf) -> ledger::Result<bool> {
+        Ok(true)
+    }
+
+    fn schema(&self) -> Schema {
+        schemars::schema_for!(Config)
+    }
+
+    fn config(&self, conf: &Conf) -> ledger::Result<Value> {
+        Ok(serde_json::to_value(conf.section::<Config>(NAME)?)?)
+    }
+
+    fn freshness(&self, store: &Store, _conf: &Conf) -> ledger::Result<Freshness> {
+        Ok(match INPUTS.into_iter().find(|kind| store.current_manifest(kind).is_none()) {
+            Some(input) => Freshness::Waiting { input: input.to_owned() },
+            None if is_current(store) => Freshness::Fresh,
+            None => Freshness::Missing,
+        })
+    }
+
+    fn status(&self, store: &Store, conf: &Conf, before: &[StageStatus]) -> ledger::Result<StageStatus> {
+        // Read here too, so that a mistake in the section is reported before the stages run.
+        conf.section::<Config>(NAME)?;
+        let is_here = store.current::<Bundle>().map_or(true, |bundle| bundle.is_here());
+        let state = PublishState::of(before.iter().any(|stage| stage.will_run), is_current(store), is_here);
+        Ok(StageStatus::without_artifact(NAME, "current", &INPUTS, state.words(), state.will_run()))
+    }
+
+    fn prepare(&self, _store: &Store, _conf: &Conf) -> ledger::Result<()> {
+        Ok(())
+    }
+
+    fn run(&self, store: &Store, conf: &Conf) -> ledger::Result<()> {
+        publish(store, &conf.section(NAME)?).map_err(|error| ledger::Error::Stage { name: NAME.to_owned(), source: error.into() })?;
+        Ok(())
+    }
+
+    fn rerun(&self, _store: &Store, _conf: &Conf) -> ledger::Result<RerunOutcome> {
+        Ok(RerunOutcome::NotRecorded)
+    }
+}
+
+/// Why `publish` would run now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PublishState {
+    /// A stage before it will run.
+    Pending,
+    /// The recorded bundle is the published one.
+    Published,
+    /// The files of the recorded bundle were not restored.
+    NotHere,
+    /// Another bundle is published, or none.
+    Stale,
+}
+
+impl PublishState {
+    fn of(is_pending: bool, is_published: bool, is_here: bool) -> Self {
+        match (is_pending, is_published, is_here) {
+            (true, ..) => Self::Pending,
+            (false, true, _) => Self::Published,
+            (false, false, false) => Self::NotHere,
+            (false, false, true) => Self::Stale,
+        }
+    }
+
+    fn will_run(self) -> bool {
+        matches!(self, Self::Pending | Self::Stale)
+    }
+
+    /// State and reason for tables.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pending => ("after", "stages before it will run first"),
+            Self::Published => (FRESH, FRESH),
+            Self::NotHere => {
+                ("not available locally", "the bundle's files were not restored: run `codenets restore --with bundle` to publish it here")
+            }
+            Self::Stale => ("stale", "the recorded bundle is not the published one"),
+        }
+    }
+}
+
+/// `ledger::Freshness::Fresh` in words.
+const FRESH: &str = "fresh";
+
+/// Is the recorded bundle the published one?
+pub fn is_current(store: &Store) -> bool {
+    let key = store.current_manifest(Bundle::KIND).map(|(_, manifest)| manifest.key);
+    Serve::of(store.root()).current_id().zip(key).is_some_and(|(id, key)| id.key() == key)
+}
+
+/// Publishes the recorded bundle if it passes the gates, and returns the id of the bundle that is published then.
+///
+/// Nothing changes where the recorded bundle is published already, or where it was rolled back.
+///
+/// # Errors
+/// [`Error::NotPublished`](crate::Error::NotPublished) where the scores do not pass the gates; the published bundle then stays.
+pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
+    let _lock = store.lock()?;
+    let bundle = store.current::<Bundle>()?;
+    let scores = store.current::<Scores>()?;
+    let scored = scores.manifest().inputs.get(Bundle::KIND).map(|input| input.digest);
+    ensure!(scored == Some(bundle.digest()), "the recorded scores are of another bundle: run `codenets run --only evaluate`");
+    retract::enforce(store.root())?;
+    let serve = Serve::of(store.root());
+    let current = serve.current_id();
+    if is_current(store) {
+        let id = current.as_ref().map(ToString::to_string).unwrap_or_default();
+        store.progress().message(&format!("publish   {FRESH} ({id})"));
+        return Ok(current);
+    }
+    let key = &bundle.manifest().key;
+    if serve.held_back().as_ref() == Some(key) {
+        let published = current.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+        store.progress().message(&format!(
+            "publish   {key} was rolled back and is not published again: {published} is published (delete {} to publish {key})",
+            serve.held_back_file().display()
+        ));
+        return Ok(current);
+    }
+    let measured = scores.open()?;
+    gate::check(&serve, config, &measured)?;
+    let id = BundleId::next(&serve.ids()?, key, unix_now());
+    let folder = build(store, &serve, &bundle, &scores, &id)?;
+    let target = serve.bundle(&id);
+    fault::point("rename of the published folder");
+    fs::rename(&folder, &target).with_context(|| format!("publishing {}", target.display()))?;
+    fsync_dir(&serve.bundles())?;
+    serve.set_current(&id)?;
+    // The bundle is published either way.
+    let _ = serve.set_held_back(None);
+    fault::point("pruning");
+    prune_published(store, config.keep)?;
+    store.progress().message(&format!("publish   {id} is published at {}", serve.current().display()));
+    Ok(Some(id))
+}
+
+/// Builds the folder that is published: hard links of the recorded bundle, its scores, and a manifest with its id. Returns its path.
+fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artifact<Scores>, id: &BundleId) -> Result<std::path::PathBuf> {
+    let root = serve.bundles();
+    fs::create_dir_all(&root).with_context(|| format!("creating {}", root.display()))?;
+    for entry in fs::read_dir(&root)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(UNPUBLISHED)) {
+        // Left by a killed run: this process holds the lock.
+        fs::remove_dir_all(entry.path())?;
+    }
+    let scratch = tempfile::Builder::new().prefix(UNPUBLISHED).tempdir_in(&root)?;
+    let source = bundle.open()?.dir;
+    checksums::verify(&source)?;
+    link_tree(&source, scratch.path())?;
+    // These two differ from the recorded bundle: they are new files, because writing through a hard link would change the artifact.
+    for name in [MANIFEST, CHECKSUMS] {
+        fs::remove_file(scratch.path().join(name))?;
+    }
+    let mut manifest = BundleManifest::read(&source)?;
+    let measured = scores.open()?;
+    manifest.published = Some(facts::published(store, id, scores, &measured)?);
+    fs::write(scratch.path().join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
+    fs::copy(&measured.scores, scratch.path().join(gate::SCORES))?;
+    retract::apply(store.root(), scratch.path())?;
+    index::checksums::write(scratch.path())?;
+    smoke::test(scratch.path())?;
+    fsync_tree(scratch.path())?;
+    let folder = scratch.keep();
+    open_to_all(&folder)?;
+    Ok(folder)
+}
+
+/// Links every file of a folder into another one; copies where the file system has no hard links.
+fn link_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("listing {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            link_tree(&entry.path(), &target)?;
+        } else if fs::hard_link(entry.path(), &target).is_err() {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publish_runs_where_a_stage_before_it_runs_or_another_bundle_is_published() {
+        assert_eq!(PublishState::of(true, true, true), PublishState::Pending);
+        assert_eq!(PublishState::of(false, true, false), PublishState::Published);
+        assert_eq!(PublishState::of(false, false, true), PublishState::Stale);
+        assert!(PublishState::Pending.will_run() && PublishState::Stale.will_run() && !PublishState::Published.will_run());
+    }
+
+    #[test]
+    fn a_bundle_without_files_is_not_published_and_the_reason_names_the_command() {
+        let state = PublishState::of(false, false, false);
+        assert!(!state.will_run() && state.words().1.contains("codenets restore --with bundle"));
+    }
+}

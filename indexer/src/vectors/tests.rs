@@ -1,0 +1,134 @@
+use bundle::{
+    Error,
+    vectors::{HnswGraphs, HnswInfo, MATRIX, Vectors},
+};
+
+use super::*;
+
+const HNSW: Hnsw = Hnsw { from_rows: 0, graph_rows: 700, connectivity: 16, expansion_add: 128, expansion_search: 64 };
+
+/// Unit vectors without a pattern.
+fn matrix(rows: usize, dimension: usize) -> Vec<Vec<f32>> {
+    let mut state = 7u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    let unit = |row: Vec<f32>| {
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        row.into_iter().map(|x| x / norm).collect()
+    };
+    (0..rows).map(|_| unit((0..dimension).map(|_| next()).collect())).collect()
+}
+
+fn written(rows: &[Vec<f32>]) -> (tempfile::TempDir, Vectors) {
+    let dir = tempfile::tempdir().unwrap();
+    let dimension = rows[0].len();
+    let mut writer = MatrixWriter::create(dir.path(), rows.len(), dimension).unwrap();
+    rows.iter().for_each(|row| writer.write(row).unwrap());
+    writer.finish().unwrap();
+    let vectors = Vectors::open(dir.path(), rows.len(), dimension).unwrap();
+    (dir, vectors)
+}
+
+fn built(threads: usize) -> (tempfile::TempDir, HnswInfo) {
+    let (dir, vectors) = written(&matrix(2000, 32));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let mut info = pool.install(|| build(&vectors, &HNSW, dir.path(), || ())).unwrap();
+    info.recall_at_10 = recall(&vectors.with_hnsw(dir.path(), &info, 2).unwrap()).unwrap();
+    (dir, info)
+}
+
+fn open(dir: &tempfile::TempDir, info: &HnswInfo, threads: usize) -> Vectors {
+    Vectors::open(dir.path(), 2000, 32).unwrap().with_hnsw(dir.path(), info, threads).unwrap()
+}
+
+#[test]
+fn a_search_finds_the_rows_of_brute_force() {
+    let (_dir, vectors) = written(&matrix(3000, 48));
+    let even: Vec<bool> = (0..3000).map(|row| row % 2 == 0).collect();
+    for query in matrix(20, 48) {
+        let found = vectors.search(&query, 10, Some(&even)).unwrap();
+        assert_eq!(found, vectors.search_exact(&query, 10, Some(&even)));
+        assert!(found.iter().all(|(row, _)| row % 2 == 0));
+        assert_eq!(found.len(), 10);
+    }
+}
+
+#[test]
+fn a_vector_that_is_not_finite_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = MatrixWriter::create(dir.path(), 1, 4).unwrap();
+    assert!(writer.write(&[f32::NAN; 4]).is_err() && writer.write(&[1.0; 3]).is_err());
+    assert!(writer.finish().is_err(), "a row is missing");
+}
+
+#[test]
+fn a_matrix_of_another_size_is_damaged() {
+    let (dir, _) = written(&[vec![1.0, 0.0, 0.0, 0.0], vec![0.0, 1.0, 0.0, 0.0]]);
+    let is_damaged = |rows| matches!(Vectors::open(dir.path(), rows, 4), Err(Error::Damaged { .. }));
+    assert!(!is_damaged(2) && is_damaged(3));
+    let path = dir.path().join(MATRIX);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(is_damaged(2));
+}
+
+#[test]
+fn graphs_have_the_same_bytes_on_any_number_of_threads() {
+    let ((dir, info), (other, same)) = (built(1), built(2));
+    assert_eq!((info.files.len(), &info), (3, &same));
+    for file in &info.files {
+        assert!(std::fs::read(dir.path().join(&file.name)).unwrap() == std::fs::read(other.path().join(&file.name)).unwrap());
+    }
+}
+
+#[test]
+fn graphs_find_the_nearest_rows_also_with_a_filter() {
+    let (dir, info) = built(2);
+    assert!(info.recall_at_10 > 0.95, "{info:?}");
+    let vectors = open(&dir, &info, 2);
+    let half: Vec<bool> = (0..2000).map(|row| row % 2 == 0).collect();
+    for allowed in [None, Some(&half[..])] {
+        let (mut found, mut all) = (0, 0);
+        for query in matrix(40, 32) {
+            let approximate = vectors.search_hnsw(vectors.hnsw().unwrap(), &query, 10, allowed).unwrap();
+            let exact = vectors.search_exact(&query, 10, allowed);
+            assert!(approximate.iter().all(|(row, _)| allowed.is_none_or(|rows| rows[*row as usize])));
+            found += exact.iter().filter(|scored| approximate.contains(scored)).count();
+            all += exact.len();
+        }
+        assert!(found * 100 > all * 95, "{found} of {all}");
+    }
+}
+
+#[test]
+fn graphs_are_searched_by_as_many_threads_as_they_were_opened_for() {
+    let (dir, info) = built(1);
+    let vectors = open(&dir, &info, 24);
+    let queries = matrix(24, 32);
+    std::thread::scope(|scope| {
+        for query in &queries {
+            let graphs = vectors.hnsw().unwrap();
+            scope.spawn(|| (0..200).for_each(|_| assert_eq!(vectors.search_hnsw(graphs, query, 5, None).unwrap().len(), 5)));
+        }
+    });
+}
+
+#[test]
+fn a_graph_that_is_damaged_or_not_of_the_manifest_is_refused() {
+    let (dir, info) = built(1);
+    let open = |info: &HnswInfo, rows, dimension| HnswGraphs::open(dir.path(), info, rows, dimension, 1).map(|_| ());
+    open(&info, 2000, 32).unwrap();
+    assert!(open(&info, 2000, 64).is_err() && open(&info, 2001, 32).is_err());
+    let mut outside = info.clone();
+    outside.files[0].name = "../hnsw-0.usearch".to_owned();
+    assert!(open(&outside, 2000, 32).unwrap_err().to_string().contains("not a file name"));
+    let path = dir.path().join(&info.files[1].name);
+    let bytes = std::fs::read(&path).unwrap();
+    let same_length = vec![7u8; bytes.len()];
+    for damaged in [&bytes[..bytes.len() / 2], &[0u8; 10], b"", &same_length] {
+        std::fs::write(&path, damaged).unwrap();
+        assert!(matches!(open(&info, 2000, 32), Err(Error::Damaged { file, .. }) if file == path));
+    }
+}
