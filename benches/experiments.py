@@ -133,7 +133,7 @@ def artifact(data, kind):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainer", required=True)
+    parser.add_argument("--codenets", required=True, help="the codenets binary")
     parser.add_argument("--conf", type=pathlib.Path, required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="with its tokens made (make tokenize)")
     parser.add_argument("--cosqa", type=pathlib.Path)
@@ -150,7 +150,7 @@ def main():
         conf = data / "reports" / "experiment.conf"
         head = f'include "{arguments.conf.resolve()}"\ntrain.encoder = null\ntrain.loss = null\n'
         conf.write_text(head + setting + "\nexport.max-mrr-loss = 1.0\n")
-        done = subprocess.run([arguments.trainer, "run", "--conf", str(conf), "--data", str(data)], stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([arguments.codenets, "run", "--until", "export", "--conf", str(conf), "--data", str(data)], stderr=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(done.stderr)
         checkpoint, trained = artifact(data, "checkpoint")

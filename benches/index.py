@@ -2,7 +2,7 @@
 
     make bench-index [DATA=data] [ROUNDS=3] [ROWS="10000 100000"] [THREADS=2]
 
-Lexical: `make index`'s way and tantivy driven barely (`indexer measure lexical`), beside tantivy-py and bm25s. Vectors: our graphs
+Lexical: `make index`'s way and tantivy driven barely (`codenets-bench measure lexical`), beside tantivy-py and bm25s. Vectors: our graphs
 beside faiss' and hnswlib's HNSW (M 16, efConstruction 128): building, and queries a second on one thread at the smallest ef whose
 recall@10 is .95 and .99. Embed: functions a second, beside a plain onnxruntime loop and sentence-transformers on the same graph.
 With --growth, our vectors alone on more and more rows. What exactly is timed of the peers stands in index_peers.py; our own
@@ -168,7 +168,7 @@ def ratios(found, paths):
 
 
 def bench_lexical(options, rows):
-    ours = [options.indexer, "measure", "lexical", "--syntax", options.syntax, "--rows", rows, "--threads", options.threads]
+    ours = [options.bench, "measure", "lexical", "--syntax", options.syntax, "--rows", rows, "--threads", options.threads]
     peer = [*options.peer, "lexical"]
     rest = ["--syntax", options.syntax, "--rows", rows, "--threads", options.threads, "--scratch", options.scratch]
     sides = {"ours": [*ours, "--engine", "ours"], "tantivy, barely": [*ours, "--engine", "bare"]}
@@ -186,7 +186,7 @@ def bench_lexical(options, rows):
 
 def bench_vectors(options, folder, growth=False):
     files = ["--matrix", folder / "matrix.npy", "--queries", folder / "queries.npy", "--threads", options.threads]
-    sides = {"ours": [options.indexer, "measure", "vectors", *files]}
+    sides = {"ours": [options.bench, "measure", "vectors", *files]}
     for name in [] if growth else ["faiss", "hnswlib"]:
         sides[name] = [*options.peer, "vectors", name, *files, "--scratch", options.scratch]
     return {name: vectors_of(runs) for name, runs in alternated(sides, options.rounds).items()}
@@ -218,7 +218,7 @@ def print_vectors(options, found):
 
 def bench_embed(options, rows):
     rest = ["--encoder", options.encoder, "--syntax", options.syntax, "--rows", rows, "--threads", options.threads]
-    ours = [options.indexer, "measure", "embed", *rest]
+    ours = [options.bench, "measure", "embed", *rest]
     sides = {"ours": ours, **{f"ours, sessions: {count}": [*ours, "--sessions", count] for count in options.sessions}}
     for name in ["onnxruntime", "sentence-transformers"]:
         sides[name] = [*options.peer, "embed", name, *rest, *(["--embeddings", options.embeddings] if options.compared else [])]
@@ -280,7 +280,7 @@ def write_matrix(embeddings, rows, queries, out, mix=False):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--indexer", required=True)
+    options.add_argument("--bench", required=True, help="the codenets-bench binary")
     options.add_argument("--data", required=True, type=pathlib.Path)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--rows", type=int, nargs="+", help="lexical and vectors; all rows where not given")

@@ -4,7 +4,7 @@
     index_peers.py vectors faiss|hnswlib --matrix FILE.npy --queries FILE.npy --threads T
     index_peers.py embed onnxruntime|sentence-transformers --encoder DIR --syntax DIR --rows N --threads T [--embeddings DIR]
 
-The fields are those of `indexer measure`. Peers use their libraries as their manuals show it, and the clock is kind to them:
+The fields are those of `codenets-bench measure`. Peers use their libraries as their manuals show it, and the clock is kind to them:
 rows lie in memory, libraries are imported, models are loaded and warm.
 
 lexical: from rows to an index on disk. `tantivy` is tantivy-py with our schema (no `lines`; `summary` holds the documentation's

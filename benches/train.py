@@ -63,7 +63,7 @@ def bucketed(lengths):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainer", required=True)
+    parser.add_argument("--bench", required=True, help="the codenets-bench binary")
     parser.add_argument("--base", type=pathlib.Path, required=True, help="conf/base.conf")
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
@@ -95,7 +95,7 @@ def main():
                     encoder, pooler = ENCODERS[model]
                     conf.write_text(CONF.format(base=arguments.base.resolve(), encoder=encoder, pooler=pooler, kernels=kernel, device=arguments.device))
                     sides[f"codenets {kernel}"] = [
-                        arguments.trainer, "bench", "--conf", str(conf), "--lengths", str(lengths), "--threads", str(arguments.threads)
+                        arguments.bench, "train-steps", "--conf", str(conf), "--lengths", str(lengths), "--threads", str(arguments.threads)
                     ]
                 modes = ["eager", "compiled-bf16", "eager-bf16"] if arguments.device == "cuda" else ["eager"]
                 for mode in modes:
