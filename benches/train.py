@@ -1,12 +1,12 @@
-"""Training steps beside PyTorch: the same model, lengths and threads, runs alternated, on one machine.
+"""Measures training steps next to PyTorch: the same model, lengths and number of threads, in alternating runs on one machine.
 
     make bench-train [DATA=data] [ROUNDS=3] [STEPS=8] [THREADS=2] [DEVICE=cuda]
 
-Models: `bert` (3 layers, 128 wide, 8 heads, 512 between, mean pooling) and `nbow` (128 wide, weighted mean), batch 128,
-symmetric cross-entropy over the batch, AdamW. Lengths: `full` (30 and 200 ids a row) and `bucketed` (those of real rows of
-DATA's tokens, sorted by length in windows of 16 batches). PyTorch: torch.nn modules, eager, scaled_dot_product_attention
-with a mask, pooling by a batched product for nbow. Reports medians over all steps but the first two of each run, their
-spread, and peak memory of the whole process (with cuda, PyTorch's is that of the GPU alone: not comparable); ratios are PyTorch's time by ours.
+Models: `bert` (3 layers, width 128, 8 heads, intermediate width 512, mean pooling) and `nbow` (width 128, weighted mean), batch 128,
+symmetric cross-entropy over the batch, AdamW. Lengths: `full` (30 and 200 ids per row) and `bucketed` (lengths of real rows of the tokens
+in DATA, sorted by length in windows of 16 batches). PyTorch: torch.nn modules, eager, scaled_dot_product_attention with a mask, pooling
+by a batched product for nbow. Prints medians over all steps without the first two of each run, their spread, and peak memory of the
+process. With cuda, PyTorch reports the memory of the GPU only: the two are not comparable. A ratio is PyTorch's time divided by ours.
 """
 
 import argparse
