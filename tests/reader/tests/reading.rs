@@ -71,7 +71,8 @@ fn a_hit_is_explained_and_shown() {
 fn searches_run_on_several_threads() {
     let bundle = open();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| bundle.search(&Query::new("read a file")).expect("the search succeeds"))).collect();
+        let threads: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| bundle.search(&Query::new("read a file")).expect("the search succeeds"))).collect();
         let results: Vec<Vec<Hit>> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
         assert!(results.iter().all(|hits| names(hits) == names(&results[0])));
     });
