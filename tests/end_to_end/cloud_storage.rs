@@ -231,7 +231,8 @@ fn two_machines_save_at_the_same_time() {
 
 #[test]
 fn wrong_credentials_are_an_error_that_does_not_show_them() {
-    let (workspace, server) = saved();
+    let workspace = Workspace::empty();
+    let server = s3(&workspace.path("s3"), false);
     let mut command = workspace.command(&["snapshots", "--from", URL]);
     command.env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", "mistaken").env("AWS_REGION", "eu-central-1");
     let output = command.env("AWS_ENDPOINT", format!("http://{server}")).env("AWS_ALLOW_HTTP", "true").output().unwrap();
@@ -241,7 +242,8 @@ fn wrong_credentials_are_an_error_that_does_not_show_them() {
 
 #[test]
 fn a_url_without_snapshots_is_an_error() {
-    let (workspace, server) = saved();
+    let workspace = Workspace::empty();
+    let server = s3(&workspace.path("s3"), false);
     let output = codenets(&workspace, server, &["restore", "--from", "s3://codenets/nothing"]);
     let error = texts(&output).1;
     assert!(!output.status.success() && error.contains("`latest`") && error.contains("s3://codenets/nothing"), "{error}");

@@ -25,9 +25,7 @@ static RUN: LazyLock<Workspace> = LazyLock::new(|| {
 });
 
 fn copy() -> Workspace {
-    let workspace = Workspace::empty();
-    workspace.replace_with(&RUN);
-    workspace
+    Workspace::copy_of(&RUN)
 }
 
 fn events() -> Vec<Value> {

@@ -148,7 +148,8 @@ impl Workspace {
         Self { root: temporary.path().to_owned(), _temporary: Some(temporary) }
     }
 
-    fn copy_of(other: &Self) -> Self {
+    /// A copy of another workspace.
+    pub fn copy_of(other: &Self) -> Self {
         let workspace = Self::blank();
         workspace.replace_with(other);
         workspace
