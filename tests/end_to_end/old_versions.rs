@@ -33,7 +33,11 @@ const FORMAT_3: [(&str, [(&str, f64); 3]); 3] = [
 ];
 
 /// The same for the fixture of format 4, which version 0.1.0 wrote.
-const FORMAT_4: [(&str, [(&str, f64); 3]); 1] = [("parse an iso date", [("parse_iso_date", 1.0), ("", 0.0), ("", 0.0)])];
+const FORMAT_4: [(&str, [(&str, f64); 3]); 3] = [
+    ("parse an iso date", [("parse_iso_date", 1.0), ("ParseHeader", 0.335_629), ("Clock.format_duration", 0.314_156)]),
+    ("edit distance between two strings", [("levenshtein", 0.864_002), ("parseQueryString", 0.606_483), ("clamp", 0.568_583)]),
+    ("HTTPHeader value", [("ParseHeader", 1.0), ("LruCache.get", 0.406_961), ("Template.render", 0.394_218)]),
+];
 
 fn require_hits(hits: &[Value], expected: &[(&str, f64)]) {
     assert_eq!(hits.len(), expected.len());
