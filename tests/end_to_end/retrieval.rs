@@ -119,7 +119,7 @@ fn a_fusion_file_that_is_not_one_is_refused() {
 fn settings_of_the_index_out_of_range_are_refused() {
     let workspace = Workspace::published();
     for (setting, reason) in [
-        ("index.bm25.b = 2.0", "index.bm25.b"),
+        ("index.bm25.b = 2.0", "index.bm25"),
         ("index.fusion.least = 0", "least"),
         ("index.fusion.penalty = -1", "penalty"),
         ("index.hnsw.connectivity = 1", "connectivity"),

@@ -189,8 +189,10 @@ fn encoders_of_a_context_must_agree() {
 /// Training on, and exporting with, ids of another vocabulary than the recorded one.
 #[test]
 fn ids_of_another_vocabulary_are_refused() {
-    let workspace = Workspace::trained();
+    let workspace = Workspace::tokenized();
     workspace.configure("tokenize.code-tokens = 20");
+    workspace.run_until("train");
+    workspace.configure("");
     workspace.run_until("tokenize");
     assert!(workspace.fail_only("export").contains("checkpoint"));
     workspace.configure("vocab.size = 480");

@@ -66,13 +66,16 @@ pub struct Workspace {
     _temporary: Option<tempfile::TempDir>,
 }
 
-/// Held until the process ends: two test processes never write the shared workspaces at the same time.
-static SHARED: LazyLock<fs::File> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    fs::create_dir_all(folder).unwrap();
-    let lock = fs::File::create(folder.join("workspaces.lock")).unwrap();
+/// Where tests share workspaces, empty when the process starts. Not below the target folder: git ignores it, so that harvest would leave
+/// out the corpus.
+static SHARED: LazyLock<(PathBuf, fs::File)> = LazyLock::new(|| {
+    let name = ledger::Digest::of_bytes(env!("CARGO_TARGET_TMPDIR").as_bytes()).short();
+    let folder = std::env::temp_dir().join(format!("codenets-end-to-end-{name}"));
+    fs::create_dir_all(&folder).unwrap();
+    // Held until the process ends: two test processes never write the folder at the same time.
+    let lock = fs::File::create(folder.join("lock")).unwrap();
     lock.lock().unwrap();
-    lock
+    (folder, lock)
 });
 
 /// All stages up to `tokenize` have run.
@@ -136,8 +139,7 @@ impl Workspace {
 
     /// A folder that the tests of this process share, empty.
     pub fn shared(name: &str) -> Self {
-        LazyLock::force(&SHARED);
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("workspaces").join(name);
+        let root = SHARED.0.join(name);
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(&root).unwrap();
         Self { root, _temporary: None }
