@@ -56,16 +56,22 @@ ENCODERS = {
 }
 
 
+def chosen(text):
+    """`kind = x, rest` as an object that selects a kind: `kind = x, x { rest }`."""
+    kind, _, settings = text.removeprefix("kind = ").partition(", ")
+    return f"kind = {kind}, {kind} {{ {settings} }}"
+
+
 def experiments(epochs, slow_epochs):
     for loss, text in LOSSES.items():
-        yield "nbow 256", "weighted-mean", loss, epochs, f"train.encoder {{ {NBOW} }}\ntrain.loss {{ {text} }}\ntrain.epochs = {epochs}"
+        yield "nbow 256", "weighted-mean", loss, epochs, f"train.encoder {{ {chosen(NBOW)} }}\ntrain.loss {{ {chosen(text)} }}\ntrain.epochs = {epochs}"
     for pooler in ("mean", "max"):
         yield "nbow 256", pooler, "softmax-cross-entropy, symmetric", epochs, (
-            f"train.encoder {{ {NBOW} }}\ntrain.loss {{ {CE} }}\ntrain.pooler = {pooler}\ntrain.epochs = {epochs}"
+            f"train.encoder {{ {chosen(NBOW)} }}\ntrain.loss {{ {chosen(CE)} }}\ntrain.pooler = {pooler}\ntrain.epochs = {epochs}"
         )
     for name, (encoder, pooler, rate) in ENCODERS.items() if slow_epochs else ():
         yield name, pooler, "softmax-cross-entropy, symmetric", slow_epochs, (
-            f"train.encoder {{ {encoder} }}\ntrain.loss {{ {CE} }}\ntrain {{ pooler = {pooler}, epochs = {slow_epochs}, {SLOW} }}\n"
+            f"train.encoder {{ {chosen(encoder)} }}\ntrain.loss {{ {chosen(CE)} }}\ntrain {{ pooler = {pooler}, epochs = {slow_epochs}, {SLOW} }}\n"
             f"train.optimizer.learning-rate = {rate}"
         )
 
@@ -148,7 +154,7 @@ def main():
     lines = []
     for encoder, pooler, loss, epochs, setting in experiments(arguments.epochs, arguments.slow_epochs):
         conf = data / "reports" / "experiment.conf"
-        head = f'include "{arguments.conf.resolve()}"\ntrain.encoder = null\ntrain.loss = null\n'
+        head = f'include "{arguments.conf.resolve()}"\n'
         conf.write_text(head + setting + "\nexport.max-mrr-loss = 1.0\n")
         done = subprocess.run([arguments.codenets, "run", "--until", "export", "--conf", str(conf), "--data", str(data)], stderr=subprocess.PIPE, text=True)
         if done.returncode:

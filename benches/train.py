@@ -21,20 +21,21 @@ import tempfile
 BATCH, VOCABULARY = 128, 10_000
 CONF = """
 include "{base}"
-train.encoder = null
-train.loss = null
 train {{
-  encoder {{ {encoder} }}
+  encoder {{ kind = {encoder}, {encoder} {{ {settings} }} }}
   pooler = {pooler}
-  loss {{ kind = softmax-cross-entropy, symmetric = true, initial-scale = 14.0, learn-scale = true }}
+  loss {{
+    kind = softmax-cross-entropy
+    softmax-cross-entropy {{ symmetric = true, initial-scale = 14.0, learn-scale = true }}
+  }}
   optimizer {{ learning-rate = 0.0001, weight-decay = 0.01 }}
   kernels = {kernels}
   device = {device}
 }}
 """
 ENCODERS = {
-    "bert": ("kind = bert, dimension = 128, intermediate = 512, layers = 3, heads = 8, dropout = 0.0", "mean"),
-    "nbow": ("kind = nbow, dimension = 128", "weighted-mean"),
+    "bert": ("dimension = 128, intermediate = 512, layers = 3, heads = 8, dropout = 0.0", "mean"),
+    "nbow": ("dimension = 128", "weighted-mean"),
 }
 
 
@@ -92,8 +93,8 @@ def main():
                 kernels = ["stock"] if arguments.device == "cuda" else ["fused", "stock"] if arguments.stock else ["fused"]
                 for kernel in kernels:
                     conf = folder / f"{kernel}.conf"
-                    encoder, pooler = ENCODERS[model]
-                    conf.write_text(CONF.format(base=arguments.base.resolve(), encoder=encoder, pooler=pooler, kernels=kernel, device=arguments.device))
+                    settings, pooler = ENCODERS[model]
+                    conf.write_text(CONF.format(base=arguments.base.resolve(), encoder=model, settings=settings, pooler=pooler, kernels=kernel, device=arguments.device))
                     sides[f"codenets {kernel}"] = [
                         arguments.bench, "train-steps", "--conf", str(conf), "--lengths", str(lengths), "--threads", str(arguments.threads)
                     ]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::workspace::{Workspace, encoder, ran};
 
-const LEARNED: &str = "index.fusion { least = 2, penalty = 0.01 }";
+const LEARNED: &str = "index.fusion.learned { least = 2, penalty = 0.01 }";
 
 fn names(hits: &[Value]) -> Vec<&str> {
     hits.iter().map(|hit| hit["func_name"].as_str().unwrap()).collect()
@@ -98,7 +98,7 @@ fn a_fusion_is_taken_from_a_file() {
     let workspace = Workspace::copy_of(&WITH_LEARNED_FUSION);
     let weights = workspace.bundle_manifest()["fusion"]["weights"].clone();
     fs::copy(workspace.path("data/serve/current/fusion.json"), workspace.path("fusion.json")).unwrap();
-    workspace.configure("index.fusion.from = fusion.json\nevaluate.split = valid\npublish.min-share-of-current = 0");
+    workspace.configure("index.fusion.learned.from = fusion.json\nevaluate.split = valid\npublish.min-share-of-current = 0");
     workspace.run_all();
     let fusion = workspace.bundle_manifest()["fusion"].clone();
     assert_eq!((&fusion["weights"], fusion.get("split")), (&weights, None));
@@ -107,7 +107,7 @@ fn a_fusion_is_taken_from_a_file() {
 #[test]
 fn a_fusion_file_that_is_not_one_is_refused() {
     let workspace = Workspace::published();
-    workspace.configure("index.fusion.from = fusion.json");
+    workspace.configure("index.fusion.learned.from = fusion.json");
     for (text, reason) in [("{}", "fusion.json"), ("{\"kind\": \"learned\", \"weights\": {\"moon-phase\": 1.0}}", "`moon-phase`")] {
         fs::write(workspace.path("fusion.json"), text).unwrap();
         let error = workspace.fail_only("index");

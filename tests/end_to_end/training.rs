@@ -178,7 +178,7 @@ fn settings_that_cannot_be_trained_are_refused_with_the_key() {
 #[test]
 fn encoders_of_a_context_must_agree() {
     let workspace = Workspace::tokenized();
-    let second = |dimension: u32| format!("query-encoder {{ kind = nbow, dimension = {dimension} }}");
+    let second = |dimension: u32| format!("query-encoder {{ kind = nbow, nbow {{ dimension = {dimension} }} }}");
     workspace.configure(&format!("train.{}", second(32)));
     assert!(workspace.fail_only("train").contains("siamese"));
     workspace.configure(&format!("train {{ context = query-1-code-1, {} }}", second(16)));
