@@ -1,11 +1,11 @@
-"""The corpus stages side by side with what people use, in one run.
+"""Measures the corpus stages next to pandas, polars, datasets, py-tree-sitter and tokenizers.
 
-    python3 benches/corpus.py --pipeline target/release/pipeline --bench "cargo bench …" --data DATA [--rounds 3]
+    python3 benches/corpus.py --codenets target/release/codenets --bench "cargo bench …" --data DATA [--rounds 3]
 
-Makes an environment with the peers (benches/requirements.txt), then runs ours and theirs in turns on the same
-files, with the same threads, and prints medians, spreads and ratios. DATA is a data folder whose corpus stages have
-run. A rate is bytes of the input per second of CPU, so that threads and other work on the machine matter little;
-wall seconds stand beside it. Writes corpus-bench.json into DATA/reports.
+Installs the other tools (benches/requirements.txt) into an environment, then runs ours and theirs in turns on the same files with the
+same number of threads. Prints medians, spreads and ratios. The corpus stages have run in the data folder DATA. A rate is bytes of
+input per second of CPU: it depends little on the number of threads and on other work of the machine. Wall seconds are printed, too.
+Writes corpus-bench.json into DATA/reports.
 """
 
 import argparse
@@ -21,12 +21,12 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-# Functions that one iteration of a bench handles (pipeline/benches/stages.rs).
+# Functions in one iteration of a bench (benches/stages.rs).
 SAMPLE = 1000
 
 
 def venv(folder):
-    """An environment that holds the pinned peers; made once."""
+    """Python of an environment with the pinned tools; installed once."""
     pins = (HERE / "requirements.txt").read_text()
     stamp = folder / "pins.txt"
     python = folder / "bin/python"
@@ -47,10 +47,10 @@ def peer(python, name, threads, **inputs):
         return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
-def ours(pipeline, stage, kind, conf, data, threads):
-    """Runs one of our stages anew in a copy of the data folder that shares the files of its inputs."""
+def ours(codenets, stage, kind, conf, data, threads):
+    """Runs one stage again; `data` is a copy of the data folder that has hard links to the files of the inputs."""
     shutil.rmtree(data / kind, ignore_errors=True)
-    command = [pipeline, stage, "--conf", conf, "--data", str(data), "--threads", str(threads), "--quiet"]
+    command = [codenets, "run", "--only", stage, "--conf", conf, "--data", str(data), "--threads", str(threads), "--quiet"]
     started = time.monotonic()
     child = os.posix_spawn(command[0], command, os.environ)
     _, status, usage = os.wait4(child, 0)
@@ -88,8 +88,8 @@ def line(name, runs, size, flat):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--pipeline", required=True)
-    options.add_argument("--bench", required=True, help="command that runs the benches of the pipeline crate")
+    options.add_argument("--codenets", required=True, help="the codenets binary")
+    options.add_argument("--bench", required=True, help="command that runs benches/stages.rs")
     options.add_argument("--conf", default="conf/demo.conf")
     options.add_argument("--data", required=True, type=pathlib.Path)
     options.add_argument("--venv", type=pathlib.Path)
@@ -108,7 +108,7 @@ def main():
         for threads in options.threads:
             runs = {name: [] for name in ("ours", "ingest-pandas", "ingest-polars", "ingest-datasets")}
             for _ in range(options.rounds):
-                runs["ours"].append(ours(options.pipeline, "ingest", "functions", options.conf, work, threads))
+                runs["ours"].append(ours(options.codenets, "ingest", "functions", options.conf, work, threads))
                 for name in list(runs)[1:]:
                     runs[name].append(peer(python, name, threads, raw=raw))
             size = runs["ingest-pandas"][0]["bytes"]
@@ -119,16 +119,16 @@ def main():
             run_in(python, TEXTS, current(work, "syntax"), text)
             runs = {name: [] for name in ("ours, four columns", "tokenize-bare")}
             for _ in range(options.rounds):
-                runs["ours, four columns"].append(ours(options.pipeline, "tokenize", "tokens", options.conf, work, threads))
+                runs["ours, four columns"].append(ours(options.codenets, "tokenize", "tokens", options.conf, work, threads))
                 tokenizer = current(work, "vocabulary") / "tokenizer.json"
                 runs["tokenize-bare"].append(peer(python, "tokenize-bare", threads, text=text, tokenizer=tokenizer))
             size = runs["tokenize-bare"][0]["bytes"]
             cpu = {name: line(f"tokenize {name}, {threads} threads", found, size, flat) for name, found in runs.items()}
             flat[f"ratio.tokenize-stage-over-bare.{threads}"] = cpu["tokenize-bare"] / cpu["ours, four columns"]
-            # The stages below read what ingest left, which is the same bytes again.
+            # ingest wrote the same bytes again, so that the inputs of `parse` are unchanged.
             runs = {name: [] for name in ("ours, every column", "ast-python", "ast-bare")}
             for _ in range(options.rounds):
-                runs["ours, every column"].append(ours(options.pipeline, "parse", "syntax", options.conf, work, threads))
+                runs["ours, every column"].append(ours(options.codenets, "parse", "syntax", options.conf, work, threads))
                 for name in list(runs)[1:]:
                     runs[name].append(peer(python, name, threads, syntax=current(work, "syntax")))
             size = runs["ast-python"][0]["bytes"]
@@ -150,7 +150,7 @@ def main():
         flat["ratio.linearise-share-of-bare-parse"] = medians["bare_parse"] / medians["parse_and_linearise"]
         flat["ratio.every-column-share-of-bare-parse"] = medians["bare_parse"] / medians["every_column"]
         flat["ratio.words-over-library"] = medians["tokenizers_library"] / medians["word_by_word"]
-        # Microseconds a function without the parse: theirs is the difference of two runs, ours of two benches.
+        # Microseconds per function without parsing: for Python the difference of two runs, for us of two benches.
         theirs = flat[f"python.linearise_cpu_s.{options.threads[0]}"] / run_in(python, ROWS, syntax) * 1e6
         own = (medians["parse_and_linearise"] - medians["bare_parse"]) / SAMPLE
         flat["ratio.path-alone-over-python-path-alone"] = theirs / own
@@ -163,7 +163,7 @@ def main():
     (options.data / "reports/corpus-bench.json").write_text(json.dumps(flat, indent=1) + "\n")
 
 
-# Rows of a table; texts as `tokenize` reads them; share of rows whose tokens are equal to a peer's.
+# Number of rows of a table; texts as `tokenize` reads them; share of rows whose tokens are equal to those of another tool.
 ROWS = """
 import sys, pathlib, pyarrow.parquet as p
 print(sum(p.read_metadata(f).num_rows for f in pathlib.Path(sys.argv[1]).glob("*/*.parquet")))
@@ -188,7 +188,7 @@ print(sum(ours[row["id"]] == row["ast_tokens"] for row in theirs) / len(ours))
 
 
 def run_in(python, code, *arguments):
-    """What a snippet prints in the peers' environment, a number."""
+    """The number that a snippet prints in the environment of the other tools."""
     command = [python, "-c", code, *map(str, arguments)]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 

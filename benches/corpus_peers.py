@@ -1,16 +1,15 @@
-"""Runs one peer of the side-by-side benchmark in a process of its own and prints one JSON line.
+"""Runs one of the other tools of benches/corpus.py and prints one JSON line.
 
     corpus_peers.py ingest-pandas|ingest-polars|ingest-datasets --raw DIR --out DIR --threads N
     corpus_peers.py ast-python|ast-bare --syntax DIR --out DIR --threads N [--check FILE.jsonl]
     corpus_peers.py tokenize-bare --tokenizer tokenizer.json --text FILE --out DIR --threads N
 
-The peer is a child process: its thread counts stand in its environment before anything is imported, and
-the parent measures it from outside, interpreter start and imports included. Input bytes and output rows
-are counted after the clock has stopped. Peers use their libraries as their manuals show it. They trust
-their input: a line that is no record ends them.
+The tool runs in a child process. The numbers of threads are in its environment before anything is imported. The parent measures the
+whole process, with the start of the interpreter and the imports. It counts input bytes and output rows after the clock has stopped. The
+libraries are used as their manuals show. They trust their input: a line that is not a record is an error.
 
-`bytes` are those of uncompressed jsonl, code or text, as UTF-8. `rows` are those kept, parsed or encoded.
-`peak_rss_mib` of several processes is the peak of their sum, sampled, with shared pages counted once.
+`bytes`: uncompressed jsonl, code or text, as UTF-8. `rows`: rows that were kept, parsed or encoded. `peak_rss_mib` of several processes:
+the sampled peak of their sum, with shared pages counted once.
 """
 
 import argparse
@@ -48,7 +47,7 @@ def target(file):
 
 
 def first(seen, *key):
-    """Is this key new? A digest of it is kept, as the code of a whole corpus would fill the memory."""
+    """Is this key new? Only digests are kept: the code of a whole corpus does not fit into memory."""
     digest = blake2b("\0".join(key).encode(), digest_size=16).digest()
     if digest in seen:
         return False
@@ -165,7 +164,7 @@ def parser_of(grammar):
 
 
 def parse(language, code):
-    """The tree of a function. Java gets a class around it; PHP that does not open itself is parsed without `<?php`."""
+    """The tree of a function. Java code is put into a class; PHP code without `<?php` is parsed as such."""
     grammar = language
     if language == "java":
         code = "class Toto { " + code + " }"
@@ -328,7 +327,7 @@ def family(pid):
 
 
 def resident(pid):
-    """KiB of a process in memory, each shared page divided among those who share it."""
+    """Memory of a process in KiB; a shared page is divided by the number of its users."""
     try:
         for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -339,7 +338,7 @@ def resident(pid):
 
 
 def watch(pid, ended, peak):
-    """Samples peers of several processes: the kernel only keeps the peak of the largest one."""
+    """Samples the memory of several processes: the kernel knows only the peak of the largest one."""
     while not ended.wait(0.25):
         pids = family(pid)
         if len(pids) > 1:
@@ -347,7 +346,7 @@ def watch(pid, ended, peak):
 
 
 def measure(args):
-    """Runs the peer as a child process and reports what it took."""
+    """Runs the tool as a child process and reports time and memory."""
     if args.out.exists() and any(args.out.iterdir()):
         sys.exit(f"{args.out} is not empty")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -379,7 +378,7 @@ def measure(args):
 
 
 def written(args):
-    """Rows that an ingest kept, by the Parquet footers, and the bytes of jsonl that it read."""
+    """Rows that were kept, from the Parquet footers, and bytes of jsonl that were read."""
     import pyarrow.parquet
 
     rows = sum(pyarrow.parquet.read_metadata(file).num_rows for file in args.out.glob("*/*.parquet"))

@@ -1,11 +1,11 @@
-"""Encoders and losses side by side: trains each on what CONF names, exports it, and ranks with the exported graph.
+"""Compares encoders and losses: trains each on the corpus of CONF, exports it, and ranks with the exported graph.
 
     make experiments CONF=conf/six-languages-large.conf COSQA=folder
 
-For each: time and peak memory of the training stage, size of the graph, mrr@1000 on the test split (CodeSearchNet's
-protocol: a seed-0 shuffle, batches of 1000, the last partial one dropped, cosine, ties against us) and, where COSQA names
-the folder of its two files, MRR on CoSQA's development set (500 queries, 6,267 functions, all ranked). What was trained
-before is taken from the ledger, what was scored before from DATA/reports/experiments.json.
+Prints for each: time and peak memory of the training stage, size of the graph, and mrr@1000 on the test split. This is CodeSearchNet's
+protocol: a shuffle with seed 0, batches of 1000 without the last partial one, cosine; a tie counts as a loss. If COSQA is the folder of
+its two files, also MRR on CoSQA's development set: 500 queries, all 6,267 functions ranked. Recorded trainings do not run again; scores
+that are in DATA/reports/experiments.json are not computed again.
 """
 
 import argparse
@@ -56,16 +56,22 @@ ENCODERS = {
 }
 
 
+def chosen(text):
+    """`kind = x, rest` as an object that selects a kind: `kind = x, x { rest }`."""
+    kind, _, settings = text.removeprefix("kind = ").partition(", ")
+    return f"kind = {kind}, {kind} {{ {settings} }}"
+
+
 def experiments(epochs, slow_epochs):
     for loss, text in LOSSES.items():
-        yield "nbow 256", "weighted-mean", loss, epochs, f"train.encoder {{ {NBOW} }}\ntrain.loss {{ {text} }}\ntrain.epochs = {epochs}"
+        yield "nbow 256", "weighted-mean", loss, epochs, f"train.encoder {{ {chosen(NBOW)} }}\ntrain.loss {{ {chosen(text)} }}\ntrain.epochs = {epochs}"
     for pooler in ("mean", "max"):
         yield "nbow 256", pooler, "softmax-cross-entropy, symmetric", epochs, (
-            f"train.encoder {{ {NBOW} }}\ntrain.loss {{ {CE} }}\ntrain.pooler = {pooler}\ntrain.epochs = {epochs}"
+            f"train.encoder {{ {chosen(NBOW)} }}\ntrain.loss {{ {chosen(CE)} }}\ntrain.pooler = {pooler}\ntrain.epochs = {epochs}"
         )
     for name, (encoder, pooler, rate) in ENCODERS.items() if slow_epochs else ():
         yield name, pooler, "softmax-cross-entropy, symmetric", slow_epochs, (
-            f"train.encoder {{ {encoder} }}\ntrain.loss {{ {CE} }}\ntrain {{ pooler = {pooler}, epochs = {slow_epochs}, {SLOW} }}\n"
+            f"train.encoder {{ {chosen(encoder)} }}\ntrain.loss {{ {chosen(CE)} }}\ntrain {{ pooler = {pooler}, epochs = {slow_epochs}, {SLOW} }}\n"
             f"train.optimizer.learning-rate = {rate}"
         )
 
@@ -133,13 +139,13 @@ def artifact(data, kind):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainer", required=True)
+    parser.add_argument("--codenets", required=True, help="the codenets binary")
     parser.add_argument("--conf", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="with its tokens made (make tokenize)")
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="data folder with tokens (make tokenize)")
     parser.add_argument("--cosqa", type=pathlib.Path)
-    parser.add_argument("--epochs", type=int, default=4, help="of nbow")
-    parser.add_argument("--slow-epochs", type=int, default=1, help="of the other encoders; 0 leaves them out")
-    parser.add_argument("--out", type=pathlib.Path, help="a Markdown file for the table")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of nbow")
+    parser.add_argument("--slow-epochs", type=int, default=1, help="epochs of the other encoders; 0: none of them")
+    parser.add_argument("--out", type=pathlib.Path, help="Markdown file for the table")
     arguments = parser.parse_args()
     data = arguments.data
     reports = data / "reports" / "experiments.json"
@@ -148,9 +154,9 @@ def main():
     lines = []
     for encoder, pooler, loss, epochs, setting in experiments(arguments.epochs, arguments.slow_epochs):
         conf = data / "reports" / "experiment.conf"
-        head = f'include "{arguments.conf.resolve()}"\ntrain.encoder = null\ntrain.loss = null\n'
+        head = f'include "{arguments.conf.resolve()}"\n'
         conf.write_text(head + setting + "\nexport.max-mrr-loss = 1.0\n")
-        done = subprocess.run([arguments.trainer, "run", "--conf", str(conf), "--data", str(data)], stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([arguments.codenets, "run", "--until", "export", "--conf", str(conf), "--data", str(data)], stderr=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(done.stderr)
         checkpoint, trained = artifact(data, "checkpoint")

@@ -1,21 +1,21 @@
-"""The three parts of an index beside what people use, in one run.
+"""Measures the three parts of an index next to other tools.
 
     make bench-index [DATA=data] [ROUNDS=3] [ROWS="10000 100000"] [THREADS=2]
 
-Lexical: `make index`'s way and tantivy driven barely (`indexer measure lexical`), beside tantivy-py and bm25s. Vectors: our graphs
-beside faiss' and hnswlib's HNSW (M 16, efConstruction 128): building, and queries a second on one thread at the smallest ef whose
-recall@10 is .95 and .99. Embed: functions a second, beside a plain onnxruntime loop and sentence-transformers on the same graph.
-With --growth, our vectors alone on more and more rows. What exactly is timed of the peers stands in index_peers.py; our own
-times include reading the Parquet files.
+Lexical: our writer and tantivy's own writer (`codenets-bench measure lexical`), tantivy-py and bm25s. Vectors: our HNSW graphs, and those
+of faiss and hnswlib (M 16, efConstruction 128): time to build, and queries per second on one thread at the smallest ef that reaches a
+recall@10 of 0.95 and 0.99. Embed: functions per second, with a plain ONNX Runtime loop and sentence-transformers on the same graph. With
+--growth: our vectors only, on growing numbers of rows. index_peers.py describes what is timed of the other tools. Our own times include
+reading the Parquet files.
 
-Sides take turns (ours, peer, peer, ours, ...), each run in a process of its own, on the same rows of DATA with the same threads.
-Numbers are medians with (smallest to largest). A ratio is ours by theirs, more than 1 where ours is better, of medians, with
-the smallest and largest of single rounds. Queries are every n-th vector, taken out of the matrix. Where real vectors are fewer than
---growth asks for, x_i + x_j / 2 of pairs drawn with a seed follow them: near their parents, as copies of code are, so rates
-and sizes can be read, recall only beside that of the same rows. Beside other work, threads that wait for each other (OpenMP's, onnxruntime's)
-lose more than others: measure on a quiet machine.
+The tools take turns (ours, other, other, ours, ...). Each run is a process, on the same rows of DATA and with the same number of threads.
+Numbers are medians with (smallest to largest). A ratio is our median divided by theirs, more than 1 where ours is better, with the
+smallest and largest ratio of a round. Queries are every n-th vector; they are not in the matrix. If --growth needs more vectors than
+there are, x_i + x_j / 2 of random pairs follow: they are near their originals, as copies of code are. Rates and sizes are valid then;
+recall is comparable for the same rows only. Measure on a quiet machine: threads that wait for each other (OpenMP, ONNX Runtime) lose more
+time than others.
 
-Makes an environment with the peers (index_requirements.txt), prints Markdown, writes DATA/reports/bench-index.json.
+Installs the other tools into an environment (index_requirements.txt), prints Markdown, writes DATA/reports/bench-index.json.
 """
 
 import argparse
@@ -38,7 +38,7 @@ COSTS = ("rows_per_second", "rows_per_cpu_second", "bytes_per_row")
 
 
 def venv(folder, with_embed):
-    """An environment that holds the pinned peers; made once, and again where pins changed or more is asked for."""
+    """Python of an environment with the pinned tools; installed once, and again when the pins change or more tools are needed."""
     light, _, heavy = (HERE / "index_requirements.txt").read_text().partition("# embed")
     python, stamp = folder / "bin/python", folder / "pins.txt"
     have = stamp.read_text() if stamp.is_file() else ""
@@ -55,7 +55,7 @@ def venv(folder, with_embed):
 
 
 def alternated(sides, rounds):
-    """What every side reports in every round, the rounds in turns forwards and backwards."""
+    """The reports of every tool in every round; every second round runs the tools in reverse order."""
     runs = {name: [] for name in sides}
     for number in range(rounds):
         for name in list(sides)[:: -1 if number % 2 else 1]:
@@ -68,7 +68,7 @@ def alternated(sides, rounds):
 
 
 def spread(values):
-    """Median, smallest and largest over the rounds; none where a round has none."""
+    """Median, smallest and largest over the rounds; None if a round has no value."""
     values = list(values)
     if any(value is None for value in values):
         return None
@@ -118,7 +118,7 @@ def embed_of(runs):
 
 
 def reaching(points, goal):
-    """The point of the smallest ef that reaches a recall, with queries a second at that very recall (between two points)."""
+    """The point of the smallest ef that reaches a recall, and the queries per second at exactly this recall, interpolated."""
     points = sorted(points, key=lambda point: point["ef"])
     for before, point in zip([None, *points], points):
         if point["recall"] >= goal:
@@ -148,7 +148,7 @@ def vectors_of(runs):
 
 
 def against(found, *path):
-    """Ratios of the first side by every other, of the number at a path; none for the first itself."""
+    """Ratios of the first tool to every other for the number at a path; None for the first itself."""
 
     def at(side):
         for key in path:
@@ -160,7 +160,7 @@ def against(found, *path):
 
 
 def ratios(found, paths):
-    """Leaves the ratios in the sides themselves, for the report, and returns them a column."""
+    """Adds the ratios to each tool for the report, and returns them by column."""
     columns = [against(found, *path) for path in paths]
     for at, side in enumerate(found.values()):
         side["ratios"] = {**side.get("ratios", {}), **{".".join(path): column[at] for path, column in zip(paths, columns)}}
@@ -168,10 +168,10 @@ def ratios(found, paths):
 
 
 def bench_lexical(options, rows):
-    ours = [options.indexer, "measure", "lexical", "--syntax", options.syntax, "--rows", rows, "--threads", options.threads]
+    ours = [options.bench, "measure", "lexical", "--syntax", options.syntax, "--rows", rows, "--threads", options.threads]
     peer = [*options.peer, "lexical"]
     rest = ["--syntax", options.syntax, "--rows", rows, "--threads", options.threads, "--scratch", options.scratch]
-    sides = {"ours": [*ours, "--engine", "ours"], "tantivy, barely": [*ours, "--engine", "bare"]}
+    sides = {"ours": [*ours, "--engine", "ours"], "tantivy writer": [*ours, "--engine", "bare"]}
     sides |= {"tantivy-py": [*peer, "tantivy", *rest, "--tokenizer", options.tokenizer], "bm25s": [*peer, "bm25s", *rest]}
     found = {name: lexical_of(runs) for name, runs in alternated(sides, options.rounds).items()}
     by_wall, by_cpu = ratios(found, [["rows_per_second"], ["rows_per_cpu_second"]])
@@ -186,7 +186,7 @@ def bench_lexical(options, rows):
 
 def bench_vectors(options, folder, growth=False):
     files = ["--matrix", folder / "matrix.npy", "--queries", folder / "queries.npy", "--threads", options.threads]
-    sides = {"ours": [options.indexer, "measure", "vectors", *files]}
+    sides = {"ours": [options.bench, "measure", "vectors", *files]}
     for name in [] if growth else ["faiss", "hnswlib"]:
         sides[name] = [*options.peer, "vectors", name, *files, "--scratch", options.scratch]
     return {name: vectors_of(runs) for name, runs in alternated(sides, options.rounds).items()}
@@ -211,14 +211,14 @@ def print_vectors(options, found):
     (plain,) = ratios(found, [["exact", "qps"]])
     for (name, of), one in zip(found.items(), plain):
         if of["exact"]["qps"]:
-            lines.append(["all scanned", name, "–", shown(of["exact"]["recall"], 4), shown(of["exact"]["qps"]), shown(one, 2), "–"])
-    heads = ["recall@10 wanted", "tool", "ef", "recall@10", "queries/s", "ratio", "ratio at that very recall"]
+            lines.append(["exact", name, "–", shown(of["exact"]["recall"], 4), shown(of["exact"]["qps"]), shown(one, 2), "–"])
+    heads = ["recall@10 wanted", "tool", "ef", "recall@10", "queries/s", "ratio", "ratio at this recall"]
     table(f"Searching {title}, one thread", heads, lines)
 
 
 def bench_embed(options, rows):
     rest = ["--encoder", options.encoder, "--syntax", options.syntax, "--rows", rows, "--threads", options.threads]
-    ours = [options.indexer, "measure", "embed", *rest]
+    ours = [options.bench, "measure", "embed", *rest]
     sides = {"ours": ours, **{f"ours, sessions: {count}": [*ours, "--sessions", count] for count in options.sessions}}
     for name in ["onnxruntime", "sentence-transformers"]:
         sides[name] = [*options.peer, "embed", name, *rest, *(["--embeddings", options.embeddings] if options.compared else [])]
@@ -242,12 +242,12 @@ def print_growth(options, all_found):
         line = [f"{of['rows']:,}", f"{of['real']:,}", shown(of["rows_per_second"]), shown(of["bytes_per_row"]), shown(exact["bytes_per_row"])]
         line += [shown(of["open_ms"], 2), shown(exact["open_ms"], 2), shown(exact["qps"])]
         lines.append(line + [f"{shown(point['qps'])}, ef {shown(point['ef'])}" if point["qps"] else "not reached" for point in near])
-    heads = ["rows", "of them real", "rows/s to a graph", "bytes a row: graph", "matrix", "open ms: graph", "matrix", "queries/s: all scanned"]
+    heads = ["rows", "real rows", "rows/s to a graph", "bytes a row: graph", "matrix", "open ms: graph", "matrix", "queries/s: exact"]
     table(f"Growth, {options.threads} threads, queries on one", [*heads, *(f"graph at {goal}" for goal in GOALS)], lines)
 
 
 def write_matrix(embeddings, rows, queries, out, mix=False):
-    """Unit vectors, equal ones once, as matrix.npy, and every n-th as queries.npy; all rows where `rows` is None."""
+    """Writes distinct unit vectors as matrix.npy and every n-th as queries.npy; all rows if `rows` is None."""
     import numpy
     import pyarrow.parquet
 
@@ -280,21 +280,21 @@ def write_matrix(embeddings, rows, queries, out, mix=False):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--indexer", required=True)
+    options.add_argument("--bench", required=True, help="the codenets-bench binary")
     options.add_argument("--data", required=True, type=pathlib.Path)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--rows", type=int, nargs="+", help="lexical and vectors; all rows where not given")
+    options.add_argument("--rows", type=int, nargs="+", help="of lexical and vectors [default: all rows]")
     options.add_argument("--embed-rows", type=int, default=4096)
     options.add_argument("--threads", type=int, default=os.cpu_count())
     options.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
     options.add_argument("--growth", type=int, nargs="+", default=[])
     options.add_argument("--queries", type=int, default=500)
-    options.add_argument("--sessions", type=int, nargs="*", default=[], help="also ours with so many sessions, for embed")
-    options.add_argument("--tokenizer", choices=["en_stem", "whitespace"], default="en_stem", help="as index.stemming says")
+    options.add_argument("--sessions", type=int, nargs="*", default=[], help="of embed: also ours with these numbers of sessions")
+    options.add_argument("--tokenizer", choices=["en_stem", "whitespace"], default="en_stem", help="as index.stemming is set")
     options.add_argument("--venv", type=pathlib.Path)
     arguments, options = sys.argv[1:], options.parse_args()
     python = venv((options.venv or options.data / "bench-index-venv").absolute(), "embed" in options.only)
-    # The environment's Python goes on from here: it has NumPy and pyarrow.
+    # From here on with the Python of the environment, which has NumPy and pyarrow.
     if pathlib.Path(sys.prefix).resolve() != python.parent.parent.resolve():
         os.execv(python, [str(python), str(HERE / "index.py"), *arguments])
     import pyarrow.parquet
@@ -304,7 +304,7 @@ def main():
     made_by = json.loads((options.embeddings / "manifest.json").read_text())["inputs"]
     options.compared = all(made_by.get(path.parent.name, {}).get("key") == path.name for path in (options.encoder, options.syntax))
     options.peer = [python, HERE / "index_peers.py"]
-    # Counted, and read once so that nobody is the first to fetch it from the disk.
+    # Counts rows, and reads each file once: no tool is the first to read it from disk.
     total = sum(pyarrow.parquet.read_metadata(path).num_rows for path in shards(options.syntax) if path.read_bytes())
     report = {"threads": options.threads, "rounds": options.rounds, "lexical": [], "vectors": [], "embed": [], "growth": []}
     with tempfile.TemporaryDirectory(dir=options.data, prefix="bench-index-") as folder:

@@ -1,25 +1,24 @@
-"""Runs one peer of benches/index.py in a process of its own and prints one JSON object.
+"""Runs one of the other tools of benches/index.py and prints one JSON object.
 
     index_peers.py lexical tantivy|bm25s --syntax DIR --rows N --threads T [--tokenizer en_stem]
     index_peers.py vectors faiss|hnswlib --matrix FILE.npy --queries FILE.npy --threads T
     index_peers.py embed onnxruntime|sentence-transformers --encoder DIR --syntax DIR --rows N --threads T [--embeddings DIR]
 
-The fields are those of `indexer measure`. Peers use their libraries as their manuals show it, and the clock is kind to them:
-rows lie in memory, libraries are imported, models are loaded and warm.
+The fields are those of `codenets-bench measure`. The libraries are used as their manuals show. The clock favours them: rows are in
+memory, libraries are imported, models are loaded and warm.
 
 lexical: from rows to an index on disk. `tantivy` is tantivy-py with our schema (no `lines`; `summary` holds the documentation's
-words); signatures and paths are cut into words before the clock starts, merges are waited for. `bm25s` counts the words of
-name, code and documentation by its defaults: one thread, no stems, no positions, no filters, no text to show.
+words). Signatures and paths are split into words before the clock starts; the time includes merges. `bm25s` indexes the words of name,
+code and documentation with its defaults: one thread, no stems, no positions, no filters, no stored text.
 
-vectors: from the matrix to the saved graph, with M 16, efConstruction 128, inner product, f32, T threads. Queries come one
-by one on one thread, out of a loop in Python (some microseconds a query); `query_busy` is CPU by wall, 1 for one thread.
-Recall@10 is by row numbers against NumPy's product. `exact` is IndexFlatIP of faiss. `open_ms` is the median of three, the
-file in the page cache.
+vectors: from the matrix to the saved graph, with M 16, efConstruction 128, inner product, f32, T threads. A Python loop sends one query
+after the other on one thread, which costs some microseconds per query. `query_busy` is CPU time divided by wall time: 1 for one thread.
+Recall@10 compares row numbers with NumPy's product. `exact` is IndexFlatIP of faiss. `open_ms` is the median of three, with the file in
+the page cache.
 
-embed: from texts to vectors. `onnxruntime` is a plain loop: one session, batches of 32 as rows come, padded to the longest.
-`sentence-transformers` is its own encode() with backend="onnx" on the same graph, whose output is renamed to the one that
-optimum asks for; it sorts, tokenises, pads and batches by itself. `agreement` is the smallest cosine of 64 rows' vectors
-with those of --embeddings.
+embed: from texts to vectors. `onnxruntime` is a plain loop: one session, batches of 32 in the order of the rows, padded to the longest.
+`sentence-transformers` is its encode() with backend="onnx" on the same graph; the output is renamed to the name that optimum requires. It
+sorts, tokenises, pads and batches by itself. `agreement` is the smallest cosine between the vectors of 64 rows and those of --embeddings.
 """
 
 import argparse

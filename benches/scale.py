@@ -1,9 +1,9 @@
-"""How the corpus stages grow: the same stages on few and on many rows, each in a process of its own.
+"""Measures how time and memory of the corpus stages grow from few to many rows. Each stage runs in its own process.
 
-    python3 benches/scale.py --pipeline target/release/pipeline --csn FOLDER --data data-scale --rows 100000 2000000
+    python3 benches/scale.py --codenets target/release/codenets --csn FOLDER --data data-scale --rows 100000 2000000
 
-The rows are made by `harvest` out of the records of FOLDER (conf/scale.conf). Reports rows/s, MB/s of jsonl, CPU
-microseconds a row and peak memory for every stage, number of rows and number of threads; writes scale.json beside.
+`harvest` generates the rows from the records of FOLDER (conf/scale.conf). Prints rows/s, MB/s of jsonl, CPU microseconds per row and
+peak memory for every stage, number of rows and number of threads. Writes scale.json into the data folder.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def jsonl_bytes(raw):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--pipeline", required=True)
+    options.add_argument("--codenets", required=True, help="the codenets binary")
     options.add_argument("--csn", required=True)
     options.add_argument("--data", required=True, type=pathlib.Path)
     options.add_argument("--rows", type=int, nargs="+", default=[100_000, 2_000_000])
@@ -52,14 +52,14 @@ def main():
         data = options.data / str(rows)
         environment = {**os.environ, "CSN_DIR": options.csn, "ROWS": str(rows)}
         own = ["--conf", options.conf, "--data", str(data), "--quiet"]
-        run([options.pipeline, "harvest", *own], environment)
+        run([options.codenets, "run", "--only", "harvest", *own], environment)
         raw = data / "raw" / (data / "raw/CURRENT").read_text().strip()
         megabytes = jsonl_bytes(raw) / 1e6
         flat[f"{rows}.jsonl_mb"] = megabytes
         for threads in options.threads:
             for stage, kind in STAGES.items():
                 shutil.rmtree(data / kind, ignore_errors=True)
-                wall, cpu, peak = run([options.pipeline, stage, *own, "--threads", str(threads)], environment)
+                wall, cpu, peak = run([options.codenets, "run", "--only", stage, *own, "--threads", str(threads)], environment)
                 cost = cpu / rows * 1e6
                 for key, value in {"wall_s": wall, "cpu_us_per_row": cost, "peak_mib": peak}.items():
                     flat[f"{rows}.{threads}.{stage}.{key}"] = value
@@ -72,12 +72,12 @@ def main():
         for stage in STAGES:
             efficiency = flat[f"{many}.1.{stage}.wall_s"] / flat[f"{many}.2.{stage}.wall_s"] / 2
             flat[f"efficiency.{stage}"] = efficiency
-            print(f"{stage}: two threads are used to {efficiency:.0%} on {many} rows")
+            print(f"{stage}: parallel efficiency of two threads on {many} rows {efficiency:.0%}")
     for threads in options.threads if many > few else []:
         for stage in STAGES:
             growth = flat[f"{many}.{threads}.{stage}.cpu_us_per_row"] / flat[f"{few}.{threads}.{stage}.cpu_us_per_row"] - 1
             flat[f"growth.{threads}.{stage}"] = growth
-            print(f"{stage}, {threads} threads: {growth:+.1%} CPU a row from {few} to {many} rows")
+            print(f"{stage}, {threads} threads: {growth:+.1%} CPU per row from {few} to {many} rows")
     (options.data / "scale.json").write_text(json.dumps(flat, indent=1) + "\n")
 
 

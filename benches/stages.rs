@@ -1,7 +1,7 @@
-//! What the stages add to the libraries below them, on one thread.
+//! Time of the corpus stages on one thread, and of the libraries that they call.
 //!
-//! `CODENETS_SYNTAX` (a syntax artifact) and `CODENETS_TOKENIZER` (a tokenizer.json) name real data; `make
-//! bench-corpus` sets them. One iteration handles a thousand functions.
+//! `CODENETS_SYNTAX` (an artifact of kind `syntax`) and `CODENETS_TOKENIZER` (a tokenizer.json) name the data; `make bench-corpus` sets
+//! both. One iteration handles 1000 functions.
 
 use std::{hint::black_box, path::PathBuf, sync::LazyLock};
 
@@ -36,13 +36,13 @@ fn main() {
     divan::main();
 }
 
-fn named(variable: &str) -> PathBuf {
-    std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| panic!("set {variable}, or run `make bench-corpus`"))
+fn path_in(variable: &str) -> PathBuf {
+    std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| panic!("{variable} is not set: run `make bench-corpus`"))
 }
 
-/// The same number of functions of every shard.
+/// 1000 functions, the same number from every shard.
 static BATCH: LazyLock<RecordBatch> = LazyLock::new(|| {
-    let shards = Shards::open(&named("CODENETS_SYNTAX")).expect("a syntax artifact");
+    let shards = Shards::open(&path_in("CODENETS_SYNTAX")).expect("a syntax artifact");
     let each = SAMPLE.div_ceil(shards.iter().count());
     let parts: Vec<RecordBatch> = shards
         .iter()
@@ -72,13 +72,14 @@ static TEXTS: LazyLock<(Tokenizer, Vec<String>)> = LazyLock::new(|| {
     let batch = parse::parse_batch(batch, &config(), &mut report).expect("parses");
     let (names, codes) = (table::texts(&batch, "name_words").expect("texts"), table::texts(&batch, "code_words").expect("texts"));
     let texts = (0..SAMPLE).map(|row| format!("{} {}", names.value(row), codes.value(row))).collect();
-    (tokenize::load(&named("CODENETS_TOKENIZER")).expect("a tokenizer"), texts)
+    (tokenize::load(&path_in("CODENETS_TOKENIZER")).expect("a tokenizer"), texts)
 });
 
 /// The settings of conf/base.conf.
 fn config() -> parse::Config {
     let conf = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../conf/base.conf"));
-    ledger::conf::Conf::load(&conf).and_then(|conf| conf.section("parse")).expect("conf/base.conf")
+    let sections = codenets::stages::registry().sections();
+    ledger::conf::Conf::load(&conf, &sections).and_then(|conf| conf.section("parse")).expect("conf/base.conf")
 }
 
 #[divan::bench]
@@ -118,7 +119,7 @@ fn tokenizers_library(bencher: Bencher) {
     bencher.bench(|| texts.iter().map(|text| tokenizer.encode_fast(text.as_str(), false).expect("encodes").len()).sum::<usize>());
 }
 
-/// All ids of every text, as the library gives them; the cache begins empty in every iteration.
+/// The ids that the library gives, encoded word by word with a cache that is empty at the start of every iteration.
 #[divan::bench]
 fn word_by_word(bencher: Bencher) {
     let (tokenizer, texts) = &*TEXTS;

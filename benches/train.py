@@ -1,12 +1,12 @@
-"""Training steps beside PyTorch: the same model, lengths and threads, runs alternated, on one machine.
+"""Measures training steps next to PyTorch: the same model, lengths and number of threads, in alternating runs on one machine.
 
     make bench-train [DATA=data] [ROUNDS=3] [STEPS=8] [THREADS=2] [DEVICE=cuda]
 
-Models: `bert` (3 layers, 128 wide, 8 heads, 512 between, mean pooling) and `nbow` (128 wide, weighted mean), batch 128,
-symmetric cross-entropy over the batch, AdamW. Lengths: `full` (30 and 200 ids a row) and `bucketed` (those of real rows of
-DATA's tokens, sorted by length in windows of 16 batches). PyTorch: torch.nn modules, eager, scaled_dot_product_attention
-with a mask, pooling by a batched product for nbow. Reports medians over all steps but the first two of each run, their
-spread, and peak memory of the whole process (with cuda, PyTorch's is that of the GPU alone: not comparable); ratios are PyTorch's time by ours.
+Models: `bert` (3 layers, width 128, 8 heads, intermediate width 512, mean pooling) and `nbow` (width 128, weighted mean), batch 128,
+symmetric cross-entropy over the batch, AdamW. Lengths: `full` (30 and 200 ids per row) and `bucketed` (lengths of real rows of the tokens
+in DATA, sorted by length in windows of 16 batches). PyTorch: torch.nn modules, eager, scaled_dot_product_attention with a mask, pooling
+by a batched product for nbow. Prints medians over all steps without the first two of each run, their spread, and peak memory of the
+process. With cuda, PyTorch reports the memory of the GPU only: the two are not comparable. A ratio is PyTorch's time divided by ours.
 """
 
 import argparse
@@ -21,20 +21,21 @@ import tempfile
 BATCH, VOCABULARY = 128, 10_000
 CONF = """
 include "{base}"
-train.encoder = null
-train.loss = null
 train {{
-  encoder {{ {encoder} }}
+  encoder {{ kind = {encoder}, {encoder} {{ {settings} }} }}
   pooler = {pooler}
-  loss {{ kind = softmax-cross-entropy, symmetric = true, initial-scale = 14.0, learn-scale = true }}
+  loss {{
+    kind = softmax-cross-entropy
+    softmax-cross-entropy {{ symmetric = true, initial-scale = 14.0, learn-scale = true }}
+  }}
   optimizer {{ learning-rate = 0.0001, weight-decay = 0.01 }}
   kernels = {kernels}
   device = {device}
 }}
 """
 ENCODERS = {
-    "bert": ("kind = bert, dimension = 128, intermediate = 512, layers = 3, heads = 8, dropout = 0.0", "mean"),
-    "nbow": ("kind = nbow, dimension = 128", "weighted-mean"),
+    "bert": ("dimension = 128, intermediate = 512, layers = 3, heads = 8, dropout = 0.0", "mean"),
+    "nbow": ("dimension = 128", "weighted-mean"),
 }
 
 
@@ -63,7 +64,7 @@ def bucketed(lengths):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainer", required=True)
+    parser.add_argument("--bench", required=True, help="the codenets-bench binary")
     parser.add_argument("--base", type=pathlib.Path, required=True, help="conf/base.conf")
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
@@ -92,10 +93,10 @@ def main():
                 kernels = ["stock"] if arguments.device == "cuda" else ["fused", "stock"] if arguments.stock else ["fused"]
                 for kernel in kernels:
                     conf = folder / f"{kernel}.conf"
-                    encoder, pooler = ENCODERS[model]
-                    conf.write_text(CONF.format(base=arguments.base.resolve(), encoder=encoder, pooler=pooler, kernels=kernel, device=arguments.device))
+                    settings, pooler = ENCODERS[model]
+                    conf.write_text(CONF.format(base=arguments.base.resolve(), encoder=model, settings=settings, pooler=pooler, kernels=kernel, device=arguments.device))
                     sides[f"codenets {kernel}"] = [
-                        arguments.trainer, "bench", "--conf", str(conf), "--lengths", str(lengths), "--threads", str(arguments.threads)
+                        arguments.bench, "train-steps", "--conf", str(conf), "--lengths", str(lengths), "--threads", str(arguments.threads)
                     ]
                 modes = ["eager", "compiled-bf16", "eager-bf16"] if arguments.device == "cuda" else ["eager"]
                 for mode in modes:

@@ -1,4 +1,4 @@
-"""PyTorch's side of benches/train.py: the same steps on the same lengths; prints one line of JSON."""
+"""Training steps of PyTorch for benches/train.py, on the same lengths; prints one line of JSON."""
 
 import argparse
 import json
@@ -10,32 +10,32 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-WIDTH, HEADS, BETWEEN, LAYERS = 128, 8, 512, 3
+WIDTH, HEADS, INTERMEDIATE, LAYERS = 128, 8, 512, 3
 
 
 class Layer(nn.Module):
     def __init__(self):
         super().__init__()
         self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.expand, self.contract = nn.Linear(WIDTH, BETWEEN), nn.Linear(BETWEEN, WIDTH)
+        self.expand, self.contract = nn.Linear(WIDTH, INTERMEDIATE), nn.Linear(INTERMEDIATE, WIDTH)
         self.first, self.second = nn.LayerNorm(WIDTH, 1e-12), nn.LayerNorm(WIDTH, 1e-12)
 
     def forward(self, x, bias):
         b, t, _ = x.shape
         q, k, v = self.qkv(x).view(b, t, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
-        met = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = self.first(x + self.out(met.transpose(1, 2).reshape(b, t, WIDTH)))
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        x = self.first(x + self.out(context.transpose(1, 2).reshape(b, t, WIDTH)))
         return self.second(x + self.contract(F.gelu(self.expand(x))))
 
 
 class Bert(nn.Module):
     def __init__(self, vocabulary, longest):
         super().__init__()
-        self.tokens, self.places, self.norm = nn.Embedding(vocabulary, WIDTH), nn.Embedding(longest, WIDTH), nn.LayerNorm(WIDTH, 1e-12)
+        self.tokens, self.positions, self.norm = nn.Embedding(vocabulary, WIDTH), nn.Embedding(longest, WIDTH), nn.LayerNorm(WIDTH, 1e-12)
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
 
     def forward(self, ids, mask):
-        x = self.norm(self.tokens(ids) + self.places.weight[: ids.shape[1]])
+        x = self.norm(self.tokens(ids) + self.positions.weight[: ids.shape[1]])
         bias = ((1 - mask) * -1e4)[:, None, None, :].to(x.dtype)
         for layer in self.layers:
             x = layer(x, bias)

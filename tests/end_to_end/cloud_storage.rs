@@ -231,7 +231,8 @@ fn two_machines_save_at_the_same_time() {
 
 #[test]
 fn wrong_credentials_are_an_error_that_does_not_show_them() {
-    let (workspace, server) = saved();
+    let workspace = Workspace::empty();
+    let server = s3(&workspace.path("s3"), false);
     let mut command = workspace.command(&["snapshots", "--from", URL]);
     command.env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", "mistaken").env("AWS_REGION", "eu-central-1");
     let output = command.env("AWS_ENDPOINT", format!("http://{server}")).env("AWS_ALLOW_HTTP", "true").output().unwrap();
@@ -241,7 +242,8 @@ fn wrong_credentials_are_an_error_that_does_not_show_them() {
 
 #[test]
 fn a_url_without_snapshots_is_an_error() {
-    let (workspace, server) = saved();
+    let workspace = Workspace::empty();
+    let server = s3(&workspace.path("s3"), false);
     let output = codenets(&workspace, server, &["restore", "--from", "s3://codenets/nothing"]);
     let error = texts(&output).1;
     assert!(!output.status.success() && error.contains("`latest`") && error.contains("s3://codenets/nothing"), "{error}");
@@ -265,19 +267,14 @@ fn a_snapshot_is_saved_to_google_and_restored() {
     assert!(succeed(&codenets(&other, &["snapshots", "--from", "gs://codenets/one"])).contains("latest"));
 }
 
-/// azurite from npm, installed once; none where npm is missing.
-fn azurite() -> Option<PathBuf> {
+/// Installs packages of npm once, below the target folder; the folder.
+fn npm(packages: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("azurite");
-    let program = folder.join("node_modules/.bin/azurite-blob");
-    if !program.exists() {
-        fs::create_dir_all(&folder).unwrap();
-        let install =
-            Command::new("npm").args(["install", "--no-audit", "--no-fund", "--silent", "azurite@3"]).current_dir(&folder).status();
-        if !install.is_ok_and(|status| status.success()) || !program.exists() {
-            return None;
-        }
-    }
-    Some(program)
+    fs::create_dir_all(&folder).unwrap();
+    let mut install = Command::new("npm");
+    install.args(["install", "--no-audit", "--no-fund", "--silent", "--prefer-offline"]).args(packages).current_dir(&folder);
+    assert!(install.status().unwrap().success(), "installing {packages:?}");
+    folder
 }
 
 struct Azurite(Child);
@@ -289,8 +286,9 @@ impl Drop for Azurite {
     }
 }
 
-/// Starts azurite on a folder of a workspace.
-fn start_azurite(program: PathBuf, folder: &Path) -> (Azurite, u16) {
+/// Starts azurite on a folder.
+fn start_azurite(folder: &Path) -> (Azurite, u16) {
+    let program = npm(&["azurite@3", "@azure/storage-blob@12"]).join("node_modules/.bin/azurite-blob");
     let port = free_port();
     let process = Command::new(program)
         .args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()])
@@ -306,14 +304,15 @@ fn start_azurite(program: PathBuf, folder: &Path) -> (Azurite, u16) {
     (server, port)
 }
 
+/// Needs npm: `make test-integration` runs it.
 #[test]
-fn a_snapshot_is_saved_to_azure_and_restored() {
-    let Some(program) = azurite() else {
-        eprintln!("skipped: azurite cannot be installed here (npm)");
+fn integration_a_snapshot_is_saved_to_azure_and_restored() {
+    if std::env::var_os("CODENETS_INTEGRATION").is_none() {
+        eprintln!("skipped: run `make test-integration`");
         return;
-    };
+    }
     let workspace = Workspace::tokenized();
-    let (_server, port) = start_azurite(program, &workspace.path("azure"));
+    let (_server, port) = start_azurite(&workspace.path("azure"));
     let codenets = |workspace: &Workspace, arguments: &[&str]| {
         let mut command = workspace.command(arguments);
         command.env("AZURE_STORAGE_USE_EMULATOR", "true").env("AZURITE_BLOB_STORAGE_URL", format!("http://127.0.0.1:{port}"));
@@ -339,13 +338,6 @@ fn create_container(port: u16) {
          BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1').createContainer('codenets').then(() => 0)"
     );
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("azurite");
-    if !folder.join("node_modules/@azure/storage-blob").is_dir() {
-        let install = Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", "--silent", "@azure/storage-blob@12"])
-            .current_dir(&folder)
-            .status();
-        assert!(install.unwrap().success(), "installing the client of Azure");
-    }
     let output = Command::new("node").args(["-e", &script]).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{}", texts(&output).1);
 }

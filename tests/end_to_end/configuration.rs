@@ -1,12 +1,12 @@
 //! `config`: the resolved configuration with the origin of each value, and its JSON Schema.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
 use crate::{
     python_readers::script,
-    workspace::{CONF, ROOT, Workspace, source},
+    workspace::{CONF, ROOT, Workspace, source, texts},
 };
 
 /// The line of `config` about a key.
@@ -56,13 +56,10 @@ fn violations(workspace: &Workspace, configuration: &Value) -> Vec<Value> {
     found.as_array().unwrap().clone()
 }
 
+/// A configuration of the repository, resolved.
 fn resolved(conf: &Path) -> Value {
-    let workspace = Workspace::empty();
-    let mut command = workspace.command(&["config", "--json", "--conf"]);
-    // The last --conf counts, so that the one of the workspace must go.
-    let arguments: Vec<_> = command.get_args().take(2).map(ToOwned::to_owned).collect();
-    command = std::process::Command::new(env!("CARGO_BIN_EXE_codenets"));
-    let output = command.args(arguments).arg("--conf").arg(conf).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_codenets"));
+    let output = command.args(["config", "--json", "--conf"]).arg(conf).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -116,7 +113,7 @@ fn a_configuration_of_the_old_form_is_read_or_refused_with_the_new_lines() {
     let workspace = Workspace::empty();
     workspace.configure("train.encoder = null\ntrain.encoder { kind = nbow, dimension = 16 }");
     let output = workspace.try_run(&["config", "--json"]);
-    let (out, err) = crate::workspace::texts(&output);
+    let (out, err) = texts(&output);
     if output.status.success() {
         let resolved: Value = serde_json::from_str(&out).unwrap();
         assert_eq!(resolved["train"]["encoder"], json!({ "kind": "nbow", "dimension": 16 }));

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use serde_json::Value;
@@ -47,27 +48,31 @@ fn fidelity_of_true_records_reaches_its_goals() {
     assert!(text.contains("an empty token") && text.contains("`*`"), "every kind of difference has an example: {text}");
 }
 
-/// Digests of four kinds after a run on 1500 perturbed rows.
-fn perturbed(threads: &str) -> (Workspace, [Value; 4]) {
-    let workspace = Workspace::tokenized();
+/// Runs the stages up to `tokenize` on 1500 perturbed rows; digests of four kinds.
+fn run_perturbed(workspace: &Workspace, threads: &str) -> [Value; 4] {
+    workspace.replace_with(&Workspace::tokenized());
     fs::rename(workspace.artifact("raw"), workspace.path("originals")).unwrap();
     fs::remove_dir_all(workspace.path("data")).unwrap();
     workspace.configure(&format!("{}harvest.records-per-file = 200", source("perturbed", "path = originals, rows = 1500, seed = 3")));
     workspace.run(&["run", "--until", "tokenize", "--threads", threads]);
-    let digests = ["raw", "functions", "syntax", "tokens"].map(|kind| workspace.manifest(kind)["outputs"].clone());
-    (workspace, digests)
+    ["raw", "functions", "syntax", "tokens"].map(|kind| workspace.manifest(kind)["outputs"].clone())
 }
+
+static PERTURBED: LazyLock<(Workspace, [Value; 4])> = LazyLock::new(|| {
+    let workspace = Workspace::shared("perturbed");
+    let digests = run_perturbed(&workspace, "2");
+    (workspace, digests)
+});
 
 #[test]
 fn perturbed_rows_are_reproducible() {
-    let (workspace, digests) = perturbed("1");
-    assert_eq!(digests, perturbed("2").1);
-    assert_eq!(workspace.manifest("functions")["report"]["lines"], 1500);
+    assert_eq!(run_perturbed(&Workspace::empty(), "1"), PERTURBED.1);
+    assert_eq!(PERTURBED.0.manifest("functions")["report"]["lines"], 1500);
 }
 
 #[test]
 fn the_near_duplicate_search_finds_what_comparing_every_pair_finds() {
-    let (workspace, _) = perturbed("2");
+    let workspace = &PERTURBED.0;
     workspace.run(&["duplicates", "--csn", &workspace.artifact("raw").display().to_string()]);
     let recall = workspace.report("duplicates");
     assert!(recall["by_force"].as_u64().unwrap() > 50, "{recall}");

@@ -25,9 +25,7 @@ static RUN: LazyLock<Workspace> = LazyLock::new(|| {
 });
 
 fn copy() -> Workspace {
-    let workspace = Workspace::empty();
-    workspace.replace_with(&RUN);
-    workspace
+    Workspace::copy_of(&RUN)
 }
 
 fn events() -> Vec<Value> {
@@ -64,7 +62,8 @@ fn every_run_of_a_stage_has_a_start_and_an_end() {
     events.iter().for_each(require_event);
     let found: Vec<(&str, &str)> =
         events.iter().map(|event| (event["job"]["name"].as_str().unwrap(), event["eventType"].as_str().unwrap())).collect();
-    let complete = ["harvest", "ingest", "parse", "vocab", "tokenize"].into_iter().flat_map(|stage| [(stage, "START"), (stage, "COMPLETE")]);
+    let complete =
+        ["harvest", "ingest", "parse", "vocab", "tokenize"].into_iter().flat_map(|stage| [(stage, "START"), (stage, "COMPLETE")]);
     let expected: Vec<_> = complete.chain([("vocab", "START"), ("vocab", "FAIL")]).collect();
     assert_eq!(found, expected);
     for pair in events.chunks(2) {

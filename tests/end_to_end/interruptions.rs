@@ -65,7 +65,8 @@ fn the_corpus_stages_killed_at_random_moments_end_with_the_same_bytes() {
 
 /// Runs a script of the shell in a mount namespace, as root or as root of a user namespace; none where neither is allowed.
 fn in_mount_namespace(workspace: &Workspace, script: &str) -> Option<std::process::Output> {
-    let run = |flags: &str, script: &str| Command::new("unshare").args([flags, "sh", "-c", script]).current_dir(workspace.root()).output().ok();
+    let run =
+        |flags: &str, script: &str| Command::new("unshare").args([flags, "sh", "-c", script]).current_dir(workspace.root()).output().ok();
     let can_mount = "mount -t tmpfs tmpfs data";
     let flags = ["-m", "-rm"].into_iter().find(|flags| run(flags, can_mount).is_some_and(|output| output.status.success()))?;
     run(flags, script)

@@ -134,7 +134,7 @@ fn variables_reach_the_program_unchanged() {
 #[test]
 fn names_of_pins_reach_the_program_unchanged() {
     for target in ["pin", "unpin"] {
-        for text in &TEXTS[..11] {
+        for text in TEXTS {
             let make = Make::new();
             make.succeed(target, &[&format!("NAME={text}")]);
             assert!(make.arguments().iter().any(|argument| argument == text), "{target} {text:?}: {:?}", make.arguments());
@@ -145,7 +145,7 @@ fn names_of_pins_reach_the_program_unchanged() {
 
 #[test]
 fn both_artifacts_of_a_diff_reach_the_program_unchanged() {
-    for text in &TEXTS[..11] {
+    for text in TEXTS {
         let make = Make::new();
         make.succeed("diff", &[&format!("A={text}"), "B=scores"]);
         let arguments = make.arguments();
@@ -178,6 +178,7 @@ fn a_target_without_its_variable_says_which() {
         let output = make.run(target, &[]);
         let (out, err) = texts(&output);
         assert!(!output.status.success() && format!("{out}{err}").contains(variable), "{target}: {out}{err}");
-        assert!(!make.path("arguments.bin").exists(), "{target} called the program");
+        // `setup` may have called the program before.
+        assert!(!make.path("arguments.bin").exists() || make.arguments() == ["setup"], "{target}: {:?}", make.arguments());
     }
 }

@@ -435,9 +435,9 @@ fn an_address_that_is_no_server_is_refused_before_a_training() {
     let workspace = Workspace::tokenized();
     for (arguments, address, expected) in [
         (&SYNC[..], "", "MLFLOW_TRACKING_URI"),
-        (&SYNC, "databricks", "databricks"),
-        (&TRAIN, "file:./mlruns", "file:./mlruns"),
-        (&TRAIN, "sqlite:///a.db", "sqlite:///a.db"),
+        (&SYNC, "databricks", "MLFLOW_TRACKING_URI"),
+        (&TRAIN, "file:./mlruns", "MLFLOW_TRACKING_URI"),
+        (&TRAIN, "sqlite:///a.db", "MLFLOW_TRACKING_URI"),
     ] {
         let output = command(&workspace, arguments, address).output().unwrap();
         let error = texts(&output).1;

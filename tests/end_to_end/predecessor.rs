@@ -31,8 +31,7 @@ fn artifact(data: &Path, kind: &str) -> PathBuf {
 
 fn names() -> Vec<String> {
     let files = fs::read_dir(Path::new(ROOT).join("conf/predecessor")).unwrap();
-    let mut names: Vec<String> =
-        files.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = files.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }

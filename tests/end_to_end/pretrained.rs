@@ -97,10 +97,7 @@ fn require_teaching(loss: &str, between: &str) {
 
 #[test]
 fn a_teacher_is_distilled() {
-    require_teaching(
-        &loss("distillation", "weight = 0.5, temperature = 0.05, initial-scale = 14.0, learn-scale = true"),
-        "query-and-code",
-    );
+    require_teaching(&loss("distillation", "weight = 0.5, temperature = 0.05, initial-scale = 14.0, learn-scale = true"), "query-and-code");
 }
 
 #[test]

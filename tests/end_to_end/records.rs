@@ -1,6 +1,6 @@
 //! Commands on recorded artifacts: lineage, diff, garbage collection, pins, journal, doctor.
 
-use std::{collections::BTreeSet, fs, thread, time::Duration};
+use std::{collections::BTreeSet, fs, sync::LazyLock, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -67,14 +67,19 @@ fn build(workspace: &Workspace, size: u32) -> String {
 }
 
 /// Five builds of which the second is pinned: the workspace, and the keys of the five vocabularies.
-fn five_builds() -> (Workspace, [String; 5]) {
-    let workspace = Workspace::published();
+static FIVE_BUILDS: LazyLock<(Workspace, [String; 5])> = LazyLock::new(|| {
+    let workspace = Workspace::shared("five-builds");
+    workspace.replace_with(&Workspace::published());
     let first = keys(&workspace, "vocabulary").pop_first().unwrap();
     let second = build(&workspace, 480);
     workspace.run(&["pin", "good", "--of", "scores"]);
     let later = [460, 440, 420].map(|size| build(&workspace, size));
     let [third, fourth, fifth] = later;
     (workspace, [first, second, third, fourth, fifth])
+});
+
+fn five_builds() -> (Workspace, [String; 5]) {
+    (Workspace::copy_of(&FIVE_BUILDS.0), FIVE_BUILDS.1.clone())
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn loss_of_first_epoch(workspace: &Workspace) -> f64 {
 
 #[test]
 fn the_best_weights_by_each_measure_are_recorded() {
-    let (_, folder) = with_checkpoint();
+    let (_workspace, folder) = with_checkpoint();
     for file in ["best-loss.safetensors", "best-ndcg.safetensors"] {
         assert!(Path::new(&folder).join(file).is_file(), "{file}");
     }

@@ -1,38 +1,40 @@
 //! What search results are computed from: approximate vector search, learned fusion, embeddings that are taken over.
 
-use std::fs;
+use std::{fs, sync::LazyLock};
 
 use serde_json::Value;
 
 use crate::workspace::{Workspace, encoder, ran};
 
-const LEARNED: &str = "index.fusion { least = 2, penalty = 0.01 }";
+const LEARNED: &str = "index.fusion.learned { least = 2, penalty = 0.01 }";
 
 fn names(hits: &[Value]) -> Vec<&str> {
     hits.iter().map(|hit| hit["func_name"].as_str().unwrap()).collect()
 }
 
 /// A workspace with a vector index of two HNSW graphs.
-fn with_graphs() -> Workspace {
-    let workspace = Workspace::published();
+static WITH_GRAPHS: LazyLock<Workspace> = LazyLock::new(|| {
+    let workspace = Workspace::shared("graphs");
+    workspace.replace_with(&Workspace::published());
     workspace.configure("index.hnsw { from-rows = 1, graph-rows = 25 }");
     assert_eq!(ran(&workspace.run_all()), ["index", "evaluate"]);
     workspace
-}
+});
 
 /// A workspace with a fusion that is learned from the validation split.
-fn with_learned_fusion() -> Workspace {
-    let workspace = Workspace::published();
+static WITH_LEARNED_FUSION: LazyLock<Workspace> = LazyLock::new(|| {
+    let workspace = Workspace::shared("learned-fusion");
+    workspace.replace_with(&Workspace::published());
     workspace.configure(LEARNED);
     assert_eq!(ran(&workspace.run_all()), ["index", "evaluate"]);
     workspace
-}
+});
 
 #[test]
 fn approximate_vector_search_finds_what_exact_search_finds() {
     let query = ["shortest distance between two nodes", "--mode", "vector", "--limit", "3"];
     let exact = Workspace::published().search(&query);
-    let workspace = with_graphs();
+    let workspace = &*WITH_GRAPHS;
     assert_eq!(names(&workspace.search(&query)), names(&exact));
     let java = workspace.search(&["shortest distance", "--mode", "vector", "--language", "java", "--limit", "3"]);
     assert!(java.len() == 3 && java.iter().all(|hit| hit["language"] == "java"), "{java:?}");
@@ -44,7 +46,7 @@ fn approximate_vector_search_finds_what_exact_search_finds() {
 
 #[test]
 fn the_evaluation_page_shows_recall_and_latency_but_the_artifact_has_no_times() {
-    let workspace = with_graphs();
+    let workspace = &*WITH_GRAPHS;
     let page = fs::read_to_string(workspace.path("data/reports/evaluate.html")).unwrap().to_lowercase();
     for part in ["recall", "latency", "256", "where hybrid gains most", "where hybrid loses most"] {
         assert!(page.contains(part), "{part}");
@@ -63,7 +65,7 @@ fn a_fusion_is_not_learned_from_few_queries() {
 
 #[test]
 fn a_learned_fusion_lowers_its_loss_and_is_documented_in_the_bundle() {
-    let workspace = with_learned_fusion();
+    let workspace = &*WITH_LEARNED_FUSION;
     let manifest = workspace.bundle_manifest();
     assert_eq!((&manifest["fusion"]["kind"], &manifest["fusion"]["split"]), (&"learned".into(), &"valid".into()), "{manifest}");
     let report = &workspace.manifest("bundle")["report"]["fusion"];
@@ -74,7 +76,7 @@ fn a_learned_fusion_lowers_its_loss_and_is_documented_in_the_bundle() {
 
 #[test]
 fn a_learned_fusion_explains_a_score_by_its_features() {
-    let workspace = with_learned_fusion();
+    let workspace = &*WITH_LEARNED_FUSION;
     let hit = &workspace.search(&["greatest common divisor", "--explain"])[0];
     assert_eq!(hit["func_name"], "greatest_common_divisor");
     let parts = hit["explanation"]["features"].as_object().unwrap();
@@ -86,17 +88,17 @@ fn a_learned_fusion_explains_a_score_by_its_features() {
 
 #[test]
 fn a_fusion_is_not_evaluated_on_the_queries_that_it_was_learned_from() {
-    let workspace = with_learned_fusion();
+    let workspace = Workspace::copy_of(&WITH_LEARNED_FUSION);
     workspace.configure(&format!("{LEARNED}\nevaluate.split = valid"));
     assert!(workspace.fail(&["evaluate"]).contains("valid split"));
 }
 
 #[test]
 fn a_fusion_is_taken_from_a_file() {
-    let workspace = with_learned_fusion();
+    let workspace = Workspace::copy_of(&WITH_LEARNED_FUSION);
     let weights = workspace.bundle_manifest()["fusion"]["weights"].clone();
     fs::copy(workspace.path("data/serve/current/fusion.json"), workspace.path("fusion.json")).unwrap();
-    workspace.configure("index.fusion.from = fusion.json\nevaluate.split = valid\npublish.min-share-of-current = 0");
+    workspace.configure("index.fusion.learned.from = fusion.json\nevaluate.split = valid\npublish.min-share-of-current = 0");
     workspace.run_all();
     let fusion = workspace.bundle_manifest()["fusion"].clone();
     assert_eq!((&fusion["weights"], fusion.get("split")), (&weights, None));
@@ -105,7 +107,7 @@ fn a_fusion_is_taken_from_a_file() {
 #[test]
 fn a_fusion_file_that_is_not_one_is_refused() {
     let workspace = Workspace::published();
-    workspace.configure("index.fusion.from = fusion.json");
+    workspace.configure("index.fusion.learned.from = fusion.json");
     for (text, reason) in [("{}", "fusion.json"), ("{\"kind\": \"learned\", \"weights\": {\"moon-phase\": 1.0}}", "`moon-phase`")] {
         fs::write(workspace.path("fusion.json"), text).unwrap();
         let error = workspace.fail_only("index");
@@ -117,7 +119,7 @@ fn a_fusion_file_that_is_not_one_is_refused() {
 fn settings_of_the_index_out_of_range_are_refused() {
     let workspace = Workspace::published();
     for (setting, reason) in [
-        ("index.bm25.b = 2.0", "index.bm25.b"),
+        ("index.bm25.b = 2.0", "index.bm25"),
         ("index.fusion.least = 0", "least"),
         ("index.fusion.penalty = -1", "penalty"),
         ("index.hnsw.connectivity = 1", "connectivity"),

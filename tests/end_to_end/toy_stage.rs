@@ -104,7 +104,8 @@ fn program() {
 /// Runs the command with the toy stage in a workspace; what it wrote to standard output, and the messages.
 fn try_run(workspace: &Workspace, arguments: &[&str]) -> (Output, String, String) {
     let plain = workspace.command(arguments);
-    let words: Vec<String> = std::iter::once(plain.get_program()).chain(plain.get_args()).map(|word| word.to_string_lossy().into()).collect();
+    let words: Vec<String> =
+        std::iter::once(plain.get_program()).chain(plain.get_args()).map(|word| word.to_string_lossy().into()).collect();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "toy_stage::program", "--nocapture", "--test-threads=1"]).current_dir(workspace.root());
     crate::workspace::set_environment(&mut command);
@@ -159,11 +160,9 @@ fn explain_names_the_changed_key_of_the_toy_stage() {
 #[test]
 fn mistakes_in_the_section_of_the_toy_stage_are_reported() {
     let workspace = Workspace::tokenized();
-    for (setting, expected) in [
-        ("count-repos.least-function = 4", "`least-functions`"),
-        ("count-repo.least-functions = 4", "`count-repos`"),
-        ("", "count-repos"),
-    ] {
+    for (setting, expected) in
+        [("count-repos.least-function = 4", "`least-functions`"), ("count-repo.least-functions = 4", "`count-repos`"), ("", "count-repos")]
+    {
         workspace.configure(setting);
         let (output, _, err) = try_run(&workspace, &["run"]);
         assert!(!output.status.success() && err.contains(expected), "{setting}: {err}");

@@ -94,10 +94,7 @@ fn the_approx_ndcg_loss_makes_a_bundle() {
 
 /// Settings of a transformer, and its export.
 fn exported(export: &str) -> String {
-    format!(
-        "{}export {{ {export} }}",
-        encoder("bert", "dimension = 32, intermediate = 64, layers = 2, heads = 4, dropout = 0.1")
-    )
+    format!("{}export {{ {export} }}", encoder("bert", "dimension = 32, intermediate = 64, layers = 2, heads = 4, dropout = 0.1"))
 }
 
 #[test]
@@ -164,15 +161,9 @@ fn settings_that_cannot_be_trained_are_refused_with_the_key() {
         (encoder("bert", "dimension = 10, intermediate = 4, layers = 1, heads = 3, dropout = 0"), "heads"),
         (loss("distillation", distillation), "train.teacher"),
         (loss("lambda", "scheme = ndcg-2, k = 0, sigma = 1, mu = 1, scale = 1"), "loss.k"),
-        (
-            loss("triplet", "margin = 1.0") + "train.teacher { encoder = x, between = queries, tokens = 9, floor = 0 }",
-            "teacher",
-        ),
+        (loss("triplet", "margin = 1.0") + "train.teacher { encoder = x, between = queries, tokens = 9, floor = 0 }", "teacher"),
         ("train.options.language-weights { rust = 1.0 }".to_owned(), "rust"),
-        (
-            "train.options.language-weights { go = 0, java = 0, javascript = 0, php = 0, python = 0, ruby = 0 }".to_owned(),
-            "language",
-        ),
+        ("train.options.language-weights { go = 0, java = 0, javascript = 0, php = 0, python = 0, ruby = 0 }".to_owned(), "language"),
         ("train.options.token-dropout = 1.5".to_owned(), "train.options.token-dropout"),
         ("train.pooler = median".to_owned(), "median"),
     ] {
@@ -187,7 +178,7 @@ fn settings_that_cannot_be_trained_are_refused_with_the_key() {
 #[test]
 fn encoders_of_a_context_must_agree() {
     let workspace = Workspace::tokenized();
-    let second = |dimension: u32| format!("query-encoder {{ kind = nbow, dimension = {dimension} }}");
+    let second = |dimension: u32| format!("query-encoder {{ kind = nbow, nbow {{ dimension = {dimension} }} }}");
     workspace.configure(&format!("train.{}", second(32)));
     assert!(workspace.fail_only("train").contains("siamese"));
     workspace.configure(&format!("train {{ context = query-1-code-1, {} }}", second(16)));
@@ -198,8 +189,10 @@ fn encoders_of_a_context_must_agree() {
 /// Training on, and exporting with, ids of another vocabulary than the recorded one.
 #[test]
 fn ids_of_another_vocabulary_are_refused() {
-    let workspace = Workspace::trained();
+    let workspace = Workspace::tokenized();
     workspace.configure("tokenize.code-tokens = 20");
+    workspace.run_until("train");
+    workspace.configure("");
     workspace.run_until("tokenize");
     assert!(workspace.fail_only("export").contains("checkpoint"));
     workspace.configure("vocab.size = 480");
@@ -227,7 +220,9 @@ fn a_corpus_without_documentation_cannot_be_trained_on() {
         let folder = workspace.path("corpus").join(repository);
         fs::create_dir_all(&folder).unwrap();
         let function = |n: u32| {
-            format!("def {repository}_total_{n}(rows):\n    total = {n}\n    for row in rows:\n        total += row.{repository}\n    return total\n\n")
+            format!(
+                "def {repository}_total_{n}(rows):\n    total = {n}\n    for row in rows:\n        total += row.{repository}\n    return total\n\n"
+            )
         };
         fs::write(folder.join("rows.py"), (0..4).map(function).collect::<String>()).unwrap();
     }

@@ -24,12 +24,12 @@ pub const CONF: &str = "pipeline.conf";
 const SETTINGS: &str = r#"
 include "base.conf"
 harvest {
-  source { kind = dir, path = corpus, each-subfolder = true }
+  source { kind = dir, dir { path = corpus, each-subfolder = true } }
   split { valid = 0.2, test = 0.2, salt = s16 }
 }
 ingest.shards = 3
 vocab { size = 500, min-frequency = 1 }
-train { encoder.dimension = 32, epochs = 6, batch.size = 8, schedule.warmup-steps = 4 }
+train { encoder.nbow.dimension = 32, epochs = 6, batch.size = 8, schedule.warmup-steps = 4 }
 export.max-mrr-loss = 0.2
 index.segment-rows = 20
 publish { min-mrr = 0.01, min-share-of-current = 0.5 }
@@ -40,24 +40,28 @@ pub const STAGES: [&str; 10] = ["harvest", "ingest", "parse", "vocab", "tokenize
 /// Artifact kinds that the stages up to `tokenize` write.
 pub const CORPUS_KINDS: [&str; 5] = ["raw", "functions", "syntax", "vocabulary", "tokens"];
 
+fn select(key: &str, kind: &str, settings: &str) -> String {
+    format!("{key} {{ kind = {kind}, {kind} {{ {settings} }} }}\n")
+}
+
 /// Settings that select another encoder kind.
 pub fn encoder(kind: &str, settings: &str) -> String {
-    format!("train.encoder = null\ntrain.encoder {{ kind = {kind}, {settings} }}\n")
+    select("train.encoder", kind, settings)
 }
 
 /// Settings that select another loss.
 pub fn loss(kind: &str, settings: &str) -> String {
-    format!("train.loss = null\ntrain.loss {{ kind = {kind}, {settings} }}\n")
+    select("train.loss", kind, settings)
 }
 
 /// Settings that select another fusion of lexical and vector search.
 pub fn fusion(kind: &str, settings: &str) -> String {
-    format!("index.fusion = null\nindex.fusion {{ kind = {kind}, {settings} }}\n")
+    select("index.fusion", kind, settings)
 }
 
 /// Settings that select another source of code.
 pub fn source(kind: &str, settings: &str) -> String {
-    format!("harvest.source = null\nharvest.source {{ kind = {kind}, {settings} }}\n")
+    select("harvest.source", kind, settings)
 }
 
 pub struct Workspace {
@@ -66,13 +70,16 @@ pub struct Workspace {
     _temporary: Option<tempfile::TempDir>,
 }
 
-/// Held until the process ends: two test processes never write the shared workspaces at the same time.
-static SHARED: LazyLock<fs::File> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    fs::create_dir_all(folder).unwrap();
-    let lock = fs::File::create(folder.join("workspaces.lock")).unwrap();
+/// Where tests share workspaces, empty when the process starts. Not below the target folder: git ignores it, so that harvest would leave
+/// out the corpus.
+static SHARED: LazyLock<(PathBuf, fs::File)> = LazyLock::new(|| {
+    let name = ledger::Digest::of_bytes(env!("CARGO_TARGET_TMPDIR").as_bytes()).short();
+    let folder = std::env::temp_dir().join(format!("codenets-end-to-end-{name}"));
+    fs::create_dir_all(&folder).unwrap();
+    // Held until the process ends: two test processes never write the folder at the same time.
+    let lock = fs::File::create(folder.join("lock")).unwrap();
     lock.lock().unwrap();
-    lock
+    (folder, lock)
 });
 
 /// All stages up to `tokenize` have run.
@@ -136,8 +143,7 @@ impl Workspace {
 
     /// A folder that the tests of this process share, empty.
     pub fn shared(name: &str) -> Self {
-        LazyLock::force(&SHARED);
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("workspaces").join(name);
+        let root = SHARED.0.join(name);
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(&root).unwrap();
         Self { root, _temporary: None }
@@ -148,7 +154,8 @@ impl Workspace {
         Self { root: temporary.path().to_owned(), _temporary: Some(temporary) }
     }
 
-    fn copy_of(other: &Self) -> Self {
+    /// A copy of another workspace.
+    pub fn copy_of(other: &Self) -> Self {
         let workspace = Self::blank();
         workspace.replace_with(other);
         workspace

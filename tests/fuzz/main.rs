@@ -1,7 +1,7 @@
-//! A fuzzer for stable Rust: `fuzz TARGET [SECONDS] [SEED]` throws changed seeds at a target until the time is
-//! over. An input that panics, takes longer than ten seconds or drives the process beyond 1 GiB is left in
-//! `tests/fixtures/fuzz/TARGET/`, where the tests run it ever after; that of a process which was killed, in the
-//! temporary folder as `fuzz-TARGET-last`.
+//! A fuzzer for stable Rust: `fuzz TARGET [SECONDS] [SEED]` runs a target on changed seeds until the time is over.
+//!
+//! An input that panics, takes longer than ten seconds or needs more than 1 GiB is written to `tests/fixtures/fuzz/TARGET/`, from where
+//! the tests run it. The current input is in the temporary folder as `fuzz-TARGET-last`, in case the process is killed.
 
 mod mutation;
 mod targets;
@@ -21,7 +21,9 @@ use rand_chacha::ChaCha8Rng;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Longest time of one input.
 const SLOW: Duration = Duration::from_secs(10);
+/// Largest memory of the process.
 const MOST_MIB: u64 = 1024;
 
 fn main() -> ExitCode {
@@ -33,26 +35,26 @@ fn main() -> ExitCode {
     }
     let number = |place: usize, default: u64| arguments.get(place).and_then(|text| text.parse().ok()).unwrap_or(default);
     let (seconds, seed) = (number(1, 600), number(2, 0));
-    let found = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/fuzz")).join(target);
+    let found = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/fuzz")).join(target);
     let current: Arc<Mutex<(Vec<u8>, Instant)>> = Arc::new(Mutex::new((Vec::new(), Instant::now())));
     watch(&current, &found);
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let seeds = mutation::seeds(target);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let (started, mut runs, mut told) = (Instant::now(), 0u64, 0);
+    let (started, mut runs, mut reported) = (Instant::now(), 0u64, 0);
     let last = std::env::temp_dir().join(format!("fuzz-{target}-last"));
     while started.elapsed().as_secs() < seconds {
         let input = mutation::mutated(&seeds, &mut rng);
         *current.lock().expect("no holder panics") = (input.clone(), Instant::now());
-        // Kept in case the process ends without a word.
-        fs::write(&last, &input).expect("the scratch folder takes it");
+        // In case the process is killed.
+        fs::write(&last, &input).expect("the temporary folder is writable");
         if std::panic::catch_unwind(|| targets::run(target, &input, scratch.path())).is_err() {
-            return end("a panic", &input, &found);
+            return report("a panic", &input, &found);
         }
         runs += 1;
         let now = started.elapsed().as_secs();
-        if now >= told + 60 {
-            told = now;
+        if now >= reported + 60 {
+            reported = now;
             eprintln!("{target}: {now} s, {runs} inputs, {} MiB at most", peak_mib());
         }
     }
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Ends the process where one input takes too long or too much.
+/// Ends the process when one input takes too long or needs too much memory.
 fn watch(current: &Arc<Mutex<(Vec<u8>, Instant)>>, found: &Path) {
     let (current, found) = (current.clone(), found.to_owned());
     thread::spawn(move || {
@@ -69,21 +71,22 @@ fn watch(current: &Arc<Mutex<(Vec<u8>, Instant)>>, found: &Path) {
             thread::sleep(Duration::from_millis(200));
             let (input, since) = current.lock().expect("no holder panics").clone();
             if since.elapsed() > SLOW {
-                end("a hang", &input, &found);
+                report("a hang", &input, &found);
                 std::process::exit(1);
             }
             if peak_mib() > MOST_MIB {
-                end("memory", &input, &found);
+                report("memory", &input, &found);
                 std::process::exit(1);
             }
         }
     });
 }
 
-fn end(what: &str, input: &[u8], found: &Path) -> ExitCode {
+/// Writes a failing input where the tests find it.
+fn report(what: &str, input: &[u8], found: &Path) -> ExitCode {
     let path = found.join(ledger::Digest::of_bytes(input).short());
-    let kept = fs::create_dir_all(found).and_then(|()| fs::write(&path, input));
-    eprintln!("{what}: {} ({kept:?})", path.display());
+    let written = fs::create_dir_all(found).and_then(|()| fs::write(&path, input));
+    eprintln!("{what}: {} ({written:?})", path.display());
     ExitCode::FAILURE
 }
 

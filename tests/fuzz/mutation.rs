@@ -1,16 +1,16 @@
-//! Seeds, and random changes of them: bytes flipped, cut out, doubled, nested, spliced with another seed's.
+//! Seeds, and random changes of them: bytes are flipped, removed, repeated, nested, or joined with bytes of another seed.
 
 use std::{fs, io::Write, path::Path};
 
 use flate2::{Compression, write::GzEncoder};
 use rand::{Rng, seq::IndexedRandom};
 
-const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures");
 
 /// Longest input.
 const MOST_BYTES: usize = 1 << 16;
 
-/// Pieces that parsers find interesting.
+/// Text that is special to a parser.
 const PIECES: [&[u8]; 30] = [
     b"(",
     b")",
@@ -44,12 +44,12 @@ const PIECES: [&[u8]; 30] = [
     b"1e999999",
 ];
 
-/// The seeds of a target: fixtures of the road, and cases that once were found.
+/// The seeds of a target: the fixture corpus, and inputs that once failed.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
-    collect(&Path::new(CORPUS).join("fuzz").join(target), &mut |_, bytes| seeds.push(bytes));
+    collect(&Path::new(FIXTURES).join("fuzz").join(target), &mut |_, bytes| seeds.push(bytes));
     let mut sources = Vec::new();
-    collect(&Path::new(CORPUS).join("corpus"), &mut |path, bytes| sources.push((path.to_owned(), bytes)));
+    collect(&Path::new(FIXTURES).join("corpus"), &mut |path, bytes| sources.push((path.to_owned(), bytes)));
     match target {
         "extract_functions" | "linearise" => {
             for (path, source) in &sources {
@@ -155,7 +155,7 @@ fn parquet() -> Vec<u8> {
     fs::read(path).expect("a file")
 }
 
-/// A seed with some changes; its first byte, which chooses, sometimes too.
+/// A seed with one to seven changes. The first byte of an input chooses a variant of the target.
 pub fn mutated(seeds: &[Vec<u8>], rng: &mut impl Rng) -> Vec<u8> {
     let mut bytes = seeds.choose(rng).cloned().unwrap_or_default();
     for _ in 0..rng.random_range(1..8) {

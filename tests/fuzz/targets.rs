@@ -1,4 +1,4 @@
-//! What takes bytes from strangers, one function each. None may panic, hang or take much memory.
+//! Functions that read untrusted bytes. None may panic, hang or need much memory.
 
 use std::{fs, path::Path};
 
@@ -13,9 +13,9 @@ use pipeline::{
 /// A target by name.
 pub const TARGETS: [&str; 5] = ["record_from_json", "extract_functions", "linearise", "unpack_archive", "read_documents"];
 
-/// Runs one input; what comes of it does not matter, that it comes back does.
+/// Runs a target on one input. The result does not matter; the call must return.
 pub fn run(target: &str, input: &[u8], scratch: &Path) {
-    // The first byte chooses, so that one file of bytes is one case.
+    // The first byte chooses a variant, so that one file is one case.
     let (choice, bytes) = input.split_first().map_or((0, input), |(first, rest)| (usize::from(*first), rest));
     match target {
         "record_from_json" => drop(ingest::record_from_json(bytes, ingest::Hints::of("python/train.jsonl"))),
@@ -29,7 +29,7 @@ pub fn run(target: &str, input: &[u8], scratch: &Path) {
         "linearise" => linearise(choice, &String::from_utf8_lossy(bytes)),
         "unpack_archive" => {
             let path = scratch.join("archive");
-            fs::write(&path, bytes).expect("the scratch folder takes it");
+            fs::write(&path, bytes).expect("the scratch folder is writable");
             let registry = if choice % 2 == 0 { Registry::Pypi } else { Registry::Npm };
             let wanted = |path: &str| if path.ends_with(".zip") { Wanted::Nested } else { Wanted::Yes { max_bytes: 1 << 20 } };
             let _ = harvest::read_archive(registry, &path, &wanted, &mut |_, bytes| {
@@ -39,9 +39,9 @@ pub fn run(target: &str, input: &[u8], scratch: &Path) {
         }
         "read_documents" => {
             let name = ["a.jsonl.gz", "a.zip", "a.parquet", "a.jsonl"][choice % 4];
-            fs::create_dir_all(scratch.join("documents")).expect("the scratch folder takes it");
+            fs::create_dir_all(scratch.join("documents")).expect("the scratch folder is writable");
             let path = scratch.join("documents").join(name);
-            fs::write(&path, bytes).expect("the scratch folder takes it");
+            fs::write(&path, bytes).expect("the scratch folder is writable");
             let _ = ingest::each_record(&scratch.join("documents"), &mut |_| Ok(()));
             let _ = fs::remove_file(&path);
         }
@@ -60,13 +60,13 @@ fn linearise(choice: usize, source: &str) {
     let flat = Flat::of(&tree, parse::kinds(language, scope), source);
     let most = 2 + choice;
     let mut specials = Specials::new(language, flat.kinds);
-    let (mut taken, mut last) = (0, String::new());
+    let (mut received, mut last) = (0, String::new());
     let skipped = flat.kinds.are(if choice & 32 == 0 { &[] } else { &["ERROR", "identifier", "<?php", "?>"] });
-    let told = parse::linearise(&flat, &skipped, most, &mut specials, &mut |token| {
-        taken += 1;
+    let reported = parse::linearise(&flat, &skipped, most, &mut specials, &mut |token| {
+        received += 1;
         token.clone_into(&mut last);
     });
-    assert!(told == taken && taken <= most && last == "<end>", "{told} of {most}: {last}");
+    assert!(reported == received && received <= most && last == "<end>", "{reported} of {most}: {last}");
     let features = parse::features(&flat, &Parts::of(language, flat.kinds));
     parse::structure("Class.name", &features);
 }

@@ -1,4 +1,4 @@
-"""Checks an exported encoder with the real onnx checker: check_encoder.py FOLDER. Prints the opset and the inputs."""
+"""Checks an exported encoder with the checker of the package onnx: check_encoder.py FOLDER. Prints opset and inputs of each graph."""
 
 import json
 import pathlib

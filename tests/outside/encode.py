@@ -1,4 +1,4 @@
-"""Encodes texts with the Python library: encode.py TOKENIZER, one JSON text a line on standard input."""
+"""Encodes texts with the package tokenizers: encode.py TOKENIZER, one JSON text per line on standard input."""
 
 import json
 import sys

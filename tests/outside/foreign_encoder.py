@@ -1,5 +1,5 @@
-"""Makes of an exported nbow what others publish: foreign_encoder.py FROM TO. The graph ends at the token vectors, asks for
-token_type_ids too, and leaves pooling to its reader, whom encoder.json tells how."""
+"""Rewrites an exported nbow encoder as a sentence encoder is usually published: foreign_encoder.py FROM TO. The graph ends at the token
+vectors and has the input token_type_ids. Its reader pools, as encoder.json says."""
 
 import json
 import pathlib

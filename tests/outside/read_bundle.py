@@ -1,6 +1,6 @@
-"""Reads a codenets bundle without any codenets code: read_bundle.py BUNDLE MODE QUERY.
+"""Searches a codenets bundle without any code of codenets: read_bundle.py BUNDLE MODE QUERY.
 
-Written from the bundle's own `schema.md`. Prints the ten best functions as JSON.
+Written from the `schema.md` of the bundle. Prints the ten best functions as JSON.
 """
 
 import collections
@@ -23,16 +23,16 @@ def words(text):
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", text)]
 
 
-def asked(manifest, query):
-    """Words of a query, without the name of the only language that is searched."""
+def parsed(manifest, query):
+    """Words of a query. In a bundle of one language, the name of the language is removed."""
     all_words = words(query)
     languages = list(manifest["languages"])
-    telling = [word for word in all_words if len(languages) > 1 or word != languages[0]]
-    return telling or all_words
+    specific = [word for word in all_words if len(languages) > 1 or word != languages[0]]
+    return specific or all_words
 
 
 def terms(manifest, query):
-    """What the fields' tokenizer makes of the words."""
+    """Terms of the words, by the tokenizer of the fields."""
     if manifest["lexical"]["tokenizer"] == "whitespace":
         return sorted(set(query))
     assert manifest["lexical"]["tokenizer"] == "en_stem"
@@ -41,21 +41,21 @@ def terms(manifest, query):
     return sorted(set(analyzer.analyze(" ".join(query))))
 
 
-def removed(bundle):
-    """Rows that are left out."""
-    gone = set(pyarrow.parquet.read_table(bundle / "tombstones.parquet")["id"].to_pylist())
+def deleted(bundle):
+    """Deleted rows."""
+    tombstones = set(pyarrow.parquet.read_table(bundle / "tombstones.parquet")["id"].to_pylist())
     ids = pyarrow.parquet.read_table(bundle / "docs.parquet", columns=["id"])["id"].to_pylist()
-    return {row for row, name in enumerate(ids) if name in gone}
+    return {row for row, name in enumerate(ids) if name in tombstones}
 
 
 def scored_terms(manifest, query):
-    """Terms that a query is scored by: without stop words, unless it has no others."""
+    """Terms for scoring: without stop words, unless the query has only stop words."""
     stop_words = set(manifest["lexical"]["stop_words"])
     return terms(manifest, [word for word in query if word not in stop_words] or query)
 
 
 def bm25(bundle, manifest, query, fields):
-    """The BM25 of every row that has a term in one of the fields."""
+    """BM25 of every row that has a term in one of the fields."""
     index = tantivy.Index.open(str(bundle / "tantivy"))
     clauses = []
     for field in fields:
@@ -69,19 +69,19 @@ def bm25(bundle, manifest, query, fields):
 
 
 def lexical(bundle, manifest, query):
-    gone = removed(bundle)
-    rows = [hit for hit in bm25(bundle, manifest, query, FIELDS).items() if hit[0] not in gone]
+    tombstones = deleted(bundle)
+    rows = [hit for hit in bm25(bundle, manifest, query, FIELDS).items() if hit[0] not in tombstones]
     return sorted(rows, key=lambda hit: (-hit[1], hit[0]))[: manifest["candidates"]]
 
 
 def cosines(bundle, manifest, query):
     """The inner product of every row with the query."""
     encoder = manifest["encoder"]
-    assert "graph" not in encoder, "this reader knows graphs that pool by themselves"
+    assert "graph" not in encoder, "this reader supports graphs that pool"
     tokenizer = tokenizers.Tokenizer.from_file(str(bundle / "encoder/tokenizer.json"))
     before, after = ([tokenizer.token_to_id(token) for token in encoder[key]] for key in ("query_prefix", "query_suffix"))
-    room = encoder["query_tokens"] - len(before) - len(after)
-    ids = before + tokenizer.encode(" ".join(query), add_special_tokens=False).ids[:room] + after
+    longest = encoder["query_tokens"] - len(before) - len(after)
+    ids = before + tokenizer.encode(" ".join(query), add_special_tokens=False).ids[:longest] + after
     session = onnxruntime.InferenceSession(str(bundle / "encoder" / encoder["query_graph"]), providers=["CPUExecutionProvider"])
     (embedding,) = session.run(
         ["embedding"],
@@ -91,33 +91,33 @@ def cosines(bundle, manifest, query):
 
 
 def vector(bundle, manifest, query):
-    scores, gone = cosines(bundle, manifest, query), removed(bundle)
-    best = sorted((row for row in range(len(scores)) if row not in gone), key=lambda row: (-scores[row], row))
+    scores, tombstones = cosines(bundle, manifest, query), deleted(bundle)
+    best = sorted((row for row in range(len(scores)) if row not in tombstones), key=lambda row: (-scores[row], row))
     return [(row, float(scores[row])) for row in best[: manifest["candidates"]]]
 
 
 def features(bundle, manifest, query, lists):
-    """What a learned fusion weighs, of every row of either list (docs/bundle-format.md)."""
+    """Features of a learned fusion, of every row of either list (docs/bundle-format.md)."""
     searcher = tantivy.Index.open(str(bundle / "tantivy")).searcher()
-    asked, settings, rows = scored_terms(manifest, query), manifest["lexical"], manifest["rows"]
+    query_terms, settings, rows = scored_terms(manifest, query), manifest["lexical"], manifest["rows"]
 
     def idf(having):
         return math.log(1 + (rows - having + 0.5) / (having + 0.5))
 
-    by_field = {word: {field: searcher.doc_freq(field, word) for field in FIELDS} for word in asked}
+    by_field = {word: {field: searcher.doc_freq(field, word) for field in FIELDS} for word in query_terms}
     by_word = {word: idf(max(frequencies.values())) for word, frequencies in by_field.items()}
     weigh = {word: [settings["boosts"][f] * idf(n) * (settings["k1"] + 1) for f, n in of.items() if n] for word, of in by_field.items()}
     most = sum(max(weights, default=0) for weights in weigh.values())
     scores, names, cosine = bm25(bundle, manifest, query, FIELDS), bm25(bundle, manifest, query, ["name"]), cosines(bundle, manifest, query)
     covered = collections.Counter()
-    for word in asked:
+    for word in query_terms:
         one = [(tantivy.Occur.Should, tantivy.Query.term_query(tantivy.Index.open(str(bundle / "tantivy")).schema, f, word)) for f in FIELDS]
         for _, address in searcher.search(tantivy.Query.boolean_query(one), rows).hits:
             covered[searcher.doc(address)["row"][0]] += by_word[word]
     ranks = [{row: rank for rank, (row, _) in enumerate(hits)} for hits in lists]
     best, best_cosine = (hits[0][1] if hits else 0.0 for hits in lists)
     listed = numpy.array([score for _, score in lists[1]] or [0.0])
-    length = math.log(1 + len(asked)) / 4
+    length = math.log(1 + len(query_terms)) / 4
     found = {}
     for row in set(ranks[0]) | set(ranks[1]):
         largest = scores.get(row, 0) / best if best else 0
@@ -166,9 +166,9 @@ def fuse(bundle, manifest, query, lists):
 def main(folder, mode, query):
     bundle = pathlib.Path(folder)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert (manifest["lexical"]["k1"], manifest["lexical"]["b"]) == (1.2, 0.75), "tantivy knows no others"
-    assert manifest["bundle_format"] == 4, "this reader knows format 4"
-    query = asked(manifest, query)
+    assert (manifest["lexical"]["k1"], manifest["lexical"]["b"]) == (1.2, 0.75), "the parameters of tantivy"
+    assert manifest["bundle_format"] == 4, "this reader supports format 4"
+    query = parsed(manifest, query)
     if mode == "bm25":
         ranked = lexical(bundle, manifest, query)
     elif mode == "vector":

@@ -1,4 +1,4 @@
-"""Reads a run's TensorBoard files with the real package: read_events.py FOLDER."""
+"""Reads the TensorBoard files of a training with the package tensorboard: read_events.py FOLDER."""
 
 import json
 import pathlib

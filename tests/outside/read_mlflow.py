@@ -1,7 +1,7 @@
-"""What an mlflow server knows, by the real client: read_mlflow.py ADDRESS EXPERIMENT MODEL FOLDER.
+"""Reads an MLflow server with the package mlflow: read_mlflow.py ADDRESS EXPERIMENT MODEL FOLDER.
 
-Runs by name, with every metric's history and the artifacts downloaded to FOLDER/name; versions of the registered model;
-and the champion loaded as a model and asked for a vector.
+Prints the runs with the history of every metric, and the versions of the registered model. Downloads the artifacts of a run to
+FOLDER/name. Loads the champion as a model and computes a vector.
 """
 
 import json
@@ -35,8 +35,8 @@ for run in client.search_runs([client.get_experiment_by_name(experiment).experim
 versions = [{"version": int(found.version), "run": found.run_id, "tags": found.tags, "source": found.source} for found in client.search_model_versions(f"name='{model}'")]
 champion = client.get_model_version_by_alias(model, "champion")
 ids = numpy.array([[1, 2, 3]], dtype=numpy.int64)
-given = mlflow.pyfunc.load_model(f"models:/{model}@champion").predict({"input_ids": ids, "attention_mask": numpy.ones_like(ids)})
-vector = given["embedding"][0]
+output = mlflow.pyfunc.load_model(f"models:/{model}@champion").predict({"input_ids": ids, "attention_mask": numpy.ones_like(ids)})
+vector = output["embedding"][0]
 graph = mlflow.onnx.load_model(f"models:/{model}@champion")
 print(
     json.dumps(

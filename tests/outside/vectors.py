@@ -1,4 +1,4 @@
-"""Vectors of queries by an encoder's folder alone: vectors.py FOLDER, a JSON list of texts on standard input."""
+"""Encodes queries with the files of an encoder: vectors.py FOLDER, a JSON list of texts on standard input."""
 
 import json
 import pathlib
@@ -13,8 +13,8 @@ spec = json.loads((folder / "encoder.json").read_text())
 tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
 session = onnxruntime.InferenceSession(str(folder / spec["query_graph"]), providers=["CPUExecutionProvider"])
 before, after = ([tokenizer.token_to_id(token) for token in spec[key]] for key in ("query_prefix", "query_suffix"))
-room = spec["query_tokens"] - len(before) - len(after)
-rows = [before + tokenizer.encode(text, add_special_tokens=False).ids[:room] + after for text in json.load(sys.stdin)]
+longest_text = spec["query_tokens"] - len(before) - len(after)
+rows = [before + tokenizer.encode(text, add_special_tokens=False).ids[:longest_text] + after for text in json.load(sys.stdin)]
 longest = max(map(len, rows))
 pad = tokenizer.token_to_id(spec["pad_token"])
 ids = numpy.array([row + [pad] * (longest - len(row)) for row in rows], dtype=numpy.int64)

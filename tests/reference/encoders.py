@@ -1,5 +1,5 @@
-"""Vectors and gradients of every encoder and pooler by PyTorch's own modules, in f64: what trainer/src/encoders/tests.rs
-compares with. Weights and ids are made by the hash `mix`, which the test has too, so only results are recorded.
+"""Vectors and gradients of every encoder and pooler, computed by PyTorch's modules in f64. The tests of trainer/src/encoders compare with
+them. The hash `mix` generates weights and ids, here and in the tests, so that only results are recorded.
 
     pip install torch==2.15.0 && python encoders.py > encoders.json
 """
@@ -33,7 +33,7 @@ def salt(name):
 
 
 def noise(name, *shape):
-    """Numbers between -0.5 and 0.5, rounded to f32 as the trainer holds them."""
+    """Numbers between -0.5 and 0.5, rounded to f32 as in the trainer."""
     count = math.prod(shape)
     values = [mix(place * 3 + salt(name)) / 0xFFFFFFFF - 0.5 for place in range(count)]
     return torch.tensor(values, dtype=torch.float32).double().reshape(shape)
@@ -62,7 +62,7 @@ def batch():
 
 
 def transformer(w, x, mask, name, width, intermediate, heads):
-    """torch.nn.TransformerEncoderLayer, called with our weights."""
+    """torch.nn.TransformerEncoderLayer with our weights."""
     layer = nn.TransformerEncoderLayer(width, heads, intermediate, 0.0, "gelu", 1e-12, batch_first=True)
     layer.train()
     parts = {

@@ -1,6 +1,6 @@
-"""Values and gradients of every loss by PyTorch, in f64, from the public implementations: `model.py` of
-github/CodeSearchNet, `losses.py` of mandubian/codenets, `lambdaLoss.py` and `approxNDCG.py` of allegro/allRank.
-What trainer/src/losses/tests.rs compares with.
+"""Values and gradients of every loss, computed by PyTorch in f64 as in the public implementations: `model.py` of github/CodeSearchNet,
+`losses.py` of mandubian/codenets, `lambdaLoss.py` and `approxNDCG.py` of allegro/allRank. The tests of trainer/src/losses compare with
+them.
 
     pip install torch==2.15.0 && python losses.py > losses.json
 """
