@@ -94,7 +94,9 @@ impl Stage for Embed {
                 let mut encoded = encoded.chunks_exact(dimension);
                 let mut vectors = Vec::with_capacity(digests.len() * dimension);
                 for digest in &digests {
-                    vectors.extend_from_slice(known.vector(digest).or_else(|| encoded.next()).context("the encoder gave fewer vectors than texts")?);
+                    vectors.extend_from_slice(
+                        known.vector(digest).or_else(|| encoded.next()).context("the encoder gave fewer vectors than texts")?,
+                    );
                 }
                 let item = Arc::new(Field::new_list_field(DataType::Float32, false));
                 let vectors = FixedSizeListArray::try_new(item, i32::try_from(dimension)?, Arc::new(Float32Array::from(vectors)), None)?;

@@ -95,8 +95,7 @@ impl<'a> SplitQueries<'a> {
             .map(|((query, parsed), vector)| {
                 let nearest = self.vector_scores(vector);
                 let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
-                let lists =
-                    self.bundle.candidate_lists(parsed, Mode::Hybrid, self.allowed.len(), Some(&self.allowed), boosts, nearest)?;
+                let lists = self.bundle.candidate_lists(parsed, Mode::Hybrid, self.allowed.len(), Some(&self.allowed), boosts, nearest)?;
                 with(query, &lists, &|row| cosines.get(&row).copied().unwrap_or_default())
             })
             .collect()

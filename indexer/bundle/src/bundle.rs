@@ -174,11 +174,8 @@ impl Bundle {
 
     /// By row: does it meet the query's conditions, and is it not deleted? None where the query has no conditions.
     fn matching(&self, parsed: &ParsedQuery, query: &Query) -> Result<Option<Vec<bool>>> {
-        let filter = Filter {
-            language: query.language.map(|language| language.to_string()),
-            repo: query.repo.clone(),
-            path: query.path.clone(),
-        };
+        let filter =
+            Filter { language: query.language.map(|language| language.to_string()), repo: query.repo.clone(), path: query.path.clone() };
         let mut matching = self.lexical.matching(parsed, &filter)?;
         if let (Some(matching), Some(live)) = (&mut matching, &self.live) {
             matching.iter_mut().zip(live).for_each(|(matches, is_live)| *matches &= is_live);
@@ -242,12 +239,7 @@ impl Bundle {
     }
 
     /// Calls a function with the best candidates of both lists, as a fusion reads them. `cosine` gives the cosine of a row.
-    pub fn with_candidates<T>(
-        &self,
-        lists: &CandidateLists,
-        cosine: &dyn Fn(u32) -> f32,
-        with: impl FnOnce(&Candidates<'_>) -> T,
-    ) -> T {
+    pub fn with_candidates<T>(&self, lists: &CandidateLists, cosine: &dyn Fn(u32) -> f32, with: impl FnOnce(&Candidates<'_>) -> T) -> T {
         let count = |list: &[Scored]| list.len().min(self.manifest.candidates);
         let term_scores = |row: u32| lists.term_scores.get(&row).copied().unwrap_or_default();
         with(&Candidates {

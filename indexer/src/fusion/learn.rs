@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn weights_have_the_same_bits_on_any_number_of_threads() {
         let examples = examples();
-        let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| learn(&examples, 1e-3).weights);
+        let with =
+            |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| learn(&examples, 1e-3).weights);
         assert_eq!(with(1).map(f64::to_bits), with(2).map(f64::to_bits));
     }
 }

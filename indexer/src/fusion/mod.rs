@@ -97,7 +97,9 @@ mod tests {
     #[test]
     fn numbers_out_of_range_name_their_key() {
         let learned = |penalty: f64| {
-            let text = format!(r#"{{"kind": "learned", "from": null, "split": "valid", "queries": 1, "candidates": 1, "least": 1, "otherwise": 0.5, "penalty": {penalty}}}"#);
+            let text = format!(
+                r#"{{"kind": "learned", "from": null, "split": "valid", "queries": 1, "candidates": 1, "least": 1, "otherwise": 0.5, "penalty": {penalty}}}"#
+            );
             serde_json::from_str::<Config>(&text).unwrap().fusion()
         };
         assert!(learned(-1.0).unwrap_err().to_string().contains("index.fusion.penalty"));

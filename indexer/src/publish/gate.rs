@@ -46,12 +46,9 @@ fn gating_score(scores: &BTreeMap<String, f64>) -> Option<(ScoreKey, f64)> {
 fn published_score(serve: &Serve, key: &ScoreKey) -> Result<f64> {
     let path = serve.current().join(SCORES);
     let bytes = fs::read(&path).map_err(|error| Error::NotPublished(format!("{} cannot be read ({error}): {REMEDY}", path.display())))?;
-    let scores: BTreeMap<String, f64> =
-        serde_json::from_slice(&bytes).map_err(|error| Error::NotPublished(format!("{} is damaged ({error}): {REMEDY}", path.display())))?;
-    scores
-        .get(&key.to_string())
-        .copied()
-        .ok_or_else(|| Error::NotPublished(format!("the published bundle has no score {key}: {REMEDY}")))
+    let scores: BTreeMap<String, f64> = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::NotPublished(format!("{} is damaged ({error}): {REMEDY}", path.display())))?;
+    scores.get(&key.to_string()).copied().ok_or_else(|| Error::NotPublished(format!("the published bundle has no score {key}: {REMEDY}")))
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ pub fn rollback(store: &Store) -> Result<BundleId> {
     let ids = serve.ids()?;
     let current = serve.current_id().with_context(|| format!("nothing is published in {}: run `codenets run`", data.display()))?;
     let index = ids.iter().position(|id| *id == current);
-    let index = index.with_context(|| format!("{} names {current}, which does not exist: run `codenets run`", serve.current().display()))?;
+    let index =
+        index.with_context(|| format!("{} names {current}, which does not exist: run `codenets run`", serve.current().display()))?;
     let previous = index.checked_sub(1).map(|index| ids[index].clone());
     let previous = previous.with_context(|| format!("no bundle was published before {current}"))?;
     checksums::verify(&serve.bundle(&previous))?;

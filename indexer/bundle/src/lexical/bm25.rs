@@ -179,7 +179,8 @@ impl<'a> Scorer<'a> {
                 let (weight, lengths) = (term.by_field[index], &lengths[index]);
                 while postings.block_len() > 0 {
                     for (&doc, &frequency) in postings.docs().iter().zip(postings.freqs()) {
-                        let cell = cells.get_mut(doc as usize).context("the lexical index is damaged: a posting lies beyond its segment")?;
+                        let cell =
+                            cells.get_mut(doc as usize).context("the lexical index is damaged: a posting lies beyond its segment")?;
                         let frequency = frequency as f32;
                         cell.fields[field.position] +=
                             weight * (frequency / (frequency + field.norms[usize::from(lengths.fieldnorm_id(doc))]));

@@ -16,11 +16,11 @@ use tantivy::{
     tokenizer::TextAnalyzer,
 };
 
+use self::bm25::{Scorer, TextField, row_of};
 pub use self::{
     bm25::{Bm25, LexicalList, QueryStats, TermScores},
     fields::{Boosts, Document, Filter, LexicalSettings, STORED_FIELDS, TEXT_FIELDS, schema, tokenizer},
 };
-use self::bm25::{Scorer, TextField, row_of};
 use crate::{Error, ParsedQuery, Result, error::Context, paths::PathGlob};
 
 /// Name of the folder in a bundle.

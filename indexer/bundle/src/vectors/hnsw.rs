@@ -138,7 +138,8 @@ fn usearch_error(error: impl std::fmt::Display) -> Error {
 fn open_graph(dir: &Path, file: &HnswFile, info: &HnswInfo, dimension: usize, threads: usize) -> Result<Index> {
     let path = checked_path(dir, &file.name)?;
     let damaged = |why: &dyn std::fmt::Display| Error::damaged(&path, format!("it is not the graph of the manifest ({why})"));
-    let text = path.to_str().ok_or_else(|| Error::Vectors(format!("{} is not UTF-8, as usearch needs: move the bundle", path.display())))?;
+    let text =
+        path.to_str().ok_or_else(|| Error::Vectors(format!("{} is not UTF-8, as usearch needs: move the bundle", path.display())))?;
     let bytes = std::fs::metadata(&path).with_context(|| format!("opening {}", path.display()))?.len();
     if bytes != file.bytes {
         return Err(damaged(&format!("{bytes} bytes instead of {}", file.bytes)));
