@@ -1,7 +1,7 @@
-"""Takes the onnxruntime libraries out of a pinned wheel: fetch.py REQUIREMENTS FOLDER.
+"""Extract the ONNX Runtime libraries from a pinned wheel: fetch.py REQUIREMENTS FOLDER.
 
-The wheel is fetched by pip, which checks its hash; no code of it runs. `libonnxruntime.so` in FOLDER
-is put in place last, by rename, so an interrupted run leaves nothing half-written under that name.
+pip fetches the wheel and checks its hash; no code of the wheel runs. `libonnxruntime.so` in FOLDER is
+written last, by rename, so that no incomplete file has this name after an interruption.
 """
 
 import os
@@ -37,7 +37,7 @@ def main(requirements: str, folder: str) -> None:
                     with archive.open(entry) as source, open(pathlib.Path(scratch, name), "wb") as out:
                         shutil.copyfileobj(source, out)
         if main_library is None:
-            sys.exit(f"{wheel.name} holds no libonnxruntime.so")
+            sys.exit(f"{wheel.name} contains no libonnxruntime.so")
         libraries = [path for path in pathlib.Path(scratch).iterdir() if path.suffix == ".so"]
         for path in sorted(libraries, key=lambda path: path.name == "libonnxruntime.so"):
             os.replace(path, target / path.name)

@@ -10,42 +10,49 @@ use serde::{Deserialize, Serialize};
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Streams the file; memory does not depend on its size.
+    /// The digest of a file. Memory does not depend on its size.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(path)?)?;
         Ok(Self(*hasher.finalize().as_bytes()))
     }
 
+    /// The digest of bytes.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// For bytes that come piece by piece.
+    /// A digest of bytes that arrive in parts.
     pub fn hasher() -> Hasher {
         Hasher(blake3::Hasher::new())
     }
 
-    /// Through `serde_json::Value`, whose maps are sorted, so field order never matters.
+    /// The digest of a value's JSON with sorted keys: the order of fields does not matter.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Self> {
         Ok(Self::of_bytes(serde_json::to_value(value)?.to_string().as_bytes()))
     }
 
-    /// The first 12 hex digits, for directory names and log lines.
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first 12 hex digits, for folder names and messages.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }
 }
 
-/// A digest of bytes that come piece by piece.
+/// A digest of bytes that arrive in parts.
 #[derive(Debug)]
 pub struct Hasher(blake3::Hasher);
 
 impl Hasher {
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
+    /// The digest of all bytes until now.
     pub fn digest(&self) -> Digest {
         Digest(*self.0.finalize().as_bytes())
     }

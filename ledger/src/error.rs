@@ -43,7 +43,7 @@ pub enum Error {
     /// The artifact was restored without its files.
     #[error(
         "the files of {kind} {key} are not available locally: run `codenets restore --from {from} --with {kind}`, and where they were not \
-         saved, `codenets save --with {kind}` there first"
+         saved, `codenets save --to {from} --with {kind}` first"
     )]
     FilesNotAvailable { kind: String, key: String, from: String },
     /// A file that this crate wrote has other bytes now.
@@ -123,7 +123,8 @@ macro_rules! bail {
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
-        if !$condition {
+        let is_met: bool = $condition;
+        if !is_met {
             $crate::bail!($($message)+);
         }
     };

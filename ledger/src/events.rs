@@ -1,7 +1,7 @@
-//! OpenLineage run events (`OpenLineage.json` of the public specification, version 2-0-2), a JSON line each, in
-//! `events/openlineage.jsonl` of the data folder: when a stage starts, and how it ends. `archive events` sends them on.
+//! OpenLineage run events (`OpenLineage.json` of the public specification, version 2-0-2): one JSON line when a stage starts and one when
+//! it ends, in `events/openlineage.jsonl` of the data folder. `codenets events` sends them to a server.
 //!
-//! Best effort: a stage never fails because its event could not be written.
+//! An event that cannot be written never fails a stage.
 
 use std::{
     collections::BTreeMap,
@@ -12,34 +12,36 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
-    Digest, Error, Manifest, Store, chain,
+    artifacts::manifest::{InputRecord, Manifest},
     clock::{rfc3339, unix_now},
-    error::{Context, Result},
-    manifest::InputRecord,
+    digest::Digest,
+    error::{Context, Error, Result, chain},
+    store::artifact_store::Store,
 };
 
 const SPECIFICATION: &str = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/";
 const FACETS: &str = "https://openlineage.io/spec/facets/";
-/// Of jobs and of datasets.
+/// Namespace of jobs and of datasets.
 const NAMESPACE: &str = "codenets";
 
-/// Where events are kept.
+/// File of the events of a data folder.
 pub fn event_file(data: &Path) -> PathBuf {
     data.join("events").join("openlineage.jsonl")
 }
 
-/// A run of a stage that has begun.
+/// A run of a stage that has started.
 #[derive(Debug)]
 pub(crate) struct Run {
-    id: String,
+    id: Uuid,
     stage: String,
     config: Value,
     inputs: Vec<Value>,
 }
 
-/// How it ended.
+/// How a run ended.
 #[derive(Debug)]
 pub(crate) enum Outcome<'a> {
     Complete(&'a Manifest),
@@ -71,17 +73,17 @@ impl Run {
 
     fn event(&self, kind: &str, unix_s: u64, mut facets: Value, outputs: Vec<Value>) -> Value {
         facets["codenets_config"] = custom_run_facet(json!({ "config": self.config }));
-        event(kind, unix_s, &self.id, &self.stage, facets, &self.inputs, outputs)
+        event(kind, unix_s, self.id, &self.stage, facets, &self.inputs, outputs)
     }
 
     fn write(&self, store: &Store, event: &Value) {
         if let Err(error) = append_event(&event_file(store.root()), event) {
-            store.progress().message(&format!("{:<9} its OpenLineage event is lost: {}", self.stage, chain(&error)));
+            store.progress().message(&format!("{:<9} OpenLineage event not written: {}", self.stage, chain(&error)));
         }
     }
 }
 
-fn event(kind: &str, unix_s: u64, id: &str, stage: &str, facets: Value, inputs: &[Value], outputs: Vec<Value>) -> Value {
+fn event(kind: &str, unix_s: u64, id: Uuid, stage: &str, facets: Value, inputs: &[Value], outputs: Vec<Value>) -> Value {
     let job_type = json!({ "processingType": "BATCH", "integration": "CODENETS", "jobType": "STAGE" });
     json!({
         "eventType": kind,
@@ -139,18 +141,31 @@ fn output(manifest: &Manifest) -> Value {
     })
 }
 
-/// A UUID (RFC 9562, version 8) out of a digest of these texts.
-fn run_id(parts: &[&str]) -> String {
-    let digest = Digest::of_bytes(parts.join("\n").as_bytes()).to_string();
-    // The 13th digit is the version, the 17th begins with the bits 10.
-    let variant = ["8", "9", "a", "b"][usize::from(digest.as_bytes()[16]) % 4];
-    format!("{}-{}-8{}-{variant}{}-{}", &digest[..8], &digest[8..12], &digest[13..16], &digest[17..20], &digest[20..32])
+/// A UUID (RFC 9562, version 8) of a digest of these texts.
+fn run_id(parts: &[&str]) -> Uuid {
+    let digest = Digest::of_bytes(parts.join("\n").as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_bytes()[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// Adds an event to a file: one write, so that two processes' lines do not mix.
+/// Adds an event to a file with one write, so that the lines of two processes do not mix.
 pub fn append_event(path: &Path, event: &Value) -> Result<()> {
-    fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    file.write_all(format!("{event}\n").as_bytes())?;
-    Ok(())
+    let folder = path.parent().context("a file path needs a folder")?;
+    fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
+    let open = OpenOptions::new().create(true).append(true).open(path);
+    open.and_then(|mut file| file.write_all(format!("{event}\n").as_bytes())).map_err(Error::io("writing", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_id_is_a_uuid_of_version_8_and_depends_on_the_texts_only() {
+        let id = run_id(&["parse", "0123456789ab", "1"]);
+        assert_eq!((id.get_version_num(), id.get_variant()), (8, uuid::Variant::RFC4122));
+        assert_eq!(id, run_id(&["parse", "0123456789ab", "1"]));
+        assert_ne!(id, run_id(&["parse", "0123456789ab", "2"]));
+    }
 }

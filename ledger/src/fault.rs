@@ -1,8 +1,8 @@
-//! Points between two system calls where a test may have the process killed. Not in a release build.
+//! Points between two system calls at which a test can kill the process. A release build has none.
 //!
-//! `CODENETS_FAULT=n` kills the process (SIGKILL: nothing is tidied up) at the n-th point that it comes by.
+//! `CODENETS_FAULT=n` kills the process at the n-th point with SIGKILL, so that no cleanup runs.
 
-/// A place where a crash must do no harm; the name is what follows.
+/// A point at which a crash must do no harm. `next`: the system call that follows, for the message.
 #[cfg(debug_assertions)]
 pub fn point(next: &str) {
     use std::sync::{
@@ -14,13 +14,13 @@ pub fn point(next: &str) {
     let Some(fatal) = *FATAL else { return };
     if PASSED.fetch_add(1, Ordering::SeqCst) + 1 == fatal {
         eprintln!("killed before: {next}");
-        // SAFETY: kill(2) with our own process id touches no memory; tests/road/sealing.rs kills at every point.
+        // SAFETY: kill(2) with the id of this process touches no memory; tests/end_to_end kills a process at every point.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-        // The signal is delivered before kill returns to this thread, but for a system that says otherwise.
+        // The signal ends the process before kill returns, except on a system that delivers it later.
         std::process::abort();
     }
 }
 
-/// A place where a crash must do no harm; nothing in a release build.
+/// Nothing in a release build.
 #[cfg(not(debug_assertions))]
 pub fn point(_: &str) {}

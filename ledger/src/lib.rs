@@ -1,78 +1,170 @@
-//! The waist of the house: what stages hand to each other, and the store that makes and remembers it.
+//! Stages, recorded artifacts, and the store that runs stages and keeps artifacts.
 //!
-//! A **stage** ([`Stage`]) is a pure function of its configuration and its inputs. What it leaves is
-//! a **recordable** ([`Recordable`]): a directory that reopens by type. An **artifact**
-//! ([`Artifact`]) is a typed handle on one sealed directory, and the **store** ([`Store`]) runs
-//! stages, seals their output and says why it did.
+//! A **stage** ([`Stage`]) is a pure function of its configuration and its inputs. It reads artifacts and writes one **artifact**
+//! ([`Artifact`]): a sealed folder with a manifest, whose files open as one type ([`Recordable`]). The **store** ([`Store`]) is a data
+//! folder. It runs a stage when its artifact is not up to date, and knows the reason ([`Freshness`]).
 //!
-//! What lives here is only what two crates exchange. It is deliberately not a home for helpers:
-//! no polars, no tree-sitter, no burn, no ort, no tantivy.
+//! # Layout of a data folder
+//!
+//! ```text
+//! data/
+//! ├── <kind>/CURRENT                key of the current artifact of a kind
+//! ├── <kind>/<key>/                 one artifact: its files and manifest.json
+//! ├── pins/<name>                   artifacts that garbage collection keeps
+//! ├── runs/<stage>-<key>/           work directories: checkpoints, event files     [`WorkDir`]
+//! ├── serve/bundles/<utc>-<key>/    published bundles; serve/current -> one of them  [`Serve`]
+//! ├── reports/                      pages and numbers for people                   [`report_path`]
+//! ├── events/openlineage.jsonl      starts and ends of stages                      [`event_file`]
+//! ├── diffs/<digest>.diff           uncommitted changes of the tool                [`Commit`]
+//! ├── cache/                        downloads
+//! ├── damaged.json                  files that `verify` found damaged
+//! └── .lock                         the process that writes                        [`Lock`]
+//! ```
+//!
+//! # Reading
+//!
+//! ```
+//! use ledger::{Progress, Store, Syntax, table};
+//!
+//! fn functions(data: &std::path::Path) -> ledger::Result<u64> {
+//!     let store = Store::at(data, Progress::new(true), 1);
+//!     let syntax = store.current::<Syntax>()?;
+//!     println!("{} rows, recorded by stage {}", syntax.manifest().rows.written, syntax.manifest().stage);
+//!     let shards = syntax.open()?.shards;
+//!     for shard in shards.iter() {
+//!         for batch in table::read(&shard.path, &["id", "code"])? {
+//!             let ids = table::texts(&batch?, "id")?;
+//!             println!("{:?}", ids.iter().next());
+//!         }
+//!     }
+//!     shards.rows()
+//! }
+//!
+//! // A data folder without artifacts gives a typed error.
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let data = dir.path();
+//! assert!(matches!(functions(data), Err(ledger::Error::NotRecorded { .. })));
+//! ```
+//!
+//! # Writing
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use ledger::{Error, Metrics, Progress, Report, Rows, Run, Stage, Store, save};
+//! use schemars::JsonSchema;
+//! use serde::{Deserialize, Serialize};
+//!
+//! /// Counts to a number.
+//! struct Count;
+//!
+//! #[derive(Serialize, Deserialize, JsonSchema)]
+//! struct Config { to: u64 }
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct CountReport { rows: u64 }
+//!
+//! impl Report for CountReport {
+//!     fn rows(&self) -> Rows {
+//!         Rows { read: self.rows, written: self.rows, rejected: 0 }
+//!     }
+//! }
+//!
+//! impl Stage for Count {
+//!     const NAME: &'static str = "count";
+//!     const ABOUT: &'static str = "Count to a number";
+//!     const REVISION: u32 = 1;
+//!     type Config = Config;
+//!     type Inputs = ();
+//!     type Output = Metrics;
+//!     type Report = CountReport;
+//!     type Error = Error;
+//!
+//!     fn run(config: &Config, (): &(), run: &Run<'_>) -> Result<CountReport, Error> {
+//!         std::fs::write(run.out.join(ledger::VALUE), format!("{{\"last\": {}}}", config.to))?;
+//!         Ok(CountReport { rows: config.to })
+//!     }
+//! }
+//!
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let data = dir.path();
+//! let store = Store::at(data, Progress::new(true), 1);
+//! let config = Config { to: 3 };
+//! assert_eq!(store.freshness::<Count>(&config)?.word(), "missing");
+//! let artifact = store.make::<Count>(&config)?;
+//! assert_eq!(artifact.open()?.0["last"], 3.0);
+//! assert!(store.freshness::<Count>(&config)?.is_up_to_date());
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! A program with several stages lists them in a [`Registry`], and reads their configuration with [`conf::Conf`].
 
 mod artifacts;
 mod clock;
 pub mod conf;
-mod context;
-mod damage;
 mod digest;
+mod durable;
 mod error;
 mod events;
-mod executor;
 pub mod fault;
-mod freshness;
-mod journal;
-mod language;
-mod lock;
-mod manifest;
+mod layout;
 mod progress;
-mod record;
-mod registry;
-mod reports;
-mod restore_marker;
-mod runs;
-mod runtime;
-mod score_key;
-mod seal;
-mod serve;
-mod shards;
-mod stage;
-mod status;
+mod stages;
 mod store;
-pub mod table;
-mod units;
-pub mod words;
+mod tables;
+mod text;
 
 pub use artifacts::{
-    ARTIFACT_KINDS, Bundle, Checkpoint, CodeText, Embeddings, Encoder, EncoderSpec, Functions, GraphForm, Raw, Scores, Syntax,
-    TokenPooling, Tokens, Vocabulary,
+    artifact::{Artifact, ArtifactId},
+    checkout::Checkout,
+    commit::Commit,
+    encoder_spec::{CodeText, EncoderSpec, GraphForm, Quantisation, TokenPooling},
+    folder::Folder,
+    kinds::{ARTIFACT_KINDS, Bundle, Checkpoint, Embeddings, Encoder, Functions, Raw, Scores, Syntax, Tokens, Vocabulary},
+    manifest::{FileRecord, Host, InputRecord, Manifest, Rows, ShardRecord},
+    recordable::{AnyRecord, Content, Files, RECORD, Recordable, VALUE, json_files, load, open_json, save},
+    reference::ArtifactRef,
+    restore_marker::RestoreMarker,
+    values::{Metrics, Settings},
 };
 pub use clock::{rfc3339, unix_now, utc_stamp};
-pub use context::{Checkout, Metrics, Retracted, Settings};
 pub use digest::{Digest, Hasher};
+pub use durable::{files_below, fsync_dir, fsync_tree, is_plain, open_to_all, publish_link, write_atomically};
 pub use error::{BoxError, Error, Invalid, Result, chain};
 pub use events::{append_event, event_file};
-pub use executor::RerunOutcome;
-pub use freshness::{Freshness, InputChange, differing_keys};
-pub use journal::journal;
-pub use language::{Language, Split, UnknownName};
-pub use lock::Lock;
-pub use manifest::{Commit, FileRecord, Host, InputRecord, Manifest, Rows, ShardRecord};
+pub use layout::{
+    reports::{report_path, write_report, write_report_file},
+    retracted::Retracted,
+    runs::{WorkDir, runs_dir},
+    runtime::onnxruntime_library,
+    score_key::{ALL_LANGUAGES, NotAScoreKey, ScoreKey},
+    serve::{BundleId, Serve, UNPUBLISHED},
+};
 pub use progress::{Bar, Progress, cpu_seconds, peak_rss_mib, reset_peak_rss};
-pub use record::{AnyRecord, ArtifactRef, Content, Files, Folder, RECORD, VALUE, is_plain, json_files, load, open_json, save};
-pub use registry::{AnyStage, Recorded, Registry, StageSelection};
-pub use reports::{report_path, write_report, write_report_file};
-pub use restore_marker::RestoreMarker;
-pub use runs::{WorkDir, runs_dir};
-pub use runtime::onnxruntime_library;
-pub use score_key::{ALL_LANGUAGES, NotAScoreKey, ScoreKey};
-pub use seal::{files_below, fsync_dir, fsync_tree, open_to_all, publish_link, write_atomically};
-pub use serve::{BundleId, Serve, UNPUBLISHED};
-pub use shards::{Shard, Shards};
-pub use stage::{Inputs, Recordable, Report, Run, Stage};
-pub use status::{StageStatus, render_status};
-pub use store::{Artifact, ArtifactId, SCRATCH, Store, is_key};
-pub use units::{Mrr, OutOfRange, TokenCount};
+pub use stages::{
+    freshness::{Freshness, InputChange, differing_keys},
+    inputs::Inputs,
+    journal::journal,
+    registry::{AnyStage, Recorded, Registry, StageSelection},
+    rerun::RerunOutcome,
+    stage::{Report, Run, Stage},
+    status::{StageStatus, render_status},
+};
+pub use store::{
+    artifact_store::{SCRATCH, Store, is_key},
+    lock::Lock,
+};
+pub use tables::{
+    shards::{Shard, Shards},
+    table,
+};
+pub use text::{
+    language::{Language, Split, UnknownName},
+    units::{Mrr, OutOfRange, TokenCount},
+    words,
+};
 
-/// The page about records, whose examples are run.
+/// The page about records, whose examples are compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/records.md")]
 pub struct RecordsPage;

@@ -1,4 +1,4 @@
-//! Progress for people: bars with rate and ETA on a terminal, a line now and then in a log.
+//! Progress on standard error: bars with rate and ETA on a terminal, a line every 15 seconds in a log.
 
 use std::{
     sync::{
@@ -10,16 +10,16 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A log (no terminal) gets a line at most this often.
+/// Time between two lines of a log (no terminal).
 const LOG_EVERY: Duration = Duration::from_secs(15);
 
-/// Where progress goes: standard error, or nowhere.
+/// Where messages and bars go: standard error, or nowhere.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     quiet: bool,
 }
 
-/// One long step.
+/// The progress of one step.
 #[derive(Debug, Clone)]
 pub struct Bar {
     bar: ProgressBar,
@@ -35,11 +35,12 @@ struct Log {
 }
 
 impl Progress {
+    /// `quiet`: print nothing.
     pub fn new(quiet: bool) -> Self {
         Self { quiet }
     }
 
-    /// A line of its own.
+    /// Prints a line.
     pub fn message(&self, line: &str) {
         if !self.quiet {
             eprintln!("{line}");
@@ -71,6 +72,7 @@ impl Progress {
 }
 
 impl Bar {
+    /// Adds finished units.
     pub fn add(&self, units: u64) {
         self.bar.inc(units);
         if let Some(log) = &self.log {
@@ -78,11 +80,12 @@ impl Bar {
         }
     }
 
-    /// Text behind the bar: a loss, a file.
+    /// Shows a text after the bar, such as a loss or a file name.
     pub fn note(&self, text: String) {
         self.bar.set_message(text);
     }
 
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -104,14 +107,14 @@ impl Log {
     }
 }
 
-/// Peak resident memory of this process since the last reset, in MiB; 0 where the system has no such figure.
+/// Peak RSS of this process since the last reset, in MiB; 0 where the system does not report it.
 pub fn peak_rss_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() / 1024
 }
 
-/// Seconds of processor time that this process has used, all threads together; 0 where the system has no such figure.
+/// CPU time of all threads of this process in seconds; 0 where the system does not report it.
 pub fn cpu_seconds() -> f64 {
     // The second field is a name in parentheses; user and system time are the 14th and 15th, in hundredths.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -119,8 +122,8 @@ pub fn cpu_seconds() -> f64 {
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-/// Starts a new peak, so that stages of one process are measured apart.
+/// Resets the peak RSS, so that each stage of a process has its own.
 pub fn reset_peak_rss() {
-    // Best effort: a system without this file keeps one peak for the whole process.
+    // A system without this file has one peak for the whole process.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }

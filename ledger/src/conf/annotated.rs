@@ -47,7 +47,7 @@ impl Page<'_> {
             HoconValue::Object(members) if !members.is_empty() && !is_row(key, value) => {
                 let kind = members.get(KIND).and_then(HoconValue::as_str);
                 for (name, member) in members {
-                    let direct = sources.iter().map(|source| [source.as_slice(), &[name.clone()]].concat());
+                    let direct = sources.iter().map(|source| [source.as_slice(), std::slice::from_ref(name)].concat());
                     let in_kind = kind.iter().flat_map(|kind| {
                         sources.iter().map(move |source| [source.as_slice(), &[(*kind).to_owned(), name.clone()]].concat())
                     });

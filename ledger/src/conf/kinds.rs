@@ -208,10 +208,8 @@ fn choose<'a, 'k>(value: &mut HoconValue, kinds: &'k Kinds<'a>, kind: &str, path
 
 /// Refuses a key of a kind's object that the kind does not have.
 fn check_defaults<'n>(given: impl Iterator<Item = &'n str>, fields: &Fields<'_>, path: &str) -> Result<(), String> {
-    for name in given.filter(|name| fields.is_closed() && !fields.has(name)) {
-        return Err(unknown_key(&format!("{path}.{name}"), name, &fields.names()));
-    }
-    Ok(())
+    let mut unknown = given.filter(|name| fields.is_closed() && !fields.has(name));
+    unknown.next().map_or(Ok(()), |name| Err(unknown_key(&format!("{path}.{name}"), name, &fields.names())))
 }
 
 /// A direct field that the chosen kind does not have.

@@ -43,14 +43,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    context::Settings,
+    artifacts::values::Settings,
     error::{Context, Error, Invalid, Result},
 };
 use kinds::Node;
 use messages::{explain, nearest};
 pub(crate) use schema::of_sections;
 
-/// Section `adopt`: an encoder that was trained elsewhere.
+/// Section `adopt`: an encoder from another source.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Adopted {

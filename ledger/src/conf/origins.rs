@@ -201,7 +201,7 @@ impl Reader<'_> {
             if !(self.is_set)(path) && self.environment.contains(path) {
                 origin = Origin::Environment(path.clone());
             } else if !(self.is_set)(path) && *is_optional {
-                // A variable that is not set leaves the value as it was.
+                // A variable that is not set changes nothing.
                 return;
             }
         }

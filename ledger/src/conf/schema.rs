@@ -82,7 +82,7 @@ fn forms(schema: &Value) -> Option<Value> {
     for variant in variants {
         let mut object = variant.clone();
         object["properties"].as_object_mut()?.remove(KIND);
-        // Fields may stand in the object or directly beside it.
+        // Other fields may be written directly in the outer object.
         object.as_object_mut()?.remove("required");
         objects.insert(variant["properties"][KIND]["const"].as_str()?.to_owned(), object);
     }

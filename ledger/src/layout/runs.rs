@@ -1,0 +1,51 @@
+//! Work directories of stages. No other module knows the layout of `runs/`.
+//!
+//! ```text
+//! runs/<stage>-<key>/    checkpoints to resume from, event files, spools; key of the artifact that the stage writes
+//! ```
+//! A work directory is never part of an artifact.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// One work directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkDir {
+    pub stage: String,
+    /// Key of the artifact that the stage writes.
+    pub key: String,
+    pub path: PathBuf,
+}
+
+/// Folder of all work directories of a data folder.
+pub fn runs_dir(data: &Path) -> PathBuf {
+    data.join("runs")
+}
+
+impl WorkDir {
+    /// The work directory of a stage for the artifact with this key. It need not exist.
+    pub fn of(data: &Path, stage: &str, key: &str) -> Self {
+        Self { stage: stage.to_owned(), key: key.to_owned(), path: runs_dir(data).join(format!("{stage}-{key}")) }
+    }
+
+    /// All work directories of a data folder, sorted.
+    pub fn all(data: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(runs_dir(data)).into_iter().flatten().flatten();
+        let mut found: Vec<Self> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let (stage, key) = name.rsplit_once('-')?;
+                (!stage.starts_with('.') && entry.path().is_dir()).then(|| Self::of(data, stage, key))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// `<stage>-<key>`.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.stage, self.key)
+    }
+}

@@ -1,0 +1,173 @@
+//! The published bundles of a data folder. No other module knows the layout of `serve/`.
+//!
+//! ```text
+//! serve/bundles/<utc>-<key>/      one folder for each published bundle, named by its id
+//! serve/current -> bundles/<id>   what readers open; replaced atomically by rename(2)
+//! serve/held-back                 key of a bundle that was rolled back: `publish` does not publish it again
+//! serve/retracted                 row ids that no published bundle may show, one in each line
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    clock::utc_stamp,
+    durable::{publish_link, write_atomically},
+    error::{Error, Result},
+};
+
+/// Prefix of a bundle folder that is not published yet.
+pub const UNPUBLISHED: &str = ".publishing-";
+
+/// The published bundles of one data folder.
+#[derive(Debug, Clone)]
+pub struct Serve {
+    root: PathBuf,
+}
+
+/// Name of a published bundle: `<utc>-<key>`, or `<utc>.<n>-<key>` where several fall in one second. Ids sort by publication.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BundleId(String);
+
+impl BundleId {
+    /// The id for a bundle that is published now. It sorts after every id in `published` (sorted), also when the clock went back.
+    pub fn next(published: &[Self], key: &str, unix_s: u64) -> Self {
+        let now = utc_stamp(unix_s);
+        let Some(last) = published.last() else { return Self(format!("{now}-{key}")) };
+        let (stamp, sequence) = last.stamp();
+        if now.as_str() > stamp {
+            return Self(format!("{now}-{key}"));
+        }
+        Self(format!("{stamp}.{:04}-{key}", sequence + 1))
+    }
+
+    /// Reads a folder name; none where it is hidden or not an id.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (stamp, key) = name.rsplit_once('-')?;
+        (!stamp.is_empty() && !stamp.starts_with('.') && !key.is_empty()).then(|| Self(name.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Key of the bundle artifact that was published.
+    pub fn key(&self) -> &str {
+        self.0.rsplit_once('-').map_or("", |(_, key)| key)
+    }
+
+    /// UTC second and sequence number within the second (0 where there is none).
+    fn stamp(&self) -> (&str, u32) {
+        let stamp = self.0.rsplit_once('-').map_or(self.0.as_str(), |(stamp, _)| stamp);
+        match stamp.split_once('.') {
+            Some((second, sequence)) => (second, sequence.parse().unwrap_or_default()),
+            None => (stamp, 0),
+        }
+    }
+}
+
+impl std::fmt::Display for BundleId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serve {
+    /// The published bundles of a data folder. It need not exist.
+    pub fn of(data: &Path) -> Self {
+        Self { root: data.join("serve") }
+    }
+
+    /// The link that readers open.
+    pub fn current(&self) -> PathBuf {
+        self.root.join("current")
+    }
+
+    /// Folder of all published bundles.
+    pub fn bundles(&self) -> PathBuf {
+        self.root.join("bundles")
+    }
+
+    /// Folder of one published bundle.
+    pub fn bundle(&self, id: &BundleId) -> PathBuf {
+        self.bundles().join(&id.0)
+    }
+
+    /// File with the row ids that no published bundle may show.
+    pub fn retracted(&self) -> PathBuf {
+        self.root.join("retracted")
+    }
+
+    /// Ids of the published bundles, oldest first; none where nothing was ever published.
+    ///
+    /// # Errors
+    /// The folder exists and cannot be listed.
+    pub fn ids(&self) -> Result<Vec<BundleId>> {
+        let folder = self.bundles();
+        let mut ids = Vec::new();
+        if folder.exists() {
+            for entry in fs::read_dir(&folder).map_err(Error::io("listing", &folder))? {
+                ids.extend(BundleId::parse(&entry?.file_name().to_string_lossy()));
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Id that `current` points to, if there is one.
+    pub fn current_id(&self) -> Option<BundleId> {
+        BundleId::parse(&fs::read_link(self.current()).ok()?.file_name()?.to_string_lossy())
+    }
+
+    /// Points `current` at a published bundle, atomically. Pointing it at the same bundle again renews the link, so that readers that
+    /// watch the link reopen the bundle.
+    pub fn set_current(&self, id: &BundleId) -> Result<()> {
+        publish_link(&self.current(), &Path::new("bundles").join(&id.0))
+    }
+
+    /// Key of the bundle that was rolled back, if there is one.
+    pub fn held_back(&self) -> Option<String> {
+        Some(fs::read_to_string(self.held_back_file()).ok()?.trim().to_owned())
+    }
+
+    /// Records the key of a bundle that was rolled back; none removes the record.
+    pub fn set_held_back(&self, key: Option<&str>) -> Result<()> {
+        let path = self.held_back_file();
+        match key {
+            Some(key) => write_atomically(&path, key.as_bytes()),
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", &path)(error)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// File that holds the key of the bundle that was rolled back.
+    pub fn held_back_file(&self) -> PathBuf {
+        self.root.join("held-back")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "0123456789ab";
+
+    #[test]
+    fn an_id_sorts_after_all_others_whatever_the_clock_says() {
+        let first = BundleId::next(&[], KEY, 1_795_372_800);
+        assert_eq!(first.as_str(), "20261122T184000Z-0123456789ab");
+        // The same second, twice, and a clock that went back.
+        let second = BundleId::next(std::slice::from_ref(&first), KEY, 1_795_372_800);
+        assert_eq!(second.as_str(), "20261122T184000Z.0001-0123456789ab");
+        let third = BundleId::next(&[first.clone(), second.clone()], "ffffffffffff", 1_795_372_000);
+        assert_eq!(third.as_str(), "20261122T184000Z.0002-ffffffffffff");
+        let later = BundleId::next(&[first.clone(), second.clone(), third.clone()], KEY, 1_795_372_801);
+        assert!(first < second && second < third && third < later, "{later}");
+        assert_eq!(third.key(), "ffffffffffff");
+    }
+}

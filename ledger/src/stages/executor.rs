@@ -1,0 +1,268 @@
+//! The executor: it finds out why a stage would run, runs it in a scratch folder, and seals the output.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    time::Instant,
+};
+
+use serde_json::Value;
+
+use super::{
+    freshness::Freshness,
+    inputs::Inputs,
+    shard_records::ShardRecords,
+    stage::{Report, Run, Stage},
+};
+use crate::{
+    artifacts::{
+        artifact::{Artifact, ArtifactId},
+        commit::Commit,
+        manifest::{FileRecord, Host, InputRecord, MANIFEST, Manifest, Rows, ShardRecord},
+        recordable::Recordable,
+        restore_marker::RestoreMarker,
+    },
+    clock::unix_now,
+    digest::Digest,
+    durable::{fsync_dir, fsync_tree, open_to_all, write_atomically},
+    ensure,
+    error::{Context, Error, Result},
+    events::{self, Outcome},
+    fault,
+    layout::runs::WorkDir,
+    progress::{peak_rss_mib, reset_peak_rss},
+    store::artifact_store::{SCRATCH, Store},
+};
+
+/// A request to run a stage now.
+pub(crate) struct StageRequest<S: Stage> {
+    inputs: S::Inputs,
+    /// Artifacts and external inputs by name.
+    records: BTreeMap<String, InputRecord>,
+    config: Value,
+    /// Key of the artifact: a digest of stage, revision, configuration and inputs.
+    key: String,
+}
+
+/// What a run wrote into its scratch folder.
+pub(crate) struct StageOutput {
+    report: Value,
+    rows: Rows,
+    pub(crate) outputs: BTreeMap<PathBuf, FileRecord>,
+    shards: BTreeMap<String, ShardRecord>,
+    shards_reused: u64,
+    shards_run: u64,
+}
+
+impl<S: Stage> StageRequest<S> {
+    /// The record of a run.
+    fn manifest(&self, output: StageOutput, host: Host) -> Manifest {
+        Manifest {
+            schema: Manifest::schema(),
+            kind: S::Output::KIND.to_owned(),
+            stage: S::NAME.to_owned(),
+            revision: S::REVISION,
+            key: self.key.clone(),
+            config: self.config.clone(),
+            inputs: self.records.clone(),
+            outputs: output.outputs,
+            shards: output.shards,
+            rows: output.rows,
+            report: output.report,
+            host,
+        }
+    }
+}
+
+impl Store {
+    /// Why [`Store::make`] would run the stage now.
+    pub fn freshness<S: Stage>(&self, config: &S::Config) -> Result<Freshness> {
+        let waiting = S::Inputs::kinds().into_iter().find(|kind| self.current_manifest(kind).is_none());
+        match waiting {
+            Some(input) => Ok(Freshness::Waiting { input: input.to_owned() }),
+            None => self.compare::<S>(&self.request::<S>(config)?),
+        }
+    }
+
+    /// The work directory of the stage, if it ran now.
+    pub fn work_dir<S: Stage>(&self, config: &S::Config) -> Result<PathBuf> {
+        Ok(self.work_dir_of(S::NAME, &self.request::<S>(config)?.key))
+    }
+
+    fn work_dir_of(&self, stage: &str, key: &str) -> PathBuf {
+        WorkDir::of(&self.root, stage, key).path
+    }
+
+    pub(crate) fn request<S: Stage>(&self, config: &S::Config) -> Result<StageRequest<S>> {
+        let inputs = S::Inputs::current(self)?;
+        let mut records: BTreeMap<_, _> = inputs.records().into_iter().map(|(kind, record)| (kind.to_owned(), record)).collect();
+        let external = external_inputs::<S>(config);
+        let config = serde_json::to_value(config)?;
+        match external {
+            Ok(external) => records.extend(external.into_iter().map(|(name, digest)| (name, InputRecord { key: None, digest, bytes: 0 }))),
+            Err(error) => records.extend(self.restored_external_inputs::<S>(&config).ok_or(error)?),
+        }
+        let digests: BTreeMap<_, _> = records.iter().map(|(kind, input)| (kind, input.digest)).collect();
+        let key = Digest::of(&(S::NAME, S::REVISION, &config, &digests))?.short();
+        Ok(StageRequest { inputs, records, config, key })
+    }
+
+    /// The external inputs of a restored artifact, which need not exist on this machine.
+    fn restored_external_inputs<S: Stage>(&self, config: &Value) -> Option<BTreeMap<String, InputRecord>> {
+        let (dir, manifest) = self.current_manifest(S::Output::KIND)?;
+        let is_this_run = manifest.stage == S::NAME && manifest.config == *config && RestoreMarker::of(&dir).is_some();
+        is_this_run.then(|| manifest.inputs.into_iter().filter(|(_, input)| input.key.is_none()).collect())
+    }
+
+    pub(crate) fn compare<S: Stage>(&self, request: &StageRequest<S>) -> Result<Freshness> {
+        let Some(key) = self.current_key(S::Output::KIND) else { return Ok(Freshness::Missing) };
+        let id = ArtifactId { kind: S::Output::KIND.to_owned(), key };
+        let dir = self.dir(&id);
+        if !dir.is_dir() {
+            return Ok(Freshness::Missing);
+        }
+        let Ok(manifest) = Manifest::read(&dir) else { return Ok(Freshness::Damaged { files: vec![MANIFEST.into()] }) };
+        let damaged = self.damage_of(&id, &manifest);
+        if !damaged.is_empty() {
+            return Ok(Freshness::Damaged { files: damaged });
+        }
+        let files_of = |kind: &str, key: &str| Manifest::read(&self.root.join(kind).join(key)).ok();
+        Ok(Freshness::of(&manifest, S::REVISION, &request.config, &request.records, files_of))
+    }
+
+    /// Files with another size, and files that the last `verify` found damaged.
+    fn damage_of(&self, id: &ArtifactId, manifest: &Manifest) -> Vec<PathBuf> {
+        let mut files = manifest.files_of_wrong_size(&self.dir(id));
+        // Hashed again: the file may have been repaired since.
+        let dir = self.dir(id);
+        let is_damaged =
+            |path: &PathBuf| manifest.outputs.get(path).is_some_and(|file| Digest::of_file(&dir.join(path)).ok() != Some(file.blake3));
+        files.extend(self.known_damage(id).into_iter().filter(is_damaged));
+        files.sort();
+        files.dedup();
+        files
+    }
+
+    /// Runs the stage unless its artifact is up to date or was recorded before, and points `CURRENT` at the artifact.
+    ///
+    /// # Errors
+    /// [`Error::Stage`] with the error of the stage as its source.
+    pub fn make<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
+        let _lock = self.lock()?;
+        self.make_locked::<S>(config).map_err(|error| Error::Stage { name: S::NAME.to_owned(), source: error.into() })
+    }
+
+    fn make_locked<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
+        let request = self.request::<S>(config)?;
+        let why = self.compare::<S>(&request)?;
+        let key = &request.key;
+        let kind = self.root.join(S::Output::KIND);
+        let id = ArtifactId { kind: S::Output::KIND.to_owned(), key: key.clone() };
+        let dir = self.dir(&id);
+
+        let recorded = Manifest::read(&dir).is_ok_and(|manifest| self.damage_of(&id, &manifest).is_empty());
+        if why.is_up_to_date() && recorded {
+            self.progress.message(&format!("{:<9} up to date ({key})", S::NAME));
+        } else if recorded {
+            self.progress.message(&format!("{:<9} {why}; recorded before ({key})", S::NAME));
+        } else {
+            self.progress.message(&format!("{:<9} runs: {why}", S::NAME));
+            let sealed = self.run_and_seal::<S>(config, &request)?;
+            if dir.exists() {
+                fault::point("removing what was damaged");
+                fs::remove_dir_all(&dir).map_err(Error::io("removing damaged", &dir))?;
+            }
+            fault::point("rename of the sealed folder");
+            fs::rename(&sealed, &dir).map_err(Error::io("sealing", &dir))?;
+            fsync_dir(&kind)?;
+            self.forget_damage(&id)?;
+        }
+        if self.current_key(&id.kind).as_ref() != Some(key) {
+            self.set_current(&id)?;
+        }
+        Artifact::at(dir)
+    }
+
+    fn run_and_seal<S: Stage>(&self, config: &S::Config, request: &StageRequest<S>) -> Result<PathBuf> {
+        let kind = self.root.join(S::Output::KIND);
+        fs::create_dir_all(&kind).map_err(Error::io("creating", &kind))?;
+        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&kind)?;
+        fault::point("running the stage");
+        let (started, clock) = (unix_now(), Instant::now());
+        reset_peak_rss();
+        let event = events::Run::start(self, S::NAME, &request.key, &request.config, &request.records);
+        let previous = self
+            .current_manifest(S::Output::KIND)
+            .filter(|(_, manifest)| manifest.revision == S::REVISION && manifest.config == request.config);
+        let work_dir = self.work_dir_of(S::NAME, &request.key);
+        let output = self.run_in::<S>(config, request, scratch.path(), work_dir, previous, false);
+        let output = output.inspect_err(|error| event.end(self, &Outcome::Failed(error)))?;
+        let host = Host {
+            commit: Commit::recorded_in(&self.root)?,
+            started_unix_s: started,
+            finished_unix_s: unix_now(),
+            wall_s: clock.elapsed().as_secs_f64(),
+            peak_rss_mib: peak_rss_mib(),
+            shards_reused: output.shards_reused,
+            shards_run: output.shards_run,
+            ..Host::here(self.threads)
+        };
+        let manifest = request.manifest(output, host);
+        fsync_tree(scratch.path())?;
+        write_atomically(&scratch.path().join(MANIFEST), &manifest.to_bytes()?)?;
+        event.end(self, &Outcome::Complete(&manifest));
+        self.progress.message(&format!(
+            "{:<9} {} rows in, {} out, {} rejected, {:.1} s ({})",
+            S::NAME,
+            manifest.rows.read,
+            manifest.rows.written,
+            manifest.rows.rejected,
+            manifest.host.wall_s,
+            manifest.key
+        ));
+        let path = scratch.keep();
+        open_to_all(&path)?;
+        Ok(path)
+    }
+
+    pub(crate) fn run_in<S: Stage>(
+        &self,
+        config: &S::Config,
+        request: &StageRequest<S>,
+        out: &Path,
+        work_dir: PathBuf,
+        previous: Option<(PathBuf, Manifest)>,
+        is_rerun: bool,
+    ) -> Result<StageOutput> {
+        let run = Run {
+            out,
+            cache: &self.root.join("cache"),
+            is_rerun,
+            work_dir,
+            progress: &self.progress,
+            threads: self.threads,
+            shards: ShardRecords { previous, inputs: request.records.clone(), ..ShardRecords::default() },
+        };
+        let report = S::run(config, &request.inputs, &run).map_err(Error::other)?;
+        let rows = report.rows();
+        ensure!(rows.written > 0, "{} wrote no rows ({} read, {} rejected)", S::NAME, rows.read, rows.rejected);
+        fault::point("hashing");
+        let outputs = FileRecord::of_folder(out)?;
+        ensure!(!outputs.is_empty(), "{} wrote no files", S::NAME);
+        S::Output::open(out).context("the output of the stage cannot be opened")?;
+        Ok(StageOutput {
+            report: serde_json::to_value(report)?,
+            rows,
+            outputs,
+            shards: run.shards.records.into_inner().expect("no holder panics"),
+            shards_reused: run.shards.reused.load(Ordering::Relaxed),
+            shards_run: run.shards.run.load(Ordering::Relaxed),
+        })
+    }
+}
+
+pub(crate) fn external_inputs<S: Stage>(config: &S::Config) -> Result<Vec<(String, Digest)>> {
+    S::external_inputs(config).map_err(Error::other)
+}

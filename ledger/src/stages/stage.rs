@@ -1,0 +1,69 @@
+//! What a stage is, and what it gets to work with.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{inputs::Inputs, shard_records::ShardRecords};
+use crate::{
+    artifacts::{manifest::Rows, recordable::Recordable},
+    digest::Digest,
+    error::BoxError,
+    progress::Progress,
+};
+
+/// One step of the pipeline: it reads artifacts and writes one artifact.
+///
+/// `run` is a pure function of `config`, `inputs` and the external inputs. Nothing else that it can read (threads, work directory, the
+/// previous artifact) may change a byte of its output.
+pub trait Stage {
+    /// Name of the stage, and of its section in the configuration.
+    const NAME: &'static str;
+    /// What the stage does, in one line that starts with an imperative ("Parse functions").
+    const ABOUT: &'static str;
+    /// Increase it when the same inputs and configuration would now give other bytes.
+    const REVISION: u32;
+
+    /// Section of the configuration.
+    type Config: Serialize + DeserializeOwned + JsonSchema;
+    /// Artifacts that the stage reads.
+    type Inputs: Inputs;
+    /// Artifact that the stage writes.
+    type Output: Recordable;
+    /// Numbers about a run, recorded in the manifest.
+    type Report: Report;
+    type Error: Into<BoxError>;
+
+    /// Names and digests of what the stage reads outside of the store: source folders, not the network.
+    fn external_inputs(_config: &Self::Config) -> Result<Vec<(String, Digest)>, Self::Error> {
+        Ok(Vec::new())
+    }
+
+    /// Writes the output into `run.out`.
+    fn run(config: &Self::Config, inputs: &Self::Inputs, run: &Run<'_>) -> Result<Self::Report, Self::Error>;
+}
+
+/// Numbers about a run of a stage.
+pub trait Report: Serialize + DeserializeOwned {
+    /// Rows that the run read, wrote and rejected.
+    fn rows(&self) -> Rows;
+}
+
+/// What a stage gets from the executor.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Folder for the output. It is sealed and renamed after `run` returns.
+    pub out: &'a Path,
+    /// Folder for downloads. A stage verifies them at each use, so that they change no byte.
+    pub cache: &'a Path,
+    /// Folder for checkpoints to resume from and for event files. It depends on the key of the artifact, is never part of the artifact,
+    /// and still exists when a killed run starts again. A stage that needs it creates it.
+    pub work_dir: PathBuf,
+    /// Is the output compared and deleted? Then the run must not be reported to other systems.
+    pub is_rerun: bool,
+    pub progress: &'a Progress,
+    /// Number of worker threads.
+    pub threads: usize,
+    pub(crate) shards: ShardRecords,
+}

@@ -1,0 +1,4 @@
+//! Parquet tables.
+
+pub(crate) mod shards;
+pub mod table;

@@ -1,0 +1,221 @@
+//! Parquet tables: one way to write them, and typed columns by name.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Array, ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch, StringArray, UInt32Array},
+    compute::cast,
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use parquet::{
+    arrow::{ArrowWriter, ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
+    basic::{Compression, ZstdLevel},
+    file::{
+        properties::WriterProperties,
+        reader::{FileReader, SerializedFileReader},
+    },
+    schema::types::ColumnPath,
+};
+
+use crate::error::{Context, Error, Result};
+
+/// Rows of a record batch: what a stage has in memory for each thread.
+pub const BATCH_ROWS: usize = 1024;
+/// Rows and bytes of a row group. The writer keeps one row group in memory.
+const ROW_GROUP_ROWS: usize = 8192;
+const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// Columns whose values rarely repeat: a dictionary for them costs time and saves no space.
+const OF_MANY_VALUES: [&str; 9] = ["id", "code", "docstring", "url", "name_words", "code_words", "doc_words", "query_words", "signature"];
+
+/// Writes one Parquet file. The same batches give the same bytes.
+pub struct TableWriter {
+    writer: ArrowWriter<File>,
+    path: PathBuf,
+    row_group_bytes: usize,
+}
+
+impl TableWriter {
+    /// Creates or replaces a file.
+    pub fn create(path: &Path, schema: SchemaRef) -> Result<Self> {
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_created_by("codenets".to_owned());
+        for column in schema.fields().iter().filter(|field| OF_MANY_VALUES.contains(&field.name().as_str())) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.name().as_str()), false);
+        }
+        let file = File::create(path).map_err(Error::io("creating", path))?;
+        let writer = ArrowWriter::try_new(file, schema, Some(properties.build()))?;
+        Ok(Self { writer, path: path.to_owned(), row_group_bytes: ROW_GROUP_BYTES })
+    }
+
+    /// Row groups of at most so many bytes, for a caller with many writers.
+    pub fn with_row_group_bytes(self, row_group_bytes: usize) -> Self {
+        Self { row_group_bytes, ..self }
+    }
+
+    /// Adds the rows of a batch.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let context = || format!("writing {}", self.path.display());
+        self.writer.write(batch).with_context(context)?;
+        if self.writer.in_progress_size() > self.row_group_bytes {
+            self.writer.flush().with_context(context)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the footer.
+    pub fn finish(self) -> Result<()> {
+        let Self { writer, path, .. } = self;
+        writer.close().with_context(|| format!("closing {}", path.display()))?;
+        Ok(())
+    }
+}
+
+/// Reads the named columns in batches of [`BATCH_ROWS`] rows. An empty `columns` means all.
+pub fn read(path: &Path, columns: &[&str]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    read_batches(path, columns, BATCH_ROWS)
+}
+
+/// [`read`] with another number of rows in a batch.
+pub fn read_batches(path: &Path, columns: &[&str], rows: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let context = format!("reading {}", path.display());
+    let file = File::open(path).map_err(Error::io("reading", path))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).with_context(|| context.clone())?;
+    let mask = if columns.is_empty() {
+        ProjectionMask::all()
+    } else {
+        for column in columns {
+            builder.schema().index_of(column).with_context(|| format!("{context}: no column `{column}`"))?;
+        }
+        ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied())
+    };
+    let reader = builder.with_projection(mask).with_batch_size(rows).build().with_context(|| context.clone())?;
+    Ok(reader.map(move |batch| batch.with_context(|| context.clone())))
+}
+
+/// Names of the top-level columns.
+pub fn column_names(path: &Path) -> Result<Vec<String>> {
+    let file = File::open(path).map_err(Error::io("reading", path))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).with_context(|| format!("reading {}", path.display()))?;
+    Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
+}
+
+/// Number of rows, from the footer.
+pub fn row_count(path: &Path) -> Result<u64> {
+    let file = File::open(path).map_err(Error::io("reading", path))?;
+    let reader = SerializedFileReader::new(file).with_context(|| format!("reading {}", path.display()))?;
+    Ok(u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or_default())
+}
+
+/// A text field.
+pub fn text_field(name: &str, nullable: bool) -> Field {
+    Field::new(name, DataType::Utf8, nullable)
+}
+
+/// A field of u32.
+pub fn u32_field(name: &str, nullable: bool) -> Field {
+    Field::new(name, DataType::UInt32, nullable)
+}
+
+/// A field of lists of texts.
+pub fn texts_field(name: &str) -> Field {
+    Field::new(name, DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, false))), false)
+}
+
+/// A field of lists of token ids.
+pub fn ids_field(name: &str) -> Field {
+    Field::new(name, DataType::List(Arc::new(Field::new_list_field(DataType::UInt32, false))), false)
+}
+
+/// A field of vectors with `dim` f32.
+pub fn vector_field(name: &str, dim: usize) -> Field {
+    let item = Arc::new(Field::new_list_field(DataType::Float32, false));
+    Field::new(name, DataType::FixedSizeList(item, i32::try_from(dim).unwrap_or(i32::MAX)), false)
+}
+
+/// A schema of fields.
+pub fn schema(fields: Vec<Field>) -> SchemaRef {
+    Arc::new(Schema::new(fields))
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    batch.column_by_name(name).with_context(|| format!("no column `{name}`"))
+}
+
+/// A text column. `LargeUtf8` and `Utf8View` of other writers are cast.
+pub fn texts(batch: &RecordBatch, name: &str) -> Result<StringArray> {
+    let array = cast(column(batch, name)?, &DataType::Utf8).with_context(|| format!("column `{name}` is not text"))?;
+    array.as_any().downcast_ref::<StringArray>().cloned().with_context(|| format!("column `{name}` is not text"))
+}
+
+/// A column of u32.
+pub fn u32s(batch: &RecordBatch, name: &str) -> Result<UInt32Array> {
+    let array = column(batch, name)?.as_any().downcast_ref::<UInt32Array>().cloned();
+    array.with_context(|| format!("column `{name}` is not u32"))
+}
+
+/// A column of lists.
+pub struct Lists<T> {
+    lists: ListArray,
+    values: T,
+}
+
+/// A column of lists of texts.
+pub fn text_lists(batch: &RecordBatch, name: &str) -> Result<Lists<StringArray>> {
+    lists(batch, name, &DataType::Utf8)
+}
+
+/// A column of lists of token ids.
+pub fn id_lists(batch: &RecordBatch, name: &str) -> Result<Lists<UInt32Array>> {
+    lists(batch, name, &DataType::UInt32)
+}
+
+fn lists<T: Array + Clone + 'static>(batch: &RecordBatch, name: &str, item: &DataType) -> Result<Lists<T>> {
+    let wanted = || format!("column `{name}` is not a list of {item}");
+    let lists = cast(column(batch, name)?, &DataType::new_list(item.clone(), true)).with_context(wanted)?;
+    let lists = lists.as_any().downcast_ref::<ListArray>().cloned().with_context(wanted)?;
+    let values = cast(lists.values(), item).with_context(wanted)?;
+    let values = values.as_any().downcast_ref::<T>().cloned().with_context(wanted)?;
+    Ok(Lists { lists, values })
+}
+
+impl<T> Lists<T> {
+    /// Is the list of a row null?
+    pub fn is_null(&self, row: usize) -> bool {
+        self.lists.is_null(row)
+    }
+
+    fn range(&self, row: usize) -> std::ops::Range<usize> {
+        let offsets = self.lists.value_offsets();
+        let at = |index: usize| usize::try_from(offsets[index]).unwrap_or_default();
+        at(row)..at(row + 1)
+    }
+}
+
+impl Lists<StringArray> {
+    /// The texts of a row.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = &str> {
+        self.range(row).map(|index| self.values.value(index))
+    }
+}
+
+impl Lists<UInt32Array> {
+    /// The ids of a row.
+    pub fn row(&self, row: usize) -> &[u32] {
+        &self.values.values()[self.range(row)]
+    }
+}
+
+/// A column of vectors: the numbers of all rows in order, and the width of a vector.
+pub fn vectors(batch: &RecordBatch, name: &str) -> Result<(Float32Array, usize)> {
+    let wanted = || format!("column `{name}` does not hold vectors of f32");
+    let list = column(batch, name)?.as_any().downcast_ref::<FixedSizeListArray>().with_context(wanted)?;
+    let width = usize::try_from(list.value_length()).ok().with_context(wanted)?;
+    Ok((list.values().as_any().downcast_ref::<Float32Array>().cloned().with_context(wanted)?, width))
+}

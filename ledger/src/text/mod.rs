@@ -1,0 +1,5 @@
+//! Words, languages and units.
+
+pub(crate) mod language;
+pub(crate) mod units;
+pub mod words;
