@@ -22,9 +22,8 @@ pub enum Error {
     /// More lines were rejected than the configuration allows.
     #[error("{0}")]
     TooManyRejects(String),
-    // until ledger has typed errors
     #[error(transparent)]
-    Other(#[from] anyhow::Error),
+    Ledger(#[from] ledger::Error),
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -52,26 +51,3 @@ pub enum Error {
 }
 
 ledger::error_context!(Error);
-
-/// An error with its causes, joined by `: `.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chain_joins_every_cause_once() {
-        let error: Result<()> = Err(ledger::Invalid("no digit".to_owned())).context("line 3").context("reading x");
-        assert_eq!(chain(&error.unwrap_err()), "reading x: line 3: no digit");
-    }
-}

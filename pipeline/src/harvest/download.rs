@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ledger::{Bar, Invalid, Progress, bail, ensure};
+use ledger::{Bar, Invalid, Progress, bail, chain, ensure};
 use reqwest::{
     StatusCode,
     blocking::{Client, Response},
@@ -22,7 +22,7 @@ use super::{
     sha256::{is_sha256, sha256_of},
     source::Remote,
 };
-use crate::error::{Context, Error, Result, chain};
+use crate::error::{Context, Error, Result};
 
 /// Attempts at one mirror. Each resumes where the last one ended.
 const MAX_ATTEMPTS: u32 = 5;

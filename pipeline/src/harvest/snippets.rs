@@ -111,7 +111,7 @@ mod tests {
             [("[1]", "not a JSON object"), (r#"{"a": 1, "b": 1}"#, "two functions of number 1"), (r#"{"a": "x"}"#, "not a JSON object")]
         {
             fs::write(&path, text).unwrap();
-            assert!(crate::error::chain(&read(&path).unwrap_err()).contains(reason), "{text}");
+            assert!(ledger::chain(&read(&path).unwrap_err()).contains(reason), "{text}");
         }
     }
 }

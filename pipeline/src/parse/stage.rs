@@ -31,8 +31,7 @@ impl Stage for Parse {
     fn run(config: &Config, input: &Self::Inputs, run: &Run<'_>) -> Result<ParseReport> {
         config.check()?;
         let functions = input.open()?;
-        let reports =
-            run.map_shards("parse", input, &functions.shards, |shard, _, target, bar| Ok(parse_shard(config, shard, target, bar)?))?;
+        let reports = run.map_shards("parse", input, &functions.shards, |shard, _, target, bar| parse_shard(config, shard, target, bar))?;
         let mut total = ParseReport::default();
         reports.into_iter().for_each(|report| total.add(report));
         write_specials(run.out, &total.specials)?;

@@ -91,8 +91,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 _ => {
                     let slot = if index == 5 { &mut fields.code_tokens } else { &mut fields.docstring_tokens };
                     let texts: Option<TextList> = map.next_value()?;
-                    let old_is_empty = slot.as_ref().is_none_or(|old| old.len() == 0);
-                    if texts.as_ref().is_some_and(|new| is_better(&ranks, old_is_empty, new.len() == 0)) {
+                    let old_is_empty = slot.as_ref().is_none_or(TextList::is_empty);
+                    if texts.as_ref().is_some_and(|new| is_better(&ranks, old_is_empty, new.is_empty())) {
                         ranks[index] = rank;
                         *slot = texts;
                     }

@@ -15,15 +15,23 @@ pub struct TextList {
 }
 
 impl TextList {
+    /// Appends a text.
     pub fn push(&mut self, text: &str) {
         self.text.push_str(text);
         self.ends.push(self.text.len());
     }
 
+    /// Number of texts.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
+    /// Has the list no texts?
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The texts in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.ends.iter().scan(0, |start, &end| Some(&self.text[std::mem::replace(start, end)..end]))
     }

@@ -51,7 +51,7 @@ impl Stage for Tokenize {
     fn run(config: &Config, (syntax, vocabulary): &Self::Inputs, run: &Run<'_>) -> Result<TokenizeReport> {
         let tokenizer = load(&vocabulary.open()?.tokenizer)?;
         let reports = run.map_shards("tokenize", syntax, &syntax.open()?.shards, |shard, _, target, bar| {
-            Ok(tokenize_shard(config, &tokenizer, shard, target, bar)?)
+            tokenize_shard(config, &tokenizer, shard, target, bar)
         })?;
         let mut total = TokenizeReport::default();
         reports.into_iter().for_each(|report| total.add(report));
