@@ -152,7 +152,7 @@ impl Texts {
                 let docs = if documentation { docs.value(row) } else { "" };
                 encoder.code_ids(languages.value(row), &code_text.of_row(names.value(row), docs, codes.value(row), tokens.row(row)))
             })
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<inference::Result<Vec<_>>>()?;
         Ok(Self { languages: (0..batch.num_rows()).map(|row| languages.value(row).to_owned()).collect(), ids })
     }
 
@@ -165,7 +165,7 @@ impl Texts {
     fn encode(&self, encoder: &TextEncoder, rows: &[usize], batch_tokens: usize) -> Result<Vec<f32>> {
         let languages: Vec<&str> = rows.iter().map(|&row| self.languages[row].as_str()).collect();
         let ids: Vec<Vec<u32>> = rows.iter().map(|&row| self.ids[row].clone()).collect();
-        encoder.encode_codes(&languages, &ids, batch_tokens)
+        Ok(encoder.encode_codes(&languages, &ids, batch_tokens)?)
     }
 }
 

@@ -2,61 +2,66 @@
 //! github/CodeSearchNet computes it.
 //!
 //! ```text
-//! DCG = Σ (2^relevance − 1) / log2(rank + 1), over the judged urls of a query's ranking; NDCG = DCG / DCG of the judgments, best first
+//! DCG = Σ (2^relevance − 1) / log2(rank + 1), over the judged URLs of a query's ranking
+//! NDCG = DCG / DCG of the judgments, best first
 //! ```
-//! *Within* numbers only the judged urls; *All* numbers every url. A judgment is the mean of all of one (query, language, url);
-//! queries and languages are compared in lower case, urls as they are; of a ranking the first 300 urls count, a url that comes
-//! twice counts twice; a query without a relevant url is left out of the mean.
+//! *Within* counts only judged URLs in a rank; *All* counts every URL. The relevance of a (query, language, URL) is the mean of its
+//! judgments. Queries and languages are compared in lower case, URLs exactly. The first 300 URLs of a ranking count, a repeated URL each
+//! time. A query without a relevant URL is not part of the mean.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
-use anyhow::{Context, Result, ensure};
+use ledger::ensure;
 use serde::Serialize;
 
-/// Urls of a ranking that count.
+use crate::{Result, error::Context};
+
+/// URLs of a ranking that count.
 const DEPTH: usize = 300;
 
-/// Query to url to mean relevance, and query to ranking; by language.
+/// Language to query to URL to mean relevance.
 type Judgments = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
+/// Language to query to URLs, best first.
 type Rankings = BTreeMap<String, HashMap<String, Vec<String>>>;
 
-/// What one language scores.
+/// Score of one language.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Standing {
+pub struct ChallengeScore {
     pub language: String,
-    /// Judged queries with a relevant url.
+    /// Judged queries with a relevant URL.
     pub queries: usize,
     pub ndcg_within: f64,
     pub ndcg_all: f64,
-    /// Share of the judged urls, and of the relevant ones, that were predicted.
+    /// Share of the judged URLs that were predicted.
     pub coverage: f64,
+    /// Share of the relevant URLs that were predicted.
     pub coverage_relevant: f64,
 }
 
-/// A csv by the names of its columns, each line handed over as these columns' texts.
+/// Reads a CSV with a header; `row` receives the line number and the texts of these columns.
 fn read<const N: usize>(path: &Path, columns: [&str; N], mut row: impl FnMut(u64, [&str; N]) -> Result<()>) -> Result<()> {
     let context = || format!("reading {}", path.display());
     let mut reader = csv::Reader::from_path(path).with_context(context)?;
     let header = reader.headers().with_context(context)?.clone();
-    let mut places = [0; N];
-    for (place, column) in places.iter_mut().zip(columns) {
-        *place = header.iter().position(|name| name.trim() == column).with_context(|| {
+    let mut positions = [0; N];
+    for (position, column) in positions.iter_mut().zip(columns) {
+        *position = header.iter().position(|name| name.trim() == column).with_context(|| {
             format!("{} has no column `{column}`, only {}", path.display(), header.iter().collect::<Vec<_>>().join(", "))
         })?;
     }
     for record in reader.records() {
         let record = record.with_context(context)?;
         let line = record.position().map_or(0, csv::Position::line);
-        row(line, places.map(|place| record.get(place).unwrap_or_default())).with_context(|| format!("{}:{line}", path.display()))?;
+        row(line, positions.map(|position| record.get(position).unwrap_or_default())).with_context(|| format!("{}:{line}", path.display()))?;
     }
     Ok(())
 }
 
 fn judgments(path: &Path) -> Result<Judgments> {
-    // Sorted as written, as pandas does before it lower-cases: of two spellings of a query, the later one's mean counts.
+    // Sorted as written, as pandas sorts before the reference lower-cases: of two spellings of a query, the mean of the later one counts.
     let mut sums: BTreeMap<[String; 3], (f64, f64)> = BTreeMap::new();
     read(path, ["Query", "Language", "GitHubUrl", "Relevance"], |_, [query, language, url, relevance]| {
         if relevance.trim().is_empty() {
@@ -88,7 +93,7 @@ fn rankings(path: &Path) -> Result<Rankings> {
     Ok(ranked)
 }
 
-/// DCG of one ranking, numbering either the judged urls or all.
+/// DCG of one ranking; `within`: ranks count judged URLs only.
 fn gain(ranking: &[String], judged: &BTreeMap<String, f64>, within: bool) -> f64 {
     let (mut rank, mut sum) = (1.0f64, 0.0);
     for url in ranking {
@@ -103,7 +108,8 @@ fn gain(ranking: &[String], judged: &BTreeMap<String, f64>, within: bool) -> f64
     sum
 }
 
-fn standing(language: &str, judged: &BTreeMap<String, BTreeMap<String, f64>>, ranked: &HashMap<String, Vec<String>>) -> Option<Standing> {
+/// Score of one language; none where no query has a relevant URL.
+fn score_of(language: &str, judged: &BTreeMap<String, BTreeMap<String, f64>>, ranked: &HashMap<String, Vec<String>>) -> Option<ChallengeScore> {
     let (mut within, mut all, mut queries) = (0.0, 0.0, 0usize);
     let (mut urls, mut covered, mut relevant, mut covered_relevant) = (0usize, 0usize, 0usize, 0usize);
     for (query, judged) in judged {
@@ -118,7 +124,7 @@ fn standing(language: &str, judged: &BTreeMap<String, BTreeMap<String, f64>>, ra
         }
         let mut best: Vec<f64> = judged.values().copied().collect();
         best.sort_by(|a, b| b.total_cmp(a));
-        let ideal: f64 = best.iter().enumerate().map(|(place, relevance)| (relevance.exp2() - 1.0) / (place as f64 + 2.0).log2()).sum();
+        let ideal: f64 = best.iter().enumerate().map(|(index, relevance)| (relevance.exp2() - 1.0) / (index as f64 + 2.0).log2()).sum();
         if ideal > 0.0 {
             queries += 1;
             within += gain(ranking, judged, true) / ideal;
@@ -126,7 +132,7 @@ fn standing(language: &str, judged: &BTreeMap<String, BTreeMap<String, f64>>, ra
         }
     }
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
-    (queries > 0).then(|| Standing {
+    (queries > 0).then(|| ChallengeScore {
         language: language.to_owned(),
         queries,
         ndcg_within: within / queries as f64,
@@ -136,43 +142,43 @@ fn standing(language: &str, judged: &BTreeMap<String, BTreeMap<String, f64>>, ra
     })
 }
 
-/// Scores `predictions` (columns language, query, url) against `annotations` (Language, Query, GitHubUrl, Relevance); a line for
-/// each language that was predicted and judged, then `mean` over these.
+/// Scores `predictions` (CSV with columns language, query, url) with the judgments in `annotations` (Language, Query, GitHubUrl,
+/// Relevance): one score for each language that was predicted and judged, then their `mean`.
 ///
 /// # Errors
-/// A missing column, a relevance that is no number, and predictions of no language that was judged.
-pub fn score(predictions: &Path, annotations: &Path) -> Result<Vec<Standing>> {
+/// A missing column, a relevance that is not a number, and predictions without any judged language.
+pub fn score(predictions: &Path, annotations: &Path) -> Result<Vec<ChallengeScore>> {
     let (judged, ranked) = (judgments(annotations)?, rankings(predictions)?);
-    let mut standings: Vec<Standing> =
-        ranked.iter().filter_map(|(language, ranked)| standing(language, judged.get(language)?, ranked)).collect();
+    let mut scores: Vec<ChallengeScore> =
+        ranked.iter().filter_map(|(language, ranked)| score_of(language, judged.get(language)?, ranked)).collect();
     ensure!(
-        !standings.is_empty(),
+        !scores.is_empty(),
         "{} predicts for {:?}, {} judges relevant urls of {:?}: nothing to compare",
         predictions.display(),
         ranked.keys().collect::<Vec<_>>(),
         annotations.display(),
         judged.keys().collect::<Vec<_>>()
     );
-    let mean = |of: fn(&Standing) -> f64| standings.iter().map(of).sum::<f64>() / standings.len() as f64;
-    let mean = Standing {
+    let mean = |of: fn(&ChallengeScore) -> f64| scores.iter().map(of).sum::<f64>() / scores.len() as f64;
+    let mean = ChallengeScore {
         language: "mean".to_owned(),
-        queries: standings.iter().map(|standing| standing.queries).sum(),
-        ndcg_within: mean(|standing| standing.ndcg_within),
-        ndcg_all: mean(|standing| standing.ndcg_all),
-        coverage: mean(|standing| standing.coverage),
-        coverage_relevant: mean(|standing| standing.coverage_relevant),
+        queries: scores.iter().map(|score| score.queries).sum(),
+        ndcg_within: mean(|score| score.ndcg_within),
+        ndcg_all: mean(|score| score.ndcg_all),
+        coverage: mean(|score| score.coverage),
+        coverage_relevant: mean(|score| score.coverage_relevant),
     };
-    standings.push(mean);
-    Ok(standings)
+    scores.push(mean);
+    Ok(scores)
 }
 
 /// The table for a terminal.
-pub fn render(standings: &[Standing]) -> String {
+pub fn render(scores: &[ChallengeScore]) -> String {
     let mut text = format!(
         "{:<12} {:>7} {:>12} {:>8} {:>9} {:>18}\n",
         "language", "queries", "NDCG Within", "NDCG All", "predicted", "relevant predicted"
     );
-    for of in standings {
+    for of in scores {
         text += &format!(
             "{:<12} {:>7} {:>12.4} {:>8.4} {:>8.1}% {:>17.1}%\n",
             of.language,
@@ -192,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    fn scored(annotations: &str, predictions: &str) -> Result<Vec<Standing>> {
+    fn score_texts(annotations: &str, predictions: &str) -> Result<Vec<ChallengeScore>> {
         let dir = tempfile::tempdir().unwrap();
         let (judged, ranked) = (dir.path().join("a.csv"), dir.path().join("p.csv"));
         fs::write(&judged, annotations).unwrap();
@@ -200,7 +206,7 @@ mod tests {
         score(&ranked, &judged)
     }
 
-    // The numbers beside each case were printed by relevanceeval.py's own functions (pandas 3.1.1, numpy 2.4.6) on the same two files.
+    // The expected numbers were printed by relevanceeval.py's own functions (pandas 3.1.1, numpy 2.4.6) on the same two files.
     const ANNOTATIONS: &str = "Language,Query,GitHubUrl,Relevance,Notes
 Python,Read File,u/a,3,
 Python,Read File,u/a,1,twice judged
@@ -227,10 +233,10 @@ read file,ruby,f,u/x
 ";
 
     #[test]
-    fn as_the_reference_on_ties_duplicates_spellings_and_unknown_urls() {
-        let standings = scored(ANNOTATIONS, PREDICTIONS).unwrap();
+    fn scores_equal_the_reference_with_ties_duplicates_spellings_and_unknown_urls() {
+        let scores = score_texts(ANNOTATIONS, PREDICTIONS).unwrap();
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
-        let [go, python, mean] = &standings[..] else { panic!("{standings:?}") };
+        let [go, python, mean] = &scores[..] else { panic!("{scores:?}") };
         assert_eq!((go.language.as_str(), go.queries, python.queries), ("go", 1, 2));
         close(python.ndcg_within, 0.587_356_177_584_091_5);
         close(python.ndcg_all, 0.460_323_179_317_217_5);
@@ -241,19 +247,19 @@ read file,ruby,f,u/x
     }
 
     #[test]
-    fn the_first_three_hundred_count() {
+    fn the_first_three_hundred_urls_count() {
         let mut predictions = String::from("language,query,url\n");
         (0..299).for_each(|number| predictions += &format!("go,q,u/{number}\n"));
         let at = |place: &str| {
-            scored("Query,Language,GitHubUrl,Relevance\nq,Go,u/good,3\n", &format!("{predictions}{place}")).unwrap()[0].ndcg_all
+            score_texts("Query,Language,GitHubUrl,Relevance\nq,Go,u/good,3\n", &format!("{predictions}{place}")).unwrap()[0].ndcg_all
         };
         assert!((at("go,q,u/good\n") - 1.0 / 301f64.log2()).abs() < 1e-12);
         assert_eq!(at("go,q,u/299\ngo,q,u/good\n"), 0.0);
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
-        let error = |annotations, predictions| format!("{:#}", scored(annotations, predictions).unwrap_err());
+    fn an_unreadable_column_or_number_is_named() {
+        let error = |annotations, predictions| format!("{:#}", score_texts(annotations, predictions).unwrap_err());
         assert!(error(ANNOTATIONS, "query,language\na,b\n").contains("no column `url`, only query, language"));
         assert!(error("Query,Language,GitHubUrl,Relevance\nq,Go,u,high\n", PREDICTIONS).contains("a.csv:2"));
         assert!(error("Query,Language,GitHubUrl,Relevance\nq,Go,u,0\n", PREDICTIONS).contains("nothing to compare"));

@@ -1,89 +1,100 @@
-//! `bench`: latency of a search, the encoder included, on one thread; and what the vector search finds for how much time.
+//! Recall and latency of the vector search of a bundle on this machine.
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
-use ledger::table;
+use bundle::{Bundle, ParsedQuery, ranking::Scored, vectors::Vectors};
+use ledger::{ensure, table};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
-use crate::{
-    asked::Asked,
-    bundle::{Mode, OpenBundle, Query},
-    ranking::Scored,
-};
+use crate::Result;
 
-/// So many summaries of indexed functions, evenly taken.
-fn summaries(bundle: &OpenBundle, count: usize) -> Result<Vec<String>> {
-    ensure!(count > 0, "there is nothing to time with 0 queries");
+/// `count` summaries of indexed functions, evenly spread.
+pub fn summaries(bundle: &Bundle, count: usize) -> Result<Vec<String>> {
+    ensure!(count > 0, "the number of queries is 0: at least one is needed");
     let mut texts = Vec::new();
     for batch in table::read(&bundle.dir().join("docs.parquet"), &["summary"])? {
         texts.extend(table::texts(&batch?, "summary")?.iter().flatten().filter(|text| !text.is_empty()).map(str::to_owned));
     }
-    ensure!(!texts.is_empty(), "no documented functions to ask for");
+    ensure!(!texts.is_empty(), "the bundle has no documented functions, whose summaries would be the queries");
     let step = (texts.len() / count.max(1)).max(1);
     Ok(texts.into_iter().step_by(step).take(count).collect())
 }
 
-/// What a vector search finds, and how long it takes.
+/// Recall and latency of one kind of search.
 #[derive(Debug, Clone, Serialize)]
 pub struct Point {
-    /// `scan` or `graphs`.
+    /// `scan` (exact search over the i8 matrix) or `graphs` (HNSW).
     pub search: String,
-    /// Rows that a graph looks at (ef).
+    /// Functions that a graph visits (ef).
     pub expansion: Option<usize>,
-    /// Share of the rows that a filter allows.
+    /// Share of the functions that a filter allows.
     pub allowed: f64,
-    /// Of the exact ten nearest.
+    /// Share of the ten nearest functions that are found.
     pub recall: f64,
-    /// Milliseconds.
+    /// Median latency in milliseconds.
     pub p50: f64,
+    /// 99th percentile of the latency in milliseconds.
     pub p99: f64,
 }
 
-/// Queries of a curve, and how far graphs are opened.
-const ASKED: usize = 200;
+/// Queries of a curve.
+const QUERIES: usize = 200;
+/// Measured expansions.
 const EXPANSIONS: [usize; 7] = [16, 32, 64, 128, 256, 512, 1024];
-/// Shares of the rows that a filter allows.
+/// Measured shares of the functions that a filter allows.
 const ALLOWED: [f64; 4] = [1.0, 0.5, 0.2, 0.05];
 
-/// Recall@10 and latency of the vector search on one thread: the scan, the graphs where there are any, and both behind filters
-/// that allow rows at random.
-pub fn curve(bundle: &OpenBundle) -> Result<Vec<Point>> {
-    let asked: Vec<Asked> = summaries(bundle, ASKED)?.iter().map(|text| bundle.words_of(text)).collect();
-    let numbers = bundle.encode_queries(&asked)?;
+/// Measures recall@10 and latency of the vector search on one thread: exact search, HNSW search where there are graphs, and both with
+/// filters that allow a random share of the functions.
+pub fn curve(bundle: &Bundle) -> Result<Vec<Point>> {
+    let parsed: Vec<ParsedQuery> = summaries(bundle, QUERIES)?.iter().map(|text| bundle.parse_words(text)).collect();
+    let numbers = bundle.encode_queries(&parsed)?;
     let queries: Vec<&[f32]> = numbers.chunks_exact(bundle.manifest().vectors.dimension).collect();
-    let vectors = bundle.vectors();
     let rows = bundle.manifest().rows;
     let mut points = Vec::new();
     for allowed in ALLOWED {
-        // Multiples of the golden ratio spread evenly: rows are taken as at random.
-        let taken: Vec<bool> = (0..rows).map(|row| (row as f64 * 0.618_033_988_749_895).fract() < allowed).collect();
-        let mask = (allowed < 1.0).then_some(&taken[..]);
-        let truth: Vec<Vec<Scored>> = queries.iter().map(|query| vectors.search_exact(query, 10, mask)).collect();
-        let mut measure = |search: &str, expansion: Option<usize>, find: &dyn Fn(&[f32]) -> Result<Vec<Scored>>| -> Result<()> {
-            let (mut times, mut met) = (Vec::with_capacity(queries.len()), 0);
-            for (query, truth) in queries.iter().zip(&truth) {
-                let clock = Instant::now();
-                let found = find(query)?;
-                times.push(clock.elapsed().as_secs_f64() * 1e3);
-                met += truth.iter().filter(|(row, _)| found.iter().any(|(other, _)| other == row)).count();
-            }
-            let recall = met as f64 / truth.iter().map(Vec::len).sum::<usize>().max(1) as f64;
-            let (p50, p99) = (share_of(&mut times, 0.5), share_of(&mut times, 0.99));
-            points.push(Point { search: search.to_owned(), expansion, allowed, recall, p50, p99 });
-            Ok(())
-        };
-        measure("scan", None, &|query| Ok(vectors.search_all(query, 10, mask)))?;
-        if let (Some(graphs), Some(facts)) = (vectors.graphs(), &bundle.manifest().vectors.graphs) {
+        // Multiples of the golden ratio are spread evenly: the rows are without a pattern.
+        let is_allowed: Vec<bool> = (0..rows).map(|row| (row as f64 * 0.618_033_988_749_895).fract() < allowed).collect();
+        let filter = (allowed < 1.0).then_some(&is_allowed[..]);
+        let measured = Measurement::new(bundle.vectors(), &queries, filter, allowed);
+        points.push(measured.point("scan", None, &|query| Ok(bundle.vectors().search_quantised(query, 10, filter)))?);
+        if let (Some(graphs), Some(info)) = (bundle.vectors().hnsw(), &bundle.manifest().vectors.hnsw) {
             for expansion in EXPANSIONS {
-                graphs.expand(expansion);
-                measure("graphs", Some(expansion), &|query| vectors.search_graphs(graphs, query, 10, mask))?;
+                graphs.set_expansion(expansion);
+                let search = |query: &[f32]| Ok(bundle.vectors().search_hnsw(graphs, query, 10, filter)?);
+                points.push(measured.point("graphs", Some(expansion), &search)?);
             }
-            graphs.expand(facts.expansion_search);
+            graphs.set_expansion(info.expansion_search);
         }
     }
     Ok(points)
+}
+
+/// Queries with their nearest functions among those that a filter allows.
+struct Measurement<'a> {
+    queries: &'a [&'a [f32]],
+    allowed: f64,
+    nearest: Vec<Vec<Scored>>,
+}
+
+impl<'a> Measurement<'a> {
+    fn new(vectors: &Vectors, queries: &'a [&'a [f32]], filter: Option<&[bool]>, allowed: f64) -> Self {
+        let nearest = queries.iter().map(|query| vectors.search_exact(query, 10, filter)).collect();
+        Self { queries, allowed, nearest }
+    }
+
+    fn point(&self, name: &str, expansion: Option<usize>, search: &dyn Fn(&[f32]) -> Result<Vec<Scored>>) -> Result<Point> {
+        let (mut times, mut found) = (Vec::with_capacity(self.queries.len()), 0);
+        for (query, nearest) in self.queries.iter().zip(&self.nearest) {
+            let clock = Instant::now();
+            let hits = search(query)?;
+            times.push(clock.elapsed().as_secs_f64() * 1e3);
+            found += nearest.iter().filter(|(row, _)| hits.iter().any(|(other, _)| other == row)).count();
+        }
+        let recall = found as f64 / self.nearest.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+        let (p50, p99) = (percentile(&mut times, 0.5), percentile(&mut times, 0.99));
+        Ok(Point { search: name.to_owned(), expansion, allowed: self.allowed, recall, p50, p99 })
+    }
 }
 
 /// The table for a terminal.
@@ -96,28 +107,8 @@ pub fn render(points: &[Point]) -> String {
     text
 }
 
-fn share_of(times: &mut [f64], share: f64) -> f64 {
+/// The time that a share of the times does not exceed.
+fn percentile(times: &mut [f64], share: f64) -> f64 {
     times.sort_by(f64::total_cmp);
     times[((times.len() - 1) as f64 * share).round() as usize]
-}
-
-/// Asks `count` summaries of indexed functions in every mode; milliseconds.
-pub fn latency(bundle: &OpenBundle, count: usize) -> Result<Map<String, Value>> {
-    let texts = summaries(bundle, count)?;
-    let mut flat = Map::new();
-    for mode in Mode::ALL {
-        let mut times = Vec::with_capacity(texts.len());
-        for text in &texts {
-            let clock = Instant::now();
-            let hits = bundle.search(&Query { text: text.clone(), mode, limit: 10, snippet_lines: 3, ..Query::default() })?;
-            times.push(clock.elapsed().as_secs_f64() * 1e3);
-            ensure!(hits.len() <= 10, "more hits than asked for");
-        }
-        for (name, share) in [("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0)] {
-            flat.insert(format!("search_{}_{name}", mode.name()), share_of(&mut times, share).into());
-        }
-    }
-    flat.insert("search_queries".to_owned(), texts.len().into());
-    flat.insert("search_rows".to_owned(), bundle.manifest().rows.into());
-    Ok(flat)
 }

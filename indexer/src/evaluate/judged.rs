@@ -1,4 +1,4 @@
-//! Queries that people judged: each names the rows that answer it, and is ranked among all rows of the bundle.
+//! Judged queries: each query has relevant functions, which are ranked among all functions of the bundle.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,25 +7,36 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
-use ledger::{Digest, table};
+use bundle::{Bundle, Mode, ParsedQuery};
+use ledger::{Digest, ensure, table};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ranked, ranks::rank};
-use crate::{
-    asked::Asked,
-    bundle::{Mode, OpenBundle},
-};
+use super::{Ranks, ranks::rank};
+use crate::{Result, error::Context};
 
-/// One file of judged queries; its name stands where a language stands in the table of scores.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A file of judged queries. Its name takes the place of the language in the table of scores.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum Judgments {
-    /// `{"query": text, "relevant": [id or url, …]}` a line.
-    Jsonl { name: String, path: PathBuf },
-    /// CoSQA's: a list of `{"doc": query, "retrieval_idx": number}`, packed or not; the answer's url is `repo:number`.
-    Cosqa { name: String, path: PathBuf, repo: String },
+    /// One query a line: `{"query": text, "relevant": [id or url, …]}`; a name that ends with `.gz` is read as gzip.
+    Jsonl {
+        /// Name of the set in tables and score keys.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// CoSQA's format: a list of `{"doc": query, "retrieval_idx": number}`; a name that ends with `.gz` is read as gzip. The URL of the
+    /// relevant function is `repo:number`.
+    Cosqa {
+        /// Name of the set in tables and score keys.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Repository name in the URLs of the functions.
+        repo: String,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,25 +51,28 @@ struct CosqaQuery {
     retrieval_idx: u64,
 }
 
-/// A query and the rows that answer it.
+/// A query and its relevant rows.
 #[derive(Debug)]
-struct Judged {
-    asked: Asked,
+struct JudgedQuery {
+    parsed: ParsedQuery,
     relevant: Vec<u32>,
 }
 
-/// The ranks of all queries, and how many answers are not in the bundle.
+/// The ranks of all queries.
 #[derive(Debug)]
-pub struct JudgedRanks {
+pub(super) struct JudgedRanks {
     pub queries: Vec<String>,
-    pub ranks: Vec<Ranked>,
+    /// Of the best relevant function of each query.
+    pub ranks: Vec<Ranks>,
+    /// Number of relevant functions that are not in the bundle.
     pub unknown: u64,
 }
 
-/// Bytes of a file, unpacked, at most.
-const MOST_BYTES: u64 = 1 << 30;
+/// Largest file in bytes, decompressed.
+const MAX_BYTES: u64 = 1 << 30;
 
 impl Judgments {
+    /// Name of the set.
     pub fn name(&self) -> &str {
         match self {
             Self::Jsonl { name, .. } | Self::Cosqa { name, .. } => name,
@@ -71,19 +85,21 @@ impl Judgments {
         }
     }
 
-    pub fn digest(&self) -> Result<(String, Digest)> {
+    /// Name and digest of the file, as an external input.
+    pub(super) fn digest(&self) -> Result<(String, Digest)> {
         let digest = Digest::of_file(self.path()).with_context(|| format!("reading {}", self.path().display()))?;
         Ok((format!("judgments:{}", self.name()), digest))
     }
 
+    /// Queries with the ids or URLs of their relevant functions.
     fn read(&self) -> Result<Vec<(String, Vec<String>)>> {
         let path = self.path().display();
         let file = fs::File::open(self.path()).with_context(|| format!("opening {path}"))?;
-        let packed = self.path().extension().is_some_and(|end| end == "gz");
-        let reader: Box<dyn Read> = if packed { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let is_gzip = self.path().extension().is_some_and(|end| end == "gz");
+        let reader: Box<dyn Read> = if is_gzip { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
         let mut text = String::new();
-        reader.take(MOST_BYTES + 1).read_to_string(&mut text).with_context(|| format!("reading {path}"))?;
-        ensure!(text.len() as u64 <= MOST_BYTES, "{path} holds more than {MOST_BYTES} bytes of judgments");
+        reader.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(|| format!("reading {path}"))?;
+        ensure!(text.len() as u64 <= MAX_BYTES, "{path} has more than {MAX_BYTES} bytes: split it into several files of judgments");
         let judged: Vec<(String, Vec<String>)> = match self {
             Self::Jsonl { .. } => text
                 .lines()
@@ -105,18 +121,18 @@ impl Judgments {
         Ok(judged)
     }
 
-    /// Ranks the best placed of each query's answers; none where no answer was found.
-    pub fn rank(&self, bundle: &OpenBundle, done: impl Fn() + Sync) -> Result<JudgedRanks> {
+    /// Ranks the relevant functions of each query; `done` is called after each query.
+    pub(super) fn rank(&self, bundle: &Bundle, done: impl Fn() + Sync) -> Result<JudgedRanks> {
         let judged = self.read()?;
-        let named: HashSet<&str> = judged.iter().flat_map(|(_, relevant)| relevant.iter().map(String::as_str)).collect();
+        let names: HashSet<&str> = judged.iter().flat_map(|(_, relevant)| relevant.iter().map(String::as_str)).collect();
         let mut rows: HashMap<String, u32> = HashMap::new();
         let mut count = 0u32;
         for batch in table::read(&bundle.dir().join("docs.parquet"), &["id", "url"])? {
             let batch = batch?;
             let (ids, urls) = (table::texts(&batch, "id")?, table::texts(&batch, "url")?);
-            for place in 0..batch.num_rows() {
-                for name in [ids.value(place), urls.value(place)] {
-                    if named.contains(name) {
+            for index in 0..batch.num_rows() {
+                for name in [ids.value(index), urls.value(index)] {
+                    if names.contains(name) {
                         rows.entry(name.to_owned()).or_insert(count);
                     }
                 }
@@ -124,32 +140,32 @@ impl Judgments {
             }
         }
         let unknown = judged.iter().flat_map(|(_, relevant)| relevant).filter(|name| !rows.contains_key(*name)).count() as u64;
-        ensure!(!rows.is_empty(), "no answer of {} is in the bundle: are its ids or urls those of another build?", self.path().display());
+        ensure!(!rows.is_empty(), "no relevant function of {} is in the bundle: check that its ids or URLs are of this corpus", self.path().display());
         let queries = judged.iter().map(|(query, _)| query.clone()).collect();
-        let judged: Vec<Judged> = judged
+        let judged: Vec<JudgedQuery> = judged
             .into_iter()
-            .map(|(query, relevant)| Judged {
-                asked: bundle.words_of(&query),
+            .map(|(query, relevant)| JudgedQuery {
+                parsed: bundle.parse_words(&query),
                 relevant: relevant.iter().filter_map(|name| rows.get(name).copied()).collect(),
             })
             .collect();
-        let vectors = bundle.encode_queries(judged.iter().map(|judged| &judged.asked))?;
+        let vectors = bundle.encode_queries(judged.iter().map(|judged| &judged.parsed))?;
         let all: Vec<u32> = (0..count).collect();
         let ranks = judged
             .par_iter()
             .zip(vectors.par_chunks(bundle.manifest().vectors.dimension))
             .map(|(judged, vector)| {
-                let nearest = bundle.vectors().search_exact(vector, all.len(), bundle.alive());
+                let nearest = bundle.vectors().search_exact(vector, all.len(), bundle.live_rows());
                 let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
                 let boosts = bundle.manifest().lexical.boosts;
-                let answers = bundle.answers(&judged.asked, Mode::Hybrid, all.len(), bundle.alive(), boosts, nearest)?;
-                let systems = bundle.systems(&answers, &|row| cosines.get(&row).copied().unwrap_or_default());
-                let ranked = systems.map(|list| {
+                let lists = bundle.candidate_lists(&judged.parsed, Mode::Hybrid, all.len(), bundle.live_rows(), boosts, nearest)?;
+                let rankings = bundle.rankings(&lists, &|row| cosines.get(&row).copied().unwrap_or_default());
+                let ranks = rankings.map(|list| {
                     let scores = list.into_iter().collect();
                     judged.relevant.iter().filter_map(|&row| rank(&scores, row, &all)).min()
                 });
                 done();
-                Ok(ranked)
+                Ok(ranks)
             })
             .collect::<Result<_>>()?;
         Ok(JudgedRanks { queries, ranks, unknown })

@@ -1,11 +1,13 @@
-//! `evaluate`: BM25, vector and hybrid side by side, on a held-out split and on judged queries. Never a number without
-//! its protocol, nor without its interval.
+//! Stage `evaluate`: scores of lexical, vector and hybrid search on a held-out split and on judged queries. Every score has a protocol
+//! and a confidence interval.
 
 pub mod challenge;
 pub mod compare;
+pub mod curve;
 mod judged;
-pub mod page;
+mod page;
 mod ranks;
+mod reports;
 mod significance;
 mod table;
 
@@ -14,55 +16,61 @@ use std::{
     fs,
 };
 
-use anyhow::{Result, ensure};
-use ledger::{Artifact, Bundle, Digest, Report, Rows, Run, Scores as ScoresRecord, Split, Stage, Syntax};
+use bundle::{Bundle, CandidateLists, ParsedQuery, fusion::Fusion};
+use ledger::{Artifact, Bundle as BundleRecord, Digest, Report, Rows, Run, ScoreKey, Scores as ScoresRecord, Split, Stage, Syntax, ensure};
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    asked::Asked,
-    bundle::{Answers, OpenBundle},
-    encoder::Provider,
-    fusion::Fusion,
-    questions::{Candidate, Questions},
+pub use self::{
+    judged::Judgments,
+    reports::write_reports,
+    significance::{Difference, Interval},
+    table::{Comparison, Row, render},
 };
-use compare::QueryRanks;
-use judged::Judgments;
-use ranks::{batches, rank, reciprocal};
-use table::{Comparison, Row, Table};
-
-pub use table::render;
+use self::{
+    compare::QueryRanks,
+    ranks::{batches, rank, reciprocal},
+    table::Table,
+};
+use crate::{
+    Result,
+    split_queries::{SplitFunction, SplitQueries},
+};
 
 /// The stage.
 #[derive(Debug)]
 pub struct Evaluate;
 
 /// Section `evaluate`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
+    /// Split whose documentation gives the queries: `valid` or `test`.
     pub split: Split,
-    /// Batch of mrr@1000.
+    /// Functions in a batch of the protocol mrr@batch; CodeSearchNet's protocol has 1000.
     pub batch: usize,
-    /// Queries, at most, evenly taken.
+    /// Largest number of queries, evenly spread over the split; null: all.
     pub max_queries: Option<usize>,
-    /// Judged queries, ranked among all rows.
+    /// Files of judged queries, whose answers are ranked among all functions of the bundle.
     pub judgments: Vec<Judgments>,
 }
 
-/// The score table.
+/// Report of the stage: the scores.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EvaluateReport {
+    /// Functions of the split.
     pub candidates: u64,
+    /// Queries, judged ones included.
     pub queries: u64,
     pub rows: Vec<Row>,
-    /// Hybrid against either side alone.
+    /// Hybrid search compared with lexical and with vector search.
     #[serde(default)]
     pub comparisons: Vec<Comparison>,
-    /// Answers of judged queries that are not in the bundle, by file.
+    /// Number of answers of judged queries that are not in the bundle, by file of judgments.
     #[serde(default)]
     pub unknown_answers: BTreeMap<String, u64>,
-    /// Share of the exact ten best of the whole bundle that its vector search finds.
+    /// Share of the ten nearest functions of the whole bundle that its vector search finds.
     pub recall_at_10: f64,
 }
 
@@ -72,34 +80,39 @@ impl Report for EvaluateReport {
     }
 }
 
-/// The rank of the wanted row by each of [`crate::bundle::Mode::ALL`]; none where it was not scored.
-type Ranked = [Option<usize>; 3];
+/// Rank of the relevant row by each of [`bundle::Mode::ALL`]; none where a system did not score the row.
+type Ranks = [Option<usize>; 3];
 
-/// What the systems made of one query of the held-out split.
-struct Answer {
-    /// Among the whole split, and in its batch.
-    corpus: Ranked,
-    batch: Option<Ranked>,
+/// Results of one query of the held-out split.
+struct QueryResult {
+    /// Ranks in the whole split.
+    corpus: Ranks,
+    /// Ranks in the query's batch.
+    batch: Option<Ranks>,
     /// The best rows of each system.
     found: [Vec<u32>; 3],
 }
 
-/// A query and what was given.
-#[derive(Debug)]
-pub struct Example {
-    pub query: String,
-    pub wanted: String,
-    pub ranks: Ranked,
+/// A query with the names of the functions that were found.
+#[derive(Debug, Clone)]
+struct Example {
+    query: String,
+    /// Name of the relevant function.
+    relevant: String,
+    ranks: Ranks,
     /// Names, by system.
-    pub found: [Vec<String>; 3],
+    found: [Vec<String>; 3],
 }
 
-/// Queries to look at: those that hybrid search fails, and those where it gains and loses most against BM25.
-#[derive(Debug)]
-pub struct Examples {
-    pub worst: Vec<Example>,
-    pub wins: Vec<Example>,
-    pub losses: Vec<Example>,
+/// Queries that the page shows.
+#[derive(Debug, Default)]
+struct Examples {
+    /// Where hybrid search ranks the relevant function worst.
+    worst: Vec<Example>,
+    /// Where hybrid search gains most against BM25.
+    wins: Vec<Example>,
+    /// Where hybrid search loses most against BM25.
+    losses: Vec<Example>,
 }
 
 impl Stage for Evaluate {
@@ -107,10 +120,10 @@ impl Stage for Evaluate {
     const ABOUT: &'static str = "Score lexical, vector and hybrid search on the held-out split";
     const REVISION: u32 = 4;
     type Config = Config;
-    type Inputs = (Artifact<Bundle>, Artifact<Syntax>);
+    type Inputs = (Artifact<BundleRecord>, Artifact<Syntax>);
     type Output = ScoresRecord;
     type Report = EvaluateReport;
-    type Error = anyhow::Error;
+    type Error = crate::Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
         config.judgments.iter().map(Judgments::digest).collect()
@@ -118,146 +131,219 @@ impl Stage for Evaluate {
 
     fn run(config: &Config, (bundle, syntax): &Self::Inputs, run: &Run<'_>) -> Result<EvaluateReport> {
         ensure!(config.batch > 0 && config.max_queries != Some(0), "evaluate.batch and evaluate.max-queries must be positive");
-        let bundle = OpenBundle::open(&bundle.open()?.dir, Provider::Cpu, run.threads)?;
         ensure!(config.split != Split::Train, "the training split is not held out: set evaluate.split to valid or test");
-        if let Fusion::Learned { split: Some(split), .. } = &bundle.manifest().fusion {
-            ensure!(
-                *split != config.split,
-                "the bundle's fusion was learnt from the {split} split and cannot be evaluated on it: set evaluate.split or index.fusion.split"
-            );
-        }
-        let held_out = Questions::read(&bundle, &syntax.open()?, config.split, None)?;
+        let bundle = Bundle::options().workers(run.threads).open(bundle.open()?.dir)?;
+        require_other_split(&bundle, config.split)?;
+        let held_out = SplitQueries::read(&bundle, &syntax.open()?, config.split, None)?;
         let split = config.split;
-        ensure!(!held_out.candidates.is_empty(), "the {split} split is empty: set evaluate.split = valid, or harvest more repositories");
-        let queries = held_out.queries(config.max_queries);
-        ensure!(!queries.is_empty(), "no documented functions in the {split} split to ask for");
-        let bar = run.progress.bar("evaluate", queries.len() as u64, "queries");
-        let groups = batches(&queries.iter().map(|query| query.row).collect::<Vec<_>>(), config.batch);
-        let batch_size = groups.first().map_or(0, Vec::len);
-        let batch_of: HashMap<u32, &Vec<u32>> = groups.iter().flat_map(|group| group.iter().map(move |&row| (row, group))).collect();
-        let answers = held_out.ask(&queries, |query, answers, cosine| {
-            bar.add(1);
-            Ok(judge(&bundle, &held_out, query, answers, cosine, batch_of.get(&query.row).copied()))
-        })?;
-        bar.finish();
-        let mut table = Table::default();
-        let languages: Vec<&str> = queries.iter().map(|query| query.language.as_str()).collect();
-        table.add("mrr@corpus", &languages, &answers.iter().map(|answer| Some(answer.corpus)).collect::<Vec<_>>());
-        // CodeSearchNet's protocol needs whole batches; fewer queries are one batch under their own name.
-        let in_batch = if batch_size == config.batch { format!("mrr@{}", config.batch) } else { format!("mrr@in-batch({batch_size})") };
-        table.add(&in_batch, &languages, &answers.iter().map(|answer| answer.batch).collect::<Vec<_>>());
-        let mut ranks: Vec<QueryRanks> = queries
-            .iter()
-            .zip(&answers)
-            .map(|(query, answer)| QueryRanks { set: config.split.to_string(), query: query.id.clone(), ranks: answer.corpus })
-            .collect();
-        let mut unknown_answers = BTreeMap::new();
-        let mut asked = queries.len() as u64;
+        ensure!(!held_out.functions.is_empty(), "the {split} split is empty: set evaluate.split = valid, or harvest more repositories");
+        let queries = held_out.documented(config.max_queries);
+        ensure!(!queries.is_empty(), "the {split} split has no documented functions: set evaluate.split, or harvest more repositories");
+        let mut evaluation = Evaluation { split: split.to_string(), ..Evaluation::default() };
+        let results = evaluation.score_split(&bundle, &held_out, &queries, config.batch, run)?;
         for judgments in &config.judgments {
-            let bar = run.progress.bar(judgments.name(), 0, "queries");
-            let judged = judgments.rank(&bundle, || bar.add(1))?;
-            bar.finish();
-            asked += judged.ranks.len() as u64;
-            table.add_judged(judgments.name(), &judged.ranks);
-            ranks.extend(judged.queries.into_iter().zip(&judged.ranks).map(|(query, &ranks)| QueryRanks {
-                set: judgments.name().to_owned(),
-                query,
-                ranks,
-            }));
-            unknown_answers.insert(judgments.name().to_owned(), judged.unknown);
+            evaluation.score_judged(&bundle, judgments, run)?;
         }
-        compare::write(run.out, &ranks)?;
+        compare::write(run.out, &evaluation.ranks)?;
         let report = EvaluateReport {
-            candidates: held_out.candidates.len() as u64,
-            queries: asked,
-            rows: table.rows,
-            comparisons: table.comparisons,
-            unknown_answers,
+            candidates: held_out.functions.len() as u64,
+            queries: evaluation.ranks.len() as u64,
+            rows: evaluation.table.rows,
+            comparisons: evaluation.table.comparisons,
+            unknown_answers: evaluation.unknown_answers,
             recall_at_10: recall(&bundle, &queries)?,
         };
-        let flat: BTreeMap<String, f64> = report
-            .rows
-            .iter()
-            .map(|row| (format!("{}_{}_{}_{}", config.split, row.protocol, row.language, row.system), row.score))
-            .chain([(format!("{}_recall@10_all_vector", config.split), report.recall_at_10)])
-            .collect();
-        fs::write(run.out.join("scores.json"), serde_json::to_vec_pretty(&flat)?)?;
-        let examples = examples(&held_out.candidates, &queries, &answers);
-        fs::write(run.out.join("report.html"), page::render(&page::facts(config, &bundle, &report), &report, &examples))?;
+        fs::write(run.out.join("scores.json"), serde_json::to_vec_pretty(&flat(split, &report))?)?;
+        let examples = examples(&held_out.functions, &queries, &results);
+        fs::write(run.out.join("report.html"), page::render(&page::facts(config, &bundle, &report), &report, &examples)?)?;
         Ok(report)
     }
 }
 
-/// Ranks of the wanted function by all systems.
-fn judge(
-    bundle: &OpenBundle,
-    held_out: &Questions<'_>,
-    query: &Candidate,
-    answers: &Answers,
-    cosine: &dyn Fn(u32) -> f32,
-    batch: Option<&Vec<u32>>,
-) -> Answer {
-    let rows: Vec<u32> = held_out.candidates.iter().map(|candidate| candidate.row).collect();
-    let among = |answers: &Answers, rows: &[u32]| -> (Ranked, [Vec<u32>; 3]) {
-        let systems = bundle.systems(answers, cosine);
-        let best = systems.each_ref().map(|list| list.iter().take(SHOWN).map(|&(row, _)| row).collect());
-        (systems.map(|list| rank(&list.into_iter().collect(), query.row, rows)), best)
-    };
-    let (corpus, found) = among(answers, &rows);
-    let batch = batch.map(|batch| {
-        let within: BTreeSet<u32> = batch.iter().copied().collect();
-        among(&answers.only(|row| within.contains(&row)), batch).0
-    });
-    Answer { corpus, batch, found }
+/// Refuses to evaluate a learned fusion on the split that it was learned from.
+fn require_other_split(bundle: &Bundle, split: Split) -> Result<()> {
+    if let Fusion::Learned { split: Some(learned_from), .. } = &bundle.manifest().fusion {
+        ensure!(
+            *learned_from != split,
+            "the bundle's fusion was learned from the {split} split and cannot be evaluated on it: set evaluate.split or index.fusion.split"
+        );
+    }
+    Ok(())
 }
 
-/// Queries whose nearest are looked for exactly, to measure recall.
+/// The scores by key, as `scores.json` holds them.
+fn flat(split: Split, report: &EvaluateReport) -> BTreeMap<String, f64> {
+    let key = |protocol: &str, language: &str, system: &str| ScoreKey::new(split.to_string(), protocol, language, system).to_string();
+    let scores = report.rows.iter().map(|row| (key(&row.protocol, &row.language, &row.system), row.score));
+    scores.chain([(key("recall@10", ledger::ALL_LANGUAGES, "vector"), report.recall_at_10)]).collect()
+}
+
+/// Scores as they are collected.
+#[derive(Default)]
+struct Evaluation {
+    split: String,
+    table: Table,
+    ranks: Vec<QueryRanks>,
+    unknown_answers: BTreeMap<String, u64>,
+}
+
+impl Evaluation {
+    /// Scores the queries of the held-out split.
+    fn score_split(
+        &mut self,
+        bundle: &Bundle,
+        held_out: &SplitQueries<'_>,
+        queries: &[&SplitFunction],
+        batch: usize,
+        run: &Run<'_>,
+    ) -> Result<Vec<QueryResult>> {
+        let bar = run.progress.bar("evaluate", queries.len() as u64, "queries");
+        let batches = batches(&queries.iter().map(|query| query.row).collect::<Vec<_>>(), batch);
+        let batch_size = batches.first().map_or(0, Vec::len);
+        let batch_of: HashMap<u32, &Vec<u32>> = batches.iter().flat_map(|batch| batch.iter().map(move |&row| (row, batch))).collect();
+        let results = held_out.search(queries, |query, lists, cosine| {
+            bar.add(1);
+            Ok(rank_relevant(bundle, held_out, query, lists, cosine, batch_of.get(&query.row).copied()))
+        })?;
+        bar.finish();
+        let languages: Vec<&str> = queries.iter().map(|query| query.language.as_str()).collect();
+        self.table.add("mrr@corpus", &languages, &results.iter().map(|result| Some(result.corpus)).collect::<Vec<_>>());
+        // CodeSearchNet's protocol needs whole batches; fewer queries are one batch, with a protocol name of its own.
+        let in_batch = if batch_size == batch { format!("mrr@{batch}") } else { format!("mrr@in-batch({batch_size})") };
+        self.table.add(&in_batch, &languages, &results.iter().map(|result| result.batch).collect::<Vec<_>>());
+        let ranks = |(query, result): (&&SplitFunction, &QueryResult)| QueryRanks {
+            set: self.split.clone(),
+            query: query.id.clone(),
+            ranks: result.corpus,
+        };
+        self.ranks.extend(queries.iter().zip(&results).map(ranks));
+        Ok(results)
+    }
+
+    /// Scores the queries of a file of judgments.
+    fn score_judged(&mut self, bundle: &Bundle, judgments: &Judgments, run: &Run<'_>) -> Result<()> {
+        let name = judgments.name();
+        let bar = run.progress.bar(name, 0, "queries");
+        let judged = judgments.rank(bundle, || bar.add(1))?;
+        bar.finish();
+        self.table.add_judged(name, &judged.ranks);
+        let ranks = judged.queries.into_iter().zip(judged.ranks);
+        self.ranks.extend(ranks.map(|(query, ranks)| QueryRanks { set: name.to_owned(), query, ranks }));
+        self.unknown_answers.insert(name.to_owned(), judged.unknown);
+        Ok(())
+    }
+}
+
+/// Ranks of the relevant function by all systems.
+fn rank_relevant(
+    bundle: &Bundle,
+    held_out: &SplitQueries<'_>,
+    query: &SplitFunction,
+    lists: &CandidateLists,
+    cosine: &dyn Fn(u32) -> f32,
+    batch: Option<&Vec<u32>>,
+) -> QueryResult {
+    let rows: Vec<u32> = held_out.functions.iter().map(|function| function.row).collect();
+    let among = |lists: &CandidateLists, rows: &[u32]| -> (Ranks, [Vec<u32>; 3]) {
+        let rankings = bundle.rankings(lists, cosine);
+        let best = rankings.each_ref().map(|list| list.iter().take(SHOWN).map(|&(row, _)| row).collect());
+        (rankings.map(|list| rank(&list.into_iter().collect(), query.row, rows)), best)
+    };
+    let (corpus, found) = among(lists, &rows);
+    let batch = batch.map(|batch| {
+        let within: BTreeSet<u32> = batch.iter().copied().collect();
+        among(&lists.filtered(|row| within.contains(&row)), batch).0
+    });
+    QueryResult { corpus, batch, found }
+}
+
+/// Largest number of queries that recall is measured with.
 const MEASURED: usize = 200;
 
-/// Share of the exact ten best of the whole bundle that are the ten best of its vector search, asked for candidates as `search` does.
-fn recall(bundle: &OpenBundle, queries: &[&Candidate]) -> Result<f64> {
+/// Share of the ten nearest functions of the whole bundle that its vector search finds, with as many candidates as a search has.
+fn recall(bundle: &Bundle, queries: &[&SplitFunction]) -> Result<f64> {
     let step = queries.len().div_ceil(MEASURED);
-    let asked: Vec<Asked> = queries.iter().step_by(step).map(|query| bundle.words_of(&query.summary)).collect();
+    let parsed: Vec<ParsedQuery> = queries.iter().step_by(step).map(|query| bundle.parse_words(&query.summary)).collect();
     let (met, all) = bundle
-        .encode_queries(&asked)?
+        .encode_queries(&parsed)?
         .par_chunks(bundle.manifest().vectors.dimension)
         .map(|vector| {
-            let exact = bundle.vectors().search_exact(vector, 10, bundle.alive());
-            let found = bundle.vectors().search(vector, bundle.manifest().candidates.max(10), bundle.alive())?;
+            let exact = bundle.vectors().search_exact(vector, 10, bundle.live_rows());
+            let found = bundle.vectors().search(vector, bundle.manifest().candidates.max(10), bundle.live_rows())?;
             Ok((found.iter().take(10).filter(|(row, _)| exact.iter().any(|(other, _)| other == row)).count(), exact.len()))
         })
         .collect::<Result<Vec<_>>>()?
         .into_iter()
-        .fold((0, 0), |(met, all), own| (met + own.0, all + own.1));
+        .fold((0, 0), |(met, all), counts| (met + counts.0, all + counts.1));
     Ok(met as f64 / all.max(1) as f64)
 }
 
-/// Results of an example that are shown.
+/// Found functions that an example shows.
 const SHOWN: usize = 5;
-/// Examples of a kind.
+/// Examples in each group.
 const EXAMPLES: usize = 12;
 
-fn examples(candidates: &[Candidate], queries: &[&Candidate], answers: &[Answer]) -> Examples {
-    let names: HashMap<u32, &str> = candidates.iter().map(|candidate| (candidate.row, candidate.name.as_str())).collect();
-    let example = |place: usize| Example {
-        query: queries[place].summary.clone(),
-        wanted: queries[place].name.clone(),
-        ranks: answers[place].corpus,
-        found: answers[place]
+fn examples(functions: &[SplitFunction], queries: &[&SplitFunction], results: &[QueryResult]) -> Examples {
+    let names: HashMap<u32, &str> = functions.iter().map(|function| (function.row, function.name.as_str())).collect();
+    let example = |index: usize| Example {
+        query: queries[index].summary.clone(),
+        relevant: queries[index].name.clone(),
+        ranks: results[index].corpus,
+        found: results[index]
             .found
             .each_ref()
             .map(|rows| rows.iter().filter_map(|row| names.get(row)).map(|&name| name.to_owned()).collect()),
     };
-    let gain = |place: usize| reciprocal(answers[place].corpus[2]) - reciprocal(answers[place].corpus[0]);
+    let gain = |index: usize| reciprocal(results[index].corpus[2]) - reciprocal(results[index].corpus[0]);
     let first = |mut order: Vec<usize>, by: &dyn Fn(usize) -> f64| {
         order.sort_by(|&a, &b| by(a).total_cmp(&by(b)).then(queries[a].row.cmp(&queries[b].row)));
         order.into_iter().take(EXAMPLES).map(example).collect::<Vec<_>>()
     };
     let all: Vec<usize> = (0..queries.len()).collect();
-    let of = |keep: &dyn Fn(usize) -> bool| all.iter().copied().filter(|&place| keep(place)).collect();
+    let of = |keep: &dyn Fn(usize) -> bool| all.iter().copied().filter(|&index| keep(index)).collect();
     Examples {
-        worst: first(all.clone(), &|place| -(answers[place].corpus[2].unwrap_or(usize::MAX) as f64)),
-        wins: first(of(&|place| gain(place) > 0.0), &|place| -gain(place)),
-        losses: first(of(&|place| gain(place) < 0.0), &gain),
+        worst: first(all.clone(), &|index| -(results[index].corpus[2].unwrap_or(usize::MAX) as f64)),
+        wins: first(of(&|index| gain(index) > 0.0), &|index| -gain(index)),
+        losses: first(of(&|index| gain(index) < 0.0), &gain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small report.
+    pub fn report() -> EvaluateReport {
+        let interval = Interval { low: 0.25, high: 0.5 };
+        let row = |system: &str, score: f64| Row {
+            protocol: "mrr@corpus".to_owned(),
+            language: "a<b".to_owned(),
+            system: system.to_owned(),
+            queries: 7,
+            score,
+            interval,
+        };
+        let difference = Difference { mean: -0.01234, p: 0.5, wins: 2, losses: 3 };
+        let comparison = Comparison {
+            protocol: "mrr@corpus".to_owned(),
+            language: "all".to_owned(),
+            first: "hybrid".to_owned(),
+            second: "bm25".to_owned(),
+            difference,
+        };
+        EvaluateReport {
+            candidates: 9,
+            queries: 7,
+            rows: vec![row("bm25", 0.123_45), row("hybrid", 1.0)],
+            comparisons: vec![comparison],
+            unknown_answers: BTreeMap::new(),
+            recall_at_10: 0.975,
+        }
+    }
+
+    #[test]
+    fn scores_are_keyed_by_split_protocol_language_and_system() {
+        let flat = flat(Split::Test, &report());
+        assert_eq!(flat.keys().collect::<Vec<_>>(), ["test_mrr@corpus_a<b_bm25", "test_mrr@corpus_a<b_hybrid", "test_recall@10_all_vector"]);
     }
 }

@@ -1,17 +1,16 @@
-//! Ranks and their mean reciprocals, by named protocols. Ties are against us.
+//! Ranks and mean reciprocal ranks. Ties count against the relevant row.
 
 use std::collections::HashMap;
 
 use ledger::Mrr;
 
-/// Scores of the candidates of one query. Rows that a system did not score rank behind all others.
+/// Scores of the rows of one query. Rows that a system did not score rank last.
 pub type Scores = HashMap<u32, f64>;
 
-/// Rank of `own` among `candidates`: how many score at least as high. None if the system did not
-/// score it.
-pub fn rank(scores: &Scores, own: u32, candidates: &[u32]) -> Option<usize> {
-    let reference = scores.get(&own).filter(|score| score.is_finite())?;
-    Some(candidates.iter().filter(|row| scores.get(row).is_some_and(|score| score >= reference)).count().max(1))
+/// Rank of a row among `candidates`: how many score at least as high. None where the system did not score the row.
+pub fn rank(scores: &Scores, row: u32, candidates: &[u32]) -> Option<usize> {
+    let reference = scores.get(&row).filter(|score| score.is_finite())?;
+    Some(candidates.iter().filter(|other| scores.get(other).is_some_and(|score| score >= reference)).count().max(1))
 }
 
 /// `1/rank`, 0 where there is no rank.
@@ -25,8 +24,8 @@ pub fn mean_reciprocal(ranks: &[Option<usize>]) -> Mrr {
     Mrr::try_from(sum / ranks.len().max(1) as f64).expect("a mean of reciprocals lies in 0..=1")
 }
 
-/// CodeSearchNet's batches: shuffled by a fixed seed, cut into `size`, the last partial one
-/// dropped; one batch of all where there are fewer.
+/// CodeSearchNet's batches: rows shuffled with a fixed seed and cut into batches of `size`, without the last partial batch; one batch
+/// of all rows where there are fewer than `size`.
 pub fn batches(rows: &[u32], size: usize) -> Vec<Vec<u32>> {
     let mut shuffled = rows.to_vec();
     let mut state = 0u64;
@@ -50,11 +49,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_by_hand() {
+    fn ranks_equal_values_computed_by_hand() {
         let scores = Scores::from([(1, 0.9), (2, 0.5), (3, 0.5), (4, 0.1)]);
         let all = [1, 2, 3, 4, 5];
         assert_eq!(rank(&scores, 1, &all), Some(1));
-        // 2 and 3 tie: the tie counts against the one asked for.
+        // 2 and 3 tie: the tie counts against the relevant row.
         assert_eq!(rank(&scores, 2, &all), Some(3));
         assert_eq!(rank(&scores, 4, &all), Some(4));
         assert_eq!(rank(&scores, 5, &all), None);

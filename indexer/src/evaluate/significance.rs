@@ -1,31 +1,32 @@
-//! How sure a mean over queries is, and whether one system's is above another's.
+//! Confidence intervals of a mean over queries, and significance of the difference of two systems.
 //!
-//! Both by drawing anew from the queries with a fixed seed: the interval is the percentile bootstrap's (Efron 1979), the
-//! probability that of Fisher's randomization test on paired differences, which Smucker, Allan & Carterette (CIKM 2007)
-//! recommend for retrieval.
+//! Both draw samples of the queries with a fixed seed. The interval is the percentile bootstrap (Efron 1979). The probability is Fisher's
+//! randomization test on paired differences, which Smucker, Allan & Carterette (CIKM 2007) recommend for retrieval.
 
 use serde::{Deserialize, Serialize};
 
-/// Samples drawn by either.
+/// Number of samples.
 const SAMPLES: u32 = 10_000;
-/// Share of the samples inside of an interval.
+/// Share of the samples inside an interval.
 const CONFIDENCE: f64 = 0.95;
 
-/// An interval that holds the mean with a confidence of 95 %.
+/// 95 % confidence interval of a mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,
 }
 
-/// The mean of one system less that of another on the same queries, and the probability of a difference at least as
-/// large, either way, if the systems were alike.
+/// Difference of two systems on the same queries.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
+    /// Mean of the first system minus mean of the second.
     pub mean: f64,
+    /// Probability of a difference at least as large in either direction if the systems were equal.
     pub p: f64,
-    /// Queries on which the first is better, and worse.
+    /// Queries on which the first system is better.
     pub wins: u64,
+    /// Queries on which the first system is worse.
     pub losses: u64,
 }
 
@@ -41,7 +42,7 @@ impl Draws {
         z ^ (z >> 31)
     }
 
-    /// Below `n`, of equal probability to within n/2^32.
+    /// A number below `n`; probabilities are equal to within n/2^32.
     fn below(&mut self, n: usize) -> usize {
         (((self.next() >> 32) * n as u64) >> 32) as usize
     }
@@ -51,7 +52,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// The interval of the mean of these values; that value itself where there is but one.
+/// The interval of the mean of these values; a single value is its own interval.
 pub fn interval(values: &[f64]) -> Interval {
     if values.is_empty() {
         return Interval { low: 0.0, high: 0.0 };
@@ -70,13 +71,13 @@ pub fn difference(first: &[f64], second: &[f64]) -> Difference {
     let observed = mean(&differences);
     let unequal: Vec<f64> = differences.iter().copied().filter(|difference| *difference != 0.0).collect();
     let mut draws = Draws(1);
-    // Sums in another order differ in their last bits: without slack a sample as extreme as the observed one could be missed.
+    // Sums in another order differ in their last bits: the slack counts samples that are as extreme as the observed one.
     let least = observed.abs() * differences.len() as f64 * (1.0 - 1e-12);
     let mut extreme = 0u32;
     for _ in 0..SAMPLES {
         let (mut sum, mut signs) = (0.0, 0u64);
-        for (place, difference) in unequal.iter().enumerate() {
-            if place % 64 == 0 {
+        for (index, difference) in unequal.iter().enumerate() {
+            if index % 64 == 0 {
                 signs = draws.next();
             }
             sum += if signs & 1 == 0 { *difference } else { -*difference };
@@ -96,14 +97,14 @@ pub fn difference(first: &[f64], second: &[f64]) -> Difference {
 mod tests {
     use super::*;
 
-    /// Values of no pattern in 0..1.
+    /// Values without a pattern in 0..1.
     fn values(n: usize, seed: u64) -> Vec<f64> {
         let mut draws = Draws(seed);
         (0..n).map(|_| (draws.next() >> 11) as f64 / (1u64 << 53) as f64).collect()
     }
 
     #[test]
-    fn the_interval_is_the_normal_one_where_there_are_many_values() {
+    fn the_interval_of_many_values_is_the_normal_one() {
         let many = values(2000, 7);
         let found = interval(&many);
         let deviation = (many.iter().map(|x| (x - mean(&many)).powi(2)).sum::<f64>() / 2000.0).sqrt();
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_probability_is_that_of_all_sign_flips() {
+    fn the_probability_equals_that_of_all_sign_flips() {
         // Five wins of the same size: of the 32 sign patterns, two are as extreme.
         let five = difference(&[1.0; 5], &[0.5; 5]);
         assert!((five.p - 2.0 / 32.0).abs() < 0.01, "{five:?}");
@@ -124,11 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn alike_systems_seldom_differ_and_a_better_one_does() {
+    fn equal_systems_seldom_differ_and_a_better_one_does() {
         let base = values(500, 1);
         let better: Vec<f64> = base.iter().zip(values(500, 2)).map(|(x, y)| x + 0.2 * (y - 0.4)).collect();
         assert!(difference(&better, &base).p < 0.001);
-        let alike = (10..60).filter(|&seed| difference(&values(100, seed), &values(100, seed + 100)).p < 0.05).count();
-        assert!(alike <= 8, "{alike} of 50 pairs of equal systems differ at p < 0.05");
+        let differing = (10..60).filter(|&seed| difference(&values(100, seed), &values(100, seed + 100)).p < 0.05).count();
+        assert!(differing <= 8, "{differing} of 50 pairs of equal systems differ at p < 0.05");
     }
 }

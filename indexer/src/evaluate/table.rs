@@ -1,25 +1,25 @@
-//! The table of scores: mean reciprocal ranks with their intervals, and hybrid against either side alone.
+//! The table of scores: mean reciprocal ranks with confidence intervals, and hybrid search compared with lexical and vector search.
 
-use ledger::Mrr;
+use bundle::Mode;
+use ledger::{ALL_LANGUAGES, Mrr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ranked,
+    Ranks,
     ranks::{mean_reciprocal, reciprocal},
     significance::{Difference, Interval, difference, interval},
 };
-use crate::bundle::Mode;
 
 /// A line of the score table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     pub protocol: String,
-    /// Or the name of a file of judgments.
+    /// Language, `all`, or the name of a set of judged queries.
     pub language: String,
     pub system: String,
     pub queries: u64,
     pub score: f64,
-    /// Holds the score with a confidence of 95 %.
+    /// 95 % confidence interval of the score.
     pub interval: Interval,
 }
 
@@ -33,77 +33,75 @@ pub struct Comparison {
     pub difference: Difference,
 }
 
+/// Rows and comparisons as they are collected.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(super) struct Table {
     pub rows: Vec<Row>,
     pub comparisons: Vec<Comparison>,
 }
 
-/// Stands for all languages together.
-const ALL: &str = "all";
-
 impl Table {
-    /// Scores of all queries, and of each language where there are several; a query without ranks is not in the protocol.
-    pub fn add(&mut self, protocol: &str, languages: &[&str], ranks: &[Option<Ranked>]) {
+    /// Adds scores of all queries, and of each language where there are several. A query without ranks does not belong to the protocol.
+    pub fn add(&mut self, protocol: &str, languages: &[&str], ranks: &[Option<Ranks>]) {
         let mut names = languages.to_vec();
         names.sort_unstable();
         names.dedup();
-        let names = if names.len() > 1 { [vec![ALL], names].concat() } else { vec![ALL] };
+        let names = if names.len() > 1 { [vec![ALL_LANGUAGES], names].concat() } else { vec![ALL_LANGUAGES] };
         for name in names {
-            let own: Vec<Ranked> = languages
+            let selected: Vec<Ranks> = languages
                 .iter()
                 .zip(ranks)
-                .filter(|(language, _)| name == ALL || **language == name)
+                .filter(|(language, _)| name == ALL_LANGUAGES || **language == name)
                 .filter_map(|(_, ranks)| *ranks)
                 .collect();
-            self.score(protocol, name, &own);
-            if name == ALL {
-                self.compare(protocol, name, &own);
+            self.score(protocol, name, &selected);
+            if name == ALL_LANGUAGES {
+                self.compare(protocol, name, &selected);
             }
         }
     }
 
-    /// Scores of judged queries, among the whole bundle.
-    pub fn add_judged(&mut self, name: &str, ranks: &[Ranked]) {
+    /// Adds scores of judged queries.
+    pub fn add_judged(&mut self, name: &str, ranks: &[Ranks]) {
         self.score("mrr@corpus", name, ranks);
         self.compare("mrr@corpus", name, ranks);
     }
 
-    fn score(&mut self, protocol: &str, name: &str, ranks: &[Ranked]) {
+    fn score(&mut self, protocol: &str, name: &str, ranks: &[Ranks]) {
         if ranks.is_empty() {
             return;
         }
-        for (place, mode) in Mode::ALL.into_iter().enumerate() {
-            let own: Vec<Option<usize>> = ranks.iter().map(|ranked| ranked[place]).collect();
-            let score: Mrr = mean_reciprocal(&own);
+        for (system, mode) in Mode::ALL.into_iter().enumerate() {
+            let of_system: Vec<Option<usize>> = ranks.iter().map(|ranks| ranks[system]).collect();
+            let score: Mrr = mean_reciprocal(&of_system);
             self.rows.push(Row {
                 protocol: protocol.to_owned(),
                 language: name.to_owned(),
                 system: mode.name().to_owned(),
-                queries: own.len() as u64,
+                queries: of_system.len() as u64,
                 score: score.into(),
-                interval: interval(&values(ranks, place)),
+                interval: interval(&reciprocals(ranks, system)),
             });
         }
     }
 
-    fn compare(&mut self, protocol: &str, name: &str, ranks: &[Ranked]) {
+    fn compare(&mut self, protocol: &str, name: &str, ranks: &[Ranks]) {
         let hybrid = Mode::ALL.len() - 1;
-        for (place, mode) in Mode::ALL.into_iter().enumerate().filter(|(place, _)| *place != hybrid && !ranks.is_empty()) {
+        for (system, mode) in Mode::ALL.into_iter().enumerate().filter(|(system, _)| *system != hybrid && !ranks.is_empty()) {
             self.comparisons.push(Comparison {
                 protocol: protocol.to_owned(),
                 language: name.to_owned(),
                 first: Mode::ALL[hybrid].name().to_owned(),
                 second: mode.name().to_owned(),
-                difference: difference(&values(ranks, hybrid), &values(ranks, place)),
+                difference: difference(&reciprocals(ranks, hybrid), &reciprocals(ranks, system)),
             });
         }
     }
 }
 
 /// Reciprocal ranks of one system.
-fn values(ranks: &[Ranked], place: usize) -> Vec<f64> {
-    ranks.iter().map(|ranked| reciprocal(ranked[place])).collect()
+fn reciprocals(ranks: &[Ranks], system: usize) -> Vec<f64> {
+    ranks.iter().map(|ranks| reciprocal(ranks[system])).collect()
 }
 
 /// The table for a terminal.
@@ -111,18 +109,18 @@ pub fn render(report: &super::EvaluateReport) -> String {
     let mut text = format!("{:<22} {:<12} {:>8} {:>8} {:>8} {:>8}\n", "protocol", "language", "queries", "bm25", "vector", "hybrid");
     for row in report.rows.chunks(Mode::ALL.len()) {
         text += &format!("{:<22} {:<12} {:>8}", row[0].protocol, row[0].language, row[0].queries);
-        row.iter().for_each(|system| text += &format!(" {:>8.4}", system.score));
+        row.iter().for_each(|of_system| text += &format!(" {:>8.4}", of_system.score));
         text.push('\n');
     }
     for of in &report.comparisons {
         let Difference { mean, p, wins, losses } = of.difference;
         text += &format!(
-            "{} {}: {} less {} {mean:+.4}, p {p:.4} ({wins} queries better, {losses} worse)\n",
+            "{} {}: {} minus {} {mean:+.4}, p {p:.4} ({wins} queries better, {losses} worse)\n",
             of.protocol, of.language, of.first, of.second
         );
     }
     for (name, unknown) in report.unknown_answers.iter().filter(|(_, unknown)| **unknown > 0) {
-        text += &format!("{name}: {unknown} answers are not in the bundle and count as not found\n");
+        text += &format!("{name}: {unknown} relevant functions are not in the bundle and count as not found\n");
     }
-    text + &format!("recall@10 of the vector search against an exact one: {:.4}\n", report.recall_at_10)
+    text + &format!("recall@10 of the vector search, compared with exact search: {:.4}\n", report.recall_at_10)
 }

@@ -1,5 +1,18 @@
+use std::collections::BTreeMap;
+
+use bundle::{
+    ParsedQuery,
+    lexical::{Bm25, Boosts, Document, Filter, Lexical, LexicalSettings, TEXT_FIELDS, TermScores, tokenizer},
+    ranking::{Scored, best_first},
+};
+use tantivy::{
+    Index, Term,
+    collector::TopDocs,
+    query::{BooleanQuery, BoostQuery, Occur, Query, TermQuery},
+    schema::IndexRecordOption,
+};
+
 use super::*;
-use crate::ranking::{Scored, best_first};
 
 /// Name, path, code and documentation of four functions, in one segment.
 const FUNCTIONS: [[&str; 4]; 4] = [
@@ -27,97 +40,150 @@ fn index(stemming: bool) -> (tempfile::TempDir, Lexical) {
     }
     let segment = (dir.path().join("part"), writer.finish().unwrap());
     assemble(&[segment], &dir.path().join("tantivy")).unwrap();
-    let lexical = Lexical::open(&dir.path().join("tantivy"), settings(1.2, 0.75, &[])).unwrap();
+    let lexical = open(&dir, settings(1.2, 0.75, &[]));
     (dir, lexical)
 }
 
-fn settings(k1: f64, b: f64, stop_words: &[&str]) -> Settings {
+fn open(dir: &tempfile::TempDir, settings: LexicalSettings) -> Lexical {
+    Lexical::open(&dir.path().join("tantivy"), settings).unwrap()
+}
+
+fn settings(k1: f64, b: f64, stop_words: &[&str]) -> LexicalSettings {
     let boosts = Boosts { name: 2.0, signature: 0.0, file: 0.5, code: 1.0, documentation: 1.0 };
-    Settings { bm25: Bm25 { k1, b }, boosts, stop_words: stop_words.iter().map(|word| (*word).to_owned()).collect() }
+    LexicalSettings { bm25: Bm25 { k1, b }, boosts, stop_words: stop_words.iter().map(|word| (*word).to_owned()).collect() }
 }
 
 fn ranked(lexical: &Lexical, text: &str, filter: &Filter) -> Vec<Scored> {
-    let asked = Asked::parse(text);
-    let allowed = lexical.matching(&asked, filter).unwrap();
-    lexical.search(&asked, allowed.as_deref(), lexical.settings.boosts, 10, &[]).unwrap().0.ranked
+    let query = ParsedQuery::parse(text);
+    let allowed = lexical.matching(&query, filter).unwrap();
+    lexical.search(&query, allowed.as_deref(), lexical.settings().boosts, 10, &[]).unwrap().0.ranked
 }
 
-fn rows(lexical: &Lexical, text: &str, filter: &Filter) -> Vec<u32> {
+/// Rows that a search finds, sorted.
+fn rows_with(lexical: &Lexical, text: &str, filter: &Filter) -> Vec<u32> {
     let mut rows: Vec<u32> = ranked(lexical, text, filter).into_iter().map(|(row, _)| row).collect();
     rows.sort_unstable();
     rows
 }
 
+fn rows(lexical: &Lexical, text: &str) -> Vec<u32> {
+    rows_with(lexical, text, &Filter::default())
+}
+
+fn rows_below(lexical: &Lexical, text: &str, path: &str) -> Vec<u32> {
+    rows_with(lexical, text, &Filter { path: Some(path.to_owned()), ..Filter::default() })
+}
+
 #[test]
-fn words_of_one_stem_match_where_stems_are_asked_for() {
-    let none = Filter::default();
+fn words_of_one_stem_match_with_stemming_only() {
     let (_dir, stems) = index(true);
-    assert_eq!(rows(&stems, "parsing dates", &none), [1, 3]);
+    assert_eq!(rows(&stems, "parsing dates"), [1, 3]);
     let (_dir, plain) = index(false);
-    assert_eq!(rows(&plain, "parsing dates", &none), [1], "dates.py alone");
-    assert!(rows(&stems, "", &none).is_empty() && rows(&stems, "\u{1f600} !?", &none).is_empty());
+    assert_eq!(rows(&plain, "parsing dates"), [1], "dates.py alone");
 }
 
 #[test]
-fn phrases_prefixes_and_filters_narrow_both_sides() {
+fn a_query_without_words_finds_nothing() {
     let (_dir, lexical) = index(true);
-    let none = Filter::default();
-    assert_eq!(rows(&lexical, "date", &none), [1, 3]);
-    assert_eq!(rows(&lexical, "\"iso date\"", &none), [1]);
-    assert_eq!(rows(&lexical, "\"date iso\"", &none), [0; 0]);
-    assert_eq!(rows(&lexical, "parse*", &none), [1, 2], "parse and parser");
-    assert_eq!(rows(&lexical, "rows wri*", &none), [3]);
-    let filter = |repo: Option<&str>, path: Option<&str>| Filter {
-        repo: repo.map(str::to_owned),
-        path: path.map(str::to_owned),
-        ..Filter::default()
-    };
-    assert_eq!(rows(&lexical, "rows", &filter(Some("owner/two"), None)), [3]);
-    assert_eq!(rows(&lexical, "rows csv file", &filter(None, Some("src/csv/*.py"))), [0]);
-    assert_eq!(rows(&lexical, "rows csv file", &filter(None, Some("src/csv/**.py"))), [0, 2]);
-    assert_eq!(rows(&lexical, "rows", &filter(None, Some("src/csv/reader?py"))), [0]);
-    assert_eq!(rows(&lexical, "rows", &filter(None, Some("src"))), [0; 0], "a glob is of the whole path");
-    // What is required stands alone too, and says the same to the vectors.
-    let must = Asked::parse("\"iso date\"");
-    assert_eq!(lexical.matching(&must, &none).unwrap(), Some(vec![false, true, false, false]));
-    assert_eq!(lexical.matching(&Asked::parse("iso date"), &none).unwrap(), None);
-    // Signs of regular expressions are signs.
-    assert_eq!(rows(&lexical, "rows", &filter(None, Some("tools/csv.p(y|x)"))), [0; 0]);
+    assert!(rows(&lexical, "").is_empty() && rows(&lexical, "\u{1f600} !?").is_empty());
 }
 
 #[test]
-fn the_parts_of_a_score_are_its_sum() {
+fn a_phrase_requires_its_words_in_order() {
     let (_dir, lexical) = index(true);
-    let asked = Asked::parse("read the rows of a csv file");
-    let (found, weights) = lexical.search(&asked, None, lexical.settings.boosts, 2, &[1]).unwrap();
-    let evidence: BTreeMap<u32, Evidence> = found.evidence.iter().copied().collect();
-    assert_eq!((found.ranked.len(), evidence.len(), weights.terms), (2, 3, 7), "the best two, and the row that was asked for besides");
+    assert_eq!(rows(&lexical, "date"), [1, 3]);
+    assert_eq!(rows(&lexical, "\"iso date\""), [1]);
+    assert_eq!(rows(&lexical, "\"date iso\""), [0; 0]);
+}
+
+#[test]
+fn a_prefix_requires_a_word_that_begins_with_it() {
+    let (_dir, lexical) = index(true);
+    assert_eq!(rows(&lexical, "parse*"), [1, 2], "parse and parser");
+    assert_eq!(rows(&lexical, "rows wri*"), [3]);
+}
+
+#[test]
+fn a_repository_is_compared_with_its_full_name() {
+    let (_dir, lexical) = index(true);
+    let repo = |name: &str| Filter { repo: Some(name.to_owned()), ..Filter::default() };
+    assert_eq!(rows_with(&lexical, "rows", &repo("owner/two")), [3]);
+    assert_eq!(rows_with(&lexical, "rows", &repo("owner")), [0; 0]);
+}
+
+#[test]
+fn a_path_glob_selects_rows() {
+    let (_dir, lexical) = index(true);
+    for (glob, expected) in [
+        ("src/csv/*.py", &[0][..]),
+        ("src/csv/**.py", &[0]),
+        ("src/csv/**/*.py", &[0, 2]),
+        ("src/csv/reader?py", &[0]),
+        ("{src,tools}/**/*csv*", &[3]),
+        ("src", &[]),
+        ("tools/csv.p(y|x)", &[]),
+    ] {
+        assert_eq!(rows_below(&lexical, "rows csv file", glob), expected, "{glob}");
+    }
+}
+
+#[test]
+fn a_path_and_another_condition_must_both_hold() {
+    let (_dir, lexical) = index(true);
+    let filter = Filter { repo: Some("owner/one".to_owned()), path: Some("**/*csv*".to_owned()), ..Filter::default() };
+    assert_eq!(rows_with(&lexical, "rows csv file", &filter), [0; 0]);
+    assert_eq!(rows_below(&lexical, "\"iso date\"", "src/*"), [1]);
+}
+
+#[test]
+fn an_invalid_path_glob_is_an_error_that_names_it() {
+    let (_dir, lexical) = index(true);
+    let error = lexical.matching(&ParsedQuery::parse("rows"), &Filter { path: Some("src/{a".to_owned()), ..Filter::default() });
+    assert!(matches!(error, Err(bundle::Error::Glob { glob, .. }) if glob == "src/{a"));
+}
+
+#[test]
+fn conditions_are_flags_by_row_and_none_without_conditions() {
+    let (_dir, lexical) = index(true);
+    let matching = |text: &str| lexical.matching(&ParsedQuery::parse(text), &Filter::default()).unwrap();
+    assert_eq!(matching("\"iso date\""), Some(vec![false, true, false, false]));
+    assert_eq!(matching("iso date"), None);
+}
+
+#[test]
+fn the_fields_of_a_score_add_up_to_it() {
+    let (_dir, lexical) = index(true);
+    let query = ParsedQuery::parse("read the rows of a csv file");
+    let (found, stats) = lexical.search(&query, None, lexical.settings().boosts, 2, &[1]).unwrap();
+    let scores: BTreeMap<u32, TermScores> = found.term_scores.iter().copied().collect();
+    assert_eq!((found.ranked.len(), scores.len(), stats.terms), (2, 3, 7), "the best two rows, and the other row that was named");
     for (row, score) in found.ranked {
-        let fields = lexical.field_scores(&evidence[&row]);
+        let fields = lexical.field_scores(&scores[&row]);
         assert!((fields.values().sum::<f32>() - score).abs() < 1e-4, "{row}: {fields:?} {score}");
         assert!(!fields.contains_key("signature"), "its boost is 0");
     }
-    // read_rows has every term somewhere.
-    let first = evidence[&0];
-    assert!((first.covered - weights.idf).abs() < 1e-5, "{first:?} {weights:?}");
-    assert!(weights.most > first.fields[3]);
+    // read_rows has every term in some field.
+    let first = scores[&0];
+    assert!((first.covered - stats.idf).abs() < 1e-5, "{first:?} {stats:?}");
+    assert!(stats.max_score > first.fields[3]);
 }
 
-/// tantivy's own scorer, which knows these two constants only, is the reference.
+/// tantivy's own scorer, which has these two constants only, is the reference.
 #[test]
-fn scores_are_those_of_tantivy() {
-    use tantivy::{collector::TopDocs, query::BoostQuery};
-    let (_dir, lexical) = index(true);
+fn scores_equal_those_of_tantivy() {
+    let (dir, lexical) = index(true);
+    let reference = Index::open_in_dir(dir.path().join("tantivy")).unwrap();
+    let searcher = reference.reader().unwrap().searcher();
     for text in ["rows of a csv file", "parse a date", "date date DATE", "kind", "read write rows path parser file csv"] {
         let mut should: Vec<(Occur, Box<dyn Query>)> = Vec::new();
-        for (name, boost) in TEXT_FIELDS.iter().zip(lexical.settings.boosts.list()).filter(|(_, boost)| *boost > 0.0) {
-            for term in lexical.distinct_terms(&Asked::parse(text).words) {
-                let term = Term::from_field_text(lexical.schema.get_field(name).unwrap(), &term);
+        for (name, boost) in TEXT_FIELDS.iter().zip(lexical.settings().boosts.list()).filter(|(_, boost)| *boost > 0.0) {
+            for term in lexical.distinct_terms(&ParsedQuery::parse(text).words) {
+                let term = Term::from_field_text(reference.schema().get_field(name).unwrap(), &term);
                 let query = TermQuery::new(term, IndexRecordOption::WithFreqs);
                 should.push((Occur::Should, Box::new(BoostQuery::new(Box::new(query), boost as f32))));
             }
         }
-        let theirs = lexical.searcher.search(&BooleanQuery::new(should), &TopDocs::with_limit(10).order_by_score()).unwrap();
+        let theirs = searcher.search(&BooleanQuery::new(should), &TopDocs::with_limit(10).order_by_score()).unwrap();
         let mut theirs: Vec<Scored> = theirs.into_iter().map(|(score, address)| (address.doc_id, score)).collect();
         theirs.sort_by(best_first);
         let ours = ranked(&lexical, text, &Filter::default());
@@ -127,29 +193,43 @@ fn scores_are_those_of_tantivy() {
 }
 
 #[test]
-fn k1_b_and_stop_words_are_settings() {
-    let (dir, lexical) = index(true);
-    let open = |settings: Settings| Lexical::open(&dir.path().join("tantivy"), settings).unwrap();
-    // By hand: with k1 0 a term is there or not, so a row scores the idf of `kind` in each of the fields it is in, times the boost.
-    // `kind` is in the code and the documentation of one row of four.
+fn with_k1_0_repetitions_do_not_count() {
+    let (dir, _) = index(true);
+    // By hand: a row scores the idf of `kind` in each field that has it, times the boost. `kind` is in the code and in the documentation
+    // of one row of four.
     let idf = (1.0 + 3.5 / 1.5f32).ln();
-    let flat = ranked(&open(settings(0.0, 0.75, &[])), "kind", &Filter::default());
-    assert_eq!(flat.len(), 1);
-    assert!((flat[0].1 - 2.0 * idf).abs() < 1e-5, "{flat:?}");
-    // With b 0 lengths do not count: tf 2 in `date by date`, k1 1.2.
-    let even = ranked(&open(settings(1.2, 0.0, &[])), "date", &Filter::default());
-    let idf = (1.0 + 2.5 / 2.5f32).ln();
-    let row = even.iter().find(|(row, _)| *row == 3).unwrap();
-    assert!((row.1 - idf * 2.2 * 2.0 / 3.2).abs() < 1e-5, "{even:?}");
-    let stopped = open(settings(1.2, 0.75, &["the", "of", "a", "rows"]));
-    assert_eq!(rows(&stopped, "the rows of a csv", &Filter::default()), rows(&lexical, "csv", &Filter::default()));
-    assert_eq!(rows(&stopped, "the rows", &Filter::default()), rows(&lexical, "the rows", &Filter::default()), "there are no others");
-    assert_eq!(rows(&stopped, "\"rows of a csv\"", &Filter::default()), [0], "a phrase of them is asked for as it is");
-    assert_eq!(stopped.rows_of_ids(&["00000000000000000000000000000002".to_owned(), "f".repeat(32)]).unwrap(), [Some(2), None]);
+    let found = ranked(&open(&dir, settings(0.0, 0.75, &[])), "kind", &Filter::default());
+    assert_eq!(found.len(), 1);
+    assert!((found[0].1 - 2.0 * idf).abs() < 1e-5, "{found:?}");
 }
 
 #[test]
-fn an_index_of_nothing_is_refused() {
+fn with_b_0_lengths_do_not_count() {
+    let (dir, _) = index(true);
+    // By hand: `date by date` has the term twice, k1 is 1.2.
+    let found = ranked(&open(&dir, settings(1.2, 0.0, &[])), "date", &Filter::default());
+    let idf = (1.0 + 2.5 / 2.5f32).ln();
+    let row = found.iter().find(|(row, _)| *row == 3).unwrap();
+    assert!((row.1 - idf * 2.2 * 2.0 / 3.2).abs() < 1e-5, "{found:?}");
+}
+
+#[test]
+fn stop_words_are_ignored_unless_there_are_only_stop_words() {
+    let (dir, lexical) = index(true);
+    let stopped = open(&dir, settings(1.2, 0.75, &["the", "of", "a", "rows"]));
+    assert_eq!(rows(&stopped, "the rows of a csv"), rows(&lexical, "csv"));
+    assert_eq!(rows(&stopped, "the rows"), rows(&lexical, "the rows"));
+    assert_eq!(rows(&stopped, "\"rows of a csv\""), [0], "phrases still match them");
+}
+
+#[test]
+fn rows_are_found_by_id() {
+    let (_dir, lexical) = index(true);
+    assert_eq!(lexical.rows_of_ids(&["00000000000000000000000000000002".to_owned(), "f".repeat(32)]).unwrap(), [Some(2), None]);
+}
+
+#[test]
+fn an_index_without_rows_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     assert!(assemble(&[], dir.path()).unwrap_err().to_string().contains("no functions to index"));
     assert!(Lexical::open(dir.path(), settings(1.2, 0.75, &[])).is_err());

@@ -25,7 +25,7 @@ impl SegmentWriter {
         fs::create_dir_all(dir)?;
         let schema = schema(tokenizer);
         let builder = Index::builder().schema(schema.clone());
-        let writer = builder.single_segment_index_writer(MmapDirectory::open(dir)?, memory)?;
+        let writer = builder.single_segment_index_writer(MmapDirectory::open(dir).map_err(tantivy::TantivyError::from)?, memory)?;
         Ok(Self { writer, schema, ids: Vec::new() })
     }
 

@@ -6,7 +6,10 @@ mod gate;
 mod maintain;
 mod smoke;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use bundle::{
     BundleManifest,
@@ -133,7 +136,7 @@ impl PublishState {
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Pending => ("after", "stages before it will run first"),
-            Self::Published => (FRESH, FRESH),
+            Self::Published => (Freshness::Fresh.word(), Freshness::Fresh.word()),
             Self::NotHere => {
                 ("not available locally", "the bundle's files were not restored: run `codenets restore --with bundle` to publish it here")
             }
@@ -141,9 +144,6 @@ impl PublishState {
         }
     }
 }
-
-/// `ledger::Freshness::Fresh` in words.
-const FRESH: &str = "fresh";
 
 /// Is the recorded bundle the published one?
 pub fn is_current(store: &Store) -> bool {
@@ -168,7 +168,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
     let current = serve.current_id();
     if is_current(store) {
         let id = current.as_ref().map(ToString::to_string).unwrap_or_default();
-        store.progress().message(&format!("publish   {FRESH} ({id})"));
+        store.progress().message(&format!("publish   {} ({id})", Freshness::Fresh.word()));
         return Ok(current);
     }
     let key = &bundle.manifest().key;
@@ -198,7 +198,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
 }
 
 /// Builds the folder that is published: hard links of the recorded bundle, its scores, and a manifest with its id. Returns its path.
-fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artifact<Scores>, id: &BundleId) -> Result<std::path::PathBuf> {
+fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artifact<Scores>, id: &BundleId) -> Result<PathBuf> {
     let root = serve.bundles();
     fs::create_dir_all(&root).with_context(|| format!("creating {}", root.display()))?;
     for entry in fs::read_dir(&root)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(UNPUBLISHED)) {
