@@ -17,9 +17,8 @@ pub const FORMS: &str = "a kind (its current artifact), kind:key (the first digi
 pub fn resolve(store: &Store, name: &str) -> Result<(Store, ArtifactId)> {
     let here = || store.sibling(store.root());
     if store.kinds().contains(&name) {
-        let key = store
-            .current_key(name)
-            .with_context(|| format!("no {name} is recorded in {}: run `codenets run`", store.root().display()))?;
+        let key =
+            store.current_key(name).with_context(|| format!("no {name} is recorded in {}: run `codenets run`", store.root().display()))?;
         return Ok((here(), ArtifactId { kind: name.to_owned(), key }));
     }
     if let Some((kind, digits)) = name.split_once(':').filter(|(kind, _)| store.kinds().contains(kind)) {

@@ -156,9 +156,9 @@ fn artifact<'a>(id: &'a ArtifactId, manifest: &'a Manifest, is_target: bool) -> 
         fact("cost", format!("{:.1} s, {} MiB of memory", host.wall_s, host.peak_rss_mib)),
     ];
     let inputs = manifest.inputs.iter();
-    facts.extend(inputs.map(|(name, input)| {
-        (format!("reads {name}"), format!("{} {}", input.key.as_deref().unwrap_or_default(), input.digest))
-    }));
+    facts.extend(
+        inputs.map(|(name, input)| (format!("reads {name}"), format!("{} {}", input.key.as_deref().unwrap_or_default(), input.digest))),
+    );
     let files = manifest.outputs.iter();
     ArtifactView {
         kind: &id.kind,

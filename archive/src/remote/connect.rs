@@ -57,4 +57,3 @@ fn folder(dir: PathBuf, may_be_new: bool) -> Result<(Arc<dyn ObjectStore>, Path)
     ensure!(dir.is_dir(), "{} is not a folder: use {SCHEMES}", dir.display());
     Ok((Arc::new(LocalFileSystem::new_with_prefix(dir)?), Path::default()))
 }
-

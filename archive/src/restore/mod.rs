@@ -12,7 +12,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{ArtifactId, Commit, Manifest, Recordable, Retracted, Store, WorkDir, ensure, fsync_tree, is_key, load, runs_dir, write_atomically};
+use ledger::{
+    ArtifactId, Commit, Manifest, Recordable, Retracted, Store, WorkDir, ensure, fsync_tree, is_key, load, runs_dir, write_atomically,
+};
 
 use crate::{
     error::{Context, Result},
@@ -123,7 +125,8 @@ fn present(store: &Store, remote: &Remote, tree: &Tree, selection: &Selection) -
         );
         let has_all = own.outputs.keys().all(|path| dir.join(path).exists());
         let is_intact = own.files_of_wrong_size(&dir).is_empty() && store.known_damage(&id).is_empty();
-        let brings_files = tree.files.keys().any(|path| path.starts_with(folder) && !path.ends_with("manifest.json") && selection.takes(path));
+        let brings_files =
+            tree.files.keys().any(|path| path.starts_with(folder) && !path.ends_with("manifest.json") && selection.takes(path));
         if (has_all && is_intact) || !brings_files {
             present.insert(folder.to_owned(), id);
         }

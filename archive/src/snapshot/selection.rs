@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use ledger::{
-    Bundle, Checkpoint, Embeddings, Encoder, Functions, Raw, Recordable, Scores, Syntax, Tokens, Vocabulary, bail,
-};
+use ledger::{Bundle, Checkpoint, Embeddings, Encoder, Functions, Raw, Recordable, Scores, Syntax, Tokens, Vocabulary, bail};
 
 use super::{RUNS, artifact_path};
 use crate::error::Result;

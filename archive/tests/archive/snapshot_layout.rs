@@ -1,6 +1,6 @@
 //! Snapshots keep the layout of codenets 0.1, where the record had a typed field for each artifact kind.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use archive::{
     remote::Remote,
@@ -139,7 +139,7 @@ fn a_file_that_its_manifest_does_not_record_is_refused() {
         tree::find(&remote, "latest").unwrap()
     };
     // A list that names other bytes for the raw file: those of the manifest's own record.
-    let other = list.files["record.json"].clone();
+    let other = list.files[Path::new("record.json")].clone();
     let path = list.files.keys().find(|path| path.ends_with("sealed/a.jsonl")).unwrap().clone();
     list.files.insert(path, other);
     let text = serde_json::to_vec_pretty(&list).unwrap();
