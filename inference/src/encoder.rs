@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Mutex};
 
-use ledger::{EncoderSpec, Invalid, words};
+use ledger::{EncoderSpec, Invalid, Quantisation, words};
 
 use crate::{
     Error, Provider, Result,
@@ -43,7 +43,10 @@ impl TextEncoder {
         let mut is_batch_invariant = provider == Provider::Cpu;
         for graph in tokenizer.spec().graphs(dir)? {
             let path = dir.join(&graph);
-            is_batch_invariant &= !is_dynamically_quantised(&path)?;
+            is_batch_invariant &= match tokenizer.spec().quantisation {
+                Some(quantisation) => quantisation == Quantisation::None,
+                None => !is_dynamically_quantised(&path)?,
+            };
             let open = || Ok(Mutex::new(Graph::open(&path, options)?));
             sessions.insert(graph, (0..workers.max(1)).map(|_| open()).collect::<Result<Vec<_>>>()?);
         }

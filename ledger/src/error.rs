@@ -122,12 +122,12 @@ macro_rules! bail {
 /// Returns an [`Invalid`](crate::Invalid) error with a formatted message unless a condition holds.
 #[macro_export]
 macro_rules! ensure {
-    ($condition:expr, $($message:tt)+) => {
+    ($condition:expr, $($message:tt)+) => {{
         let is_met: bool = $condition;
         if !is_met {
             $crate::bail!($($message)+);
         }
-    };
+    }};
 }
 
 /// Defines the trait `Context` for an error type that has the variants `Context { what: String, source: Box<Error> }` and

@@ -37,7 +37,7 @@ impl Recordable for Counts {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NoteConfig {
     pub text: String,
 }

@@ -78,7 +78,7 @@ impl AnyStage for Publish {
     fn freshness(&self, store: &Store, _conf: &Conf) -> ledger::Result<Freshness> {
         Ok(match INPUTS.into_iter().find(|kind| store.current_manifest(kind).is_none()) {
             Some(input) => Freshness::Waiting { input: input.to_owned() },
-            None if is_current(store) => Freshness::Fresh,
+            None if is_current(store) => Freshness::UpToDate,
             None => Freshness::Missing,
         })
     }
@@ -136,7 +136,7 @@ impl PublishState {
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Pending => ("after", "stages before it will run first"),
-            Self::Published => (Freshness::Fresh.word(), Freshness::Fresh.word()),
+            Self::Published => (Freshness::UpToDate.word(), Freshness::UpToDate.word()),
             Self::NotHere => {
                 ("not available locally", "the bundle's files were not restored: run `codenets restore --with bundle` to publish it here")
             }
@@ -168,7 +168,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
     let current = serve.current_id();
     if is_current(store) {
         let id = current.as_ref().map(ToString::to_string).unwrap_or_default();
-        store.progress().message(&format!("publish   {} ({id})", Freshness::Fresh.word()));
+        store.progress().message(&format!("publish   {} ({id})", Freshness::UpToDate.word()));
         return Ok(current);
     }
     let key = &bundle.manifest().key;

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs};
 
 use inference::{Graph, GraphOptions};
-use ledger::{Artifact, Checkpoint, Encoder, EncoderSpec, Report, Rows, Run, Stage, Tokens, ensure};
+use ledger::{Artifact, Checkpoint, Encoder, EncoderSpec, Quantisation, Report, Rows, Run, Stage, Tokens, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ impl Stage for Export {
         let parameters = Parameters::load(&checkpoint.weights, &model.specs())?;
         let (graphs, bytes) = write_graphs(config, &model, &parameters, run)?;
         fs::copy(&checkpoint.tokenizer, run.out.join("tokenizer.json"))?;
-        let spec = spec(&checkpoint.spec, context.shape.context);
+        let spec = spec(&checkpoint.spec, context.shape.context, config.precision);
         fs::write(run.out.join("encoder.json"), serde_json::to_vec_pretty(&spec)?)?;
         let frame = Frame::of(&specials)?;
         let samples = read_samples(tokens, &context, &spec, &frame, &specials, run)?;
@@ -125,13 +125,14 @@ fn graph_name(scope: &str) -> String {
     format!("{scope}onnx")
 }
 
-fn spec(checkpoint: &EncoderSpec, context: EncoderContext) -> EncoderSpec {
+fn spec(checkpoint: &EncoderSpec, context: EncoderContext, precision: Precision) -> EncoderSpec {
     let (query_graph, code_graph) = match context {
         EncoderContext::Siamese => ("encoder.onnx", "encoder.onnx"),
         EncoderContext::Query1Code1 => ("query.onnx", "code.onnx"),
         EncoderContext::Query1CodeN => ("query.onnx", "code.{language}.onnx"),
     };
-    EncoderSpec { query_graph: query_graph.to_owned(), code_graph: code_graph.to_owned(), ..checkpoint.clone() }
+    let quantisation = (precision == Precision::Int8).then_some(Quantisation::Dynamic);
+    EncoderSpec { query_graph: query_graph.to_owned(), code_graph: code_graph.to_owned(), quantisation, ..checkpoint.clone() }
 }
 
 /// Validation pairs, after checks that they match the checkpoint.

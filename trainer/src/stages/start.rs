@@ -30,7 +30,7 @@ pub fn require_checkpoint(store: &Store, config: &Config) -> Result<()> {
     let has_checkpoint = std::fs::read_dir(&folder)
         .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step-"))));
     ensure!(
-        has_checkpoint || store.freshness::<Train>(config)?.is_fresh(),
+        has_checkpoint || store.freshness::<Train>(config)?.is_up_to_date(),
         "nothing to resume in {}: no training with this configuration and these tokens was started here; restore it with `codenets restore --with runs`, or train from the start with `codenets run`",
         folder.display()
     );

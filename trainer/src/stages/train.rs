@@ -239,6 +239,7 @@ fn spec(shape: &ModelShape, tokens: &Manifest, frame: &Frame) -> Result<EncoderS
         query_graph: "encoder.onnx".to_owned(),
         code_graph: "encoder.onnx".to_owned(),
         graph: Default::default(),
+        quantisation: None,
     })
 }
 
