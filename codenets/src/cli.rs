@@ -382,7 +382,7 @@ fn dispatch(registry: &Registry, options: &Options, command: Command, conf_is_gi
         Command::Journal => records::journal(registry, options),
         Command::Gc { yes } => records::gc(registry, options, yes),
         Command::Pin { name, of } => records::pin(registry, options, name.as_deref(), of.as_deref()),
-        Command::Unpin { name } => options.store(registry).unpin(&name),
+        Command::Unpin { name } => Ok(options.store(registry).unpin(&name)?),
         Command::Verify { from } => records::verify(registry, options, from.as_deref()),
         Command::Mlflow(Mlflow::Sync) => records::mlflow_sync(registry, options),
         Command::Inspect { bundle } => inspect::inspect(options, bundle.as_deref()),

@@ -1,6 +1,6 @@
 //! Help texts that clap does not make by itself: commands in groups, the list of stages, versions, completions, the man page.
 
-use std::{fmt::Write, str::FromStr};
+use std::{fmt::Write, str::FromStr, sync::LazyLock};
 
 use anyhow::{Result, anyhow};
 use ledger::Registry;
@@ -43,14 +43,17 @@ pub fn stages(registry: &Registry) -> String {
 }
 
 /// Version of the program, its commit, the ONNX Runtime API and the bundle format.
-pub fn version() -> String {
-    format!(
-        "{} (commit {}, ONNX Runtime API {}, bundle format {})",
-        env!("CARGO_PKG_VERSION"),
-        env!("CODENETS_COMMIT"),
-        inference::API_VERSION,
-        bundle::FORMAT
-    )
+pub fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "{} (commit {}, ONNX Runtime API {}, bundle format {})",
+            env!("CARGO_PKG_VERSION"),
+            env!("CODENETS_COMMIT"),
+            inference::API_VERSION,
+            bundle::FORMAT
+        )
+    });
+    VERSION.as_str()
 }
 
 /// Prints completions for a shell, or the man page (`man`).

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use ledger::{Progress, Registry, Store, conf::Conf};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -30,7 +31,7 @@ pub struct Options {
 }
 
 /// Section `run`: settings that change no byte of any output.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct RunSection {
     threads: Option<usize>,
@@ -38,7 +39,7 @@ struct RunSection {
 
 impl Options {
     pub fn load(&self, registry: &Registry) -> Result<Conf> {
-        Conf::load(&self.conf, &registry.sections())
+        Ok(Conf::load(&self.conf, &registry.sections())?)
     }
 
     /// Opens the store with the thread count of the options or the configuration.

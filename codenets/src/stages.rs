@@ -1,9 +1,8 @@
 //! The list of all stages. A new stage is one more line here: `run`, `plan`, `status`, `explain`, `reproduce`, the sections of a
 //! configuration, the artifact kinds that `save`, `gc` and `lineage` know, and the shell completions follow from it.
 
-use anyhow::Result;
 use indexer::{Embed, Evaluate, Index, publish::Publish};
-use ledger::{Recorded, Registry, Store, conf::Conf, onnxruntime_library};
+use ledger::{Error, Recorded, Registry, Result, Store, conf::Conf, onnxruntime_library};
 use pipeline::{Harvest, Ingest, Parse, Tokenize, Vocab};
 use trainer::{Adopt, Export, Train};
 
@@ -29,7 +28,7 @@ pub fn registry() -> Registry {
         Box::new(
             Recorded::<Evaluate>::new()
                 .prepared_by(onnxruntime)
-                .followed_by(|store, _, scores| indexer::evaluate::write_reports(store, scores)),
+                .followed_by(|store, _, scores| indexer::evaluate::write_reports(store, scores).map_err(Error::other)),
         ),
         Box::new(Publish),
     ])
@@ -42,13 +41,12 @@ fn trains(conf: &Conf) -> Result<bool> {
 
 /// Loads ONNX Runtime, so that a missing library is reported before the first stage runs.
 fn onnxruntime(store: &Store, _: &Conf) -> Result<()> {
-    inference::load(&onnxruntime_library(store.root())?)?;
-    Ok(())
+    inference::load(&onnxruntime_library(store.root())?).map_err(Error::other)
 }
 
 /// A tracking server that does not answer never fails a stage.
-fn warn(store: &Store, tracked: Result<()>) {
+fn warn(store: &Store, tracked: trainer::Result<()>) {
     if let Err(error) = tracked {
-        store.progress().message(&format!("mlflow    not updated: {error:#}"));
+        store.progress().message(&format!("mlflow    not updated: {}", ledger::chain(&error)));
     }
 }

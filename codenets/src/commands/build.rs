@@ -121,7 +121,8 @@ pub fn adopt(registry: &Registry, options: &Options, from: Option<&Path>) -> Res
         options.conf.display()
     );
     let store = options.store_of(registry, &conf)?;
-    registry.run(&store, &conf, &StageSelection::Only(vec!["adopt".to_owned()]))
+    registry.run(&store, &conf, &StageSelection::Only(vec!["adopt".to_owned()]))?;
+    Ok(())
 }
 
 /// Pinned wheels of ONNX Runtime, and the script that unpacks one.

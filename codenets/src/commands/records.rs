@@ -322,5 +322,5 @@ fn verify_remote(options: &Options, remote: &Remote) -> Result<()> {
 
 /// `mlflow sync`.
 pub fn mlflow_sync(registry: &Registry, options: &Options) -> Result<()> {
-    trainer::tracking::sync(&options.store(registry), options.json)
+    Ok(trainer::tracking::sync(&options.store(registry), options.json)?)
 }

@@ -55,7 +55,8 @@ fn read<const N: usize>(path: &Path, columns: [&str; N], mut row: impl FnMut(u64
     for record in reader.records() {
         let record = record.with_context(context)?;
         let line = record.position().map_or(0, csv::Position::line);
-        row(line, positions.map(|position| record.get(position).unwrap_or_default())).with_context(|| format!("{}:{line}", path.display()))?;
+        row(line, positions.map(|position| record.get(position).unwrap_or_default()))
+            .with_context(|| format!("{}:{line}", path.display()))?;
     }
     Ok(())
 }
@@ -109,7 +110,11 @@ fn gain(ranking: &[String], judged: &BTreeMap<String, f64>, within: bool) -> f64
 }
 
 /// Score of one language; none where no query has a relevant URL.
-fn score_of(language: &str, judged: &BTreeMap<String, BTreeMap<String, f64>>, ranked: &HashMap<String, Vec<String>>) -> Option<ChallengeScore> {
+fn score_of(
+    language: &str,
+    judged: &BTreeMap<String, BTreeMap<String, f64>>,
+    ranked: &HashMap<String, Vec<String>>,
+) -> Option<ChallengeScore> {
     let (mut within, mut all, mut queries) = (0.0, 0.0, 0usize);
     let (mut urls, mut covered, mut relevant, mut covered_relevant) = (0usize, 0usize, 0usize, 0usize);
     for (query, judged) in judged {

@@ -46,7 +46,9 @@ pub(super) fn write(dir: &Path, ranks: &[QueryRanks]) -> Result<()> {
 
 fn read(dir: &Path) -> Result<BTreeMap<(String, String), Ranks>> {
     let path = dir.join(RANKS);
-    let text = fs::read_to_string(&path).with_context(|| format!("{} holds no ranks: name a folder of an artifact of kind scores, such as data/scores/KEY", dir.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!("{} holds no ranks: name a folder of an artifact of kind scores, such as data/scores/KEY", dir.display())
+    })?;
     let mut ranks = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
         let line: QueryRanks = serde_json::from_str(line).with_context(|| format!("{}:{}", path.display(), number + 1))?;

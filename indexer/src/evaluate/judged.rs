@@ -140,7 +140,11 @@ impl Judgments {
             }
         }
         let unknown = judged.iter().flat_map(|(_, relevant)| relevant).filter(|name| !rows.contains_key(*name)).count() as u64;
-        ensure!(!rows.is_empty(), "no relevant function of {} is in the bundle: check that its ids or URLs are of this corpus", self.path().display());
+        ensure!(
+            !rows.is_empty(),
+            "no relevant function of {} is in the bundle: check that its ids or URLs are of this corpus",
+            self.path().display()
+        );
         let queries = judged.iter().map(|(query, _)| query.clone()).collect();
         let judged: Vec<JudgedQuery> = judged
             .into_iter()

@@ -22,16 +22,16 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::{
+    compare::QueryRanks,
+    ranks::{batches, rank, reciprocal},
+    table::Table,
+};
 pub use self::{
     judged::Judgments,
     reports::write_reports,
     significance::{Difference, Interval},
     table::{Comparison, Row, render},
-};
-use self::{
-    compare::QueryRanks,
-    ranks::{batches, rank, reciprocal},
-    table::Table,
 };
 use crate::{
     Result,
@@ -344,6 +344,9 @@ mod tests {
     #[test]
     fn scores_are_keyed_by_split_protocol_language_and_system() {
         let flat = flat(Split::Test, &report());
-        assert_eq!(flat.keys().collect::<Vec<_>>(), ["test_mrr@corpus_a<b_bm25", "test_mrr@corpus_a<b_hybrid", "test_recall@10_all_vector"]);
+        assert_eq!(
+            flat.keys().collect::<Vec<_>>(),
+            ["test_mrr@corpus_a<b_bm25", "test_mrr@corpus_a<b_hybrid", "test_recall@10_all_vector"]
+        );
     }
 }

@@ -20,13 +20,7 @@ struct PublishedFigure {
     source: &'static str,
 }
 
-const fn figure(
-    protocol: &'static str,
-    corpus: &'static str,
-    system: &'static str,
-    score: f64,
-    source: &'static str,
-) -> PublishedFigure {
+const fn figure(protocol: &'static str, corpus: &'static str, system: &'static str, score: f64, source: &'static str) -> PublishedFigure {
     PublishedFigure { protocol, corpus, system, score, source }
 }
 
