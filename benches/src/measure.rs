@@ -9,20 +9,23 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use arrow::array::RecordBatch;
+use bundle::{
+    lexical::{schema, tokenizer},
+    ranking::Scored,
+    vectors::Vectors,
+};
 use clap::{Subcommand, ValueEnum};
-use ledger::{Digest, Shard, Shards, cpu_seconds, peak_rss_mib, table};
+use indexer::{
+    embed,
+    index::segments::{self, SegmentOptions},
+    lexical::tantivy_document,
+    vectors::{Hnsw, MatrixWriter, build},
+};
+use inference::{BATCH_TOKENS, Provider, TextEncoder};
+use ledger::{Digest, Shard, Shards, cpu_seconds, onnxruntime_library, peak_rss_mib, table};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use tantivy::Index;
-
-use crate::{
-    embed,
-    encoder::{BATCH_TOKENS, Provider, TextEncoder},
-    index::segments::{self, Segmented},
-    lexical,
-    ranking::Scored,
-    vectors::{Hnsw, MatrixWriter, Vectors, build_graphs},
-};
 
 /// A part of an index.
 #[derive(Debug, Subcommand)]
@@ -101,7 +104,7 @@ pub fn run(part: &Part, data: &Path, threads: usize) -> Result<Value> {
 }
 
 /// The values of conf/base.conf.
-const SEGMENTED: Segmented = Segmented { rows: 50_000, megabytes: 200, stemming: true };
+const SEGMENTS: SegmentOptions = SegmentOptions { rows: 50_000, megabytes: 200, stemming: true };
 const HNSW: Hnsw = Hnsw { from_rows: 0, graph_rows: 250_000, connectivity: 16, expansion_add: 128, expansion_search: 128 };
 
 fn lexical_index(shards: &Shards, engine: Engine, rows: u64, threads: usize) -> Result<Value> {
@@ -112,17 +115,17 @@ fn lexical_index(shards: &Shards, engine: Engine, rows: u64, threads: usize) -> 
     let (clock, cpu) = (Instant::now(), cpu_seconds());
     match engine {
         Engine::Ours => {
-            segments::write(&SEGMENTED, &shards, rows, &target, &dir.path().join("segments"), || ())?;
+            segments::write(&SEGMENTS, &shards, rows, &target, &dir.path().join("segments"), || ())?;
         }
         Engine::Bare => {
             fs::create_dir(&target)?;
-            let schema = lexical::schema(lexical::tokenizer(SEGMENTED.stemming));
+            let schema = schema(tokenizer(SEGMENTS.stemming));
             let index = Index::create_in_dir(&target, schema.clone())?;
-            let mut writer = index.writer_with_num_threads(threads, SEGMENTED.megabytes * 1_000_000)?;
+            let mut writer = index.writer_with_num_threads(threads, SEGMENTS.megabytes * 1_000_000)?;
             let parts = threads as u64;
             (0..parts).into_par_iter().try_for_each(|part| {
                 segments::documents(&shards, part * rows / parts..(part + 1) * rows / parts, |document| {
-                    writer.add_document(lexical::tantivy_document(&schema, &document)?)?;
+                    writer.add_document(tantivy_document(&schema, &document)?)?;
                     Ok(())
                 })
             })?;
@@ -141,41 +144,41 @@ fn lexical_index(shards: &Shards, engine: Engine, rows: u64, threads: usize) -> 
 
 fn vectors(matrix: &Path, queries: &Path) -> Result<Value> {
     let dir = tempfile::tempdir()?;
-    let ((rows, dimension, numbers), (asked, width, queries)) = (read_npy(matrix)?, read_npy(queries)?);
-    ensure!(rows > 0 && asked > 0 && dimension == width, "{rows} rows of {dimension} numbers and {asked} queries of {width}");
+    let ((rows, dimension, numbers), (count, width, queries)) = (read_npy(matrix)?, read_npy(queries)?);
+    ensure!(rows > 0 && count > 0 && dimension == width, "{rows} rows of {dimension} numbers and {count} queries of {width}");
     let mut writer = MatrixWriter::create(dir.path(), rows, dimension)?;
     numbers.chunks_exact(dimension).try_for_each(|row| writer.write(row))?;
     writer.finish()?;
     drop(numbers);
     let open = || Vectors::open(dir.path(), rows, dimension);
     let clock = Instant::now();
-    let scanned = open()?;
-    let scan_open_ms = clock.elapsed().as_secs_f64() * 1e3;
+    let exact = open()?;
+    let exact_open_ms = clock.elapsed().as_secs_f64() * 1e3;
     let (clock, cpu) = (Instant::now(), cpu_seconds());
-    let facts = build_graphs(&scanned, &HNSW, dir.path(), || ())?;
+    let info = build(&exact, &HNSW, dir.path(), || ())?;
     let (build_seconds, build_cpu_seconds) = (clock.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let clock = Instant::now();
-    let followed = open()?.with_graphs(dir.path(), &facts, 1)?;
+    let approximate = open()?.with_hnsw(dir.path(), &info, 1)?;
     let open_ms = clock.elapsed().as_secs_f64() * 1e3;
-    let graphs = followed.graphs().context("they were just opened")?;
+    let graphs = approximate.hnsw().context("no graphs were built")?;
     let queries: Vec<&[f32]> = queries.chunks_exact(dimension).collect();
-    let truth: Vec<Vec<u32>> = queries.par_iter().map(|query| rows_of(scanned.search_exact(query, 10, None))).collect();
-    let scan = asked_on_one_thread(&queries, &truth, |query| Ok(scanned.search_all(query, 10, None)))?;
-    // The files are mapped: asked once, they are in memory, as those of others are that read theirs whole.
-    queries.iter().try_for_each(|query| followed.search_graphs(graphs, query, 400, None).map(|_| ()))?;
+    let truth: Vec<Vec<u32>> = queries.par_iter().map(|query| rows_of(exact.search_exact(query, 10, None))).collect();
+    let quantised = on_one_thread(&queries, &truth, |query| Ok(exact.search_quantised(query, 10, None)))?;
+    // The files are mapped: one search of each query reads them into memory, as other libraries read their whole files.
+    queries.iter().try_for_each(|query| approximate.search_hnsw(graphs, query, 400, None).map(|_| ()))?;
     let points = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384].into_iter().map(|expansion| {
-        graphs.expand(expansion);
-        let (recall, qps) = asked_on_one_thread(&queries, &truth, |query| followed.search_graphs(graphs, query, 10, None))?;
+        graphs.set_expansion(expansion);
+        let (recall, qps) = on_one_thread(&queries, &truth, |query| Ok(approximate.search_hnsw(graphs, query, 10, None)?))?;
         Ok(json!({ "ef": expansion, "recall": recall, "qps": qps }))
     });
     Ok(json!({
         "rows": rows, "dimension": dimension,
         "hnsw": {
             "build_seconds": build_seconds, "build_cpu_seconds": build_cpu_seconds, "open_ms": open_ms,
-            "bytes": facts.files.iter().map(|file| file.bytes).sum::<u64>(), "points": points.collect::<Result<Vec<Value>>>()?,
+            "bytes": info.files.iter().map(|file| file.bytes).sum::<u64>(), "points": points.collect::<Result<Vec<Value>>>()?,
         },
-        // What is read of each row: its codes and its scale; the f32 rows are there either way.
-        "exact": { "bytes": rows * (dimension + 4), "open_ms": scan_open_ms, "recall": scan.0, "qps": scan.1 },
+        // Bytes that a search reads of each row: its codes and its scale. The f32 rows are stored in both cases.
+        "exact": { "bytes": rows * (dimension + 4), "open_ms": exact_open_ms, "recall": quantised.0, "qps": quantised.1 },
     }))
 }
 
@@ -184,9 +187,9 @@ fn rows_of(scored: Vec<Scored>) -> Vec<u32> {
 }
 
 /// Recall@10 and queries a second.
-fn asked_on_one_thread(queries: &[&[f32]], truth: &[Vec<u32>], find: impl Fn(&[f32]) -> Result<Vec<Scored>>) -> Result<(f64, f64)> {
+fn on_one_thread(queries: &[&[f32]], truth: &[Vec<u32>], search: impl Fn(&[f32]) -> Result<Vec<Scored>>) -> Result<(f64, f64)> {
     let clock = Instant::now();
-    let found = queries.iter().map(|query| Ok(rows_of(find(query)?))).collect::<Result<Vec<_>>>()?;
+    let found = queries.iter().map(|query| Ok(rows_of(search(query)?))).collect::<Result<Vec<_>>>()?;
     let seconds = clock.elapsed().as_secs_f64();
     let met: usize = found.iter().zip(truth).map(|(found, truth)| truth.iter().filter(|row| found.contains(row)).count()).sum();
     Ok((met as f64 / truth.iter().map(Vec::len).sum::<usize>() as f64, queries.len() as f64 / seconds))
@@ -203,7 +206,7 @@ fn embedding(encoder: &TextEncoder, shards: &Shards, rows: u64, threads: usize, 
             let batch = batch?;
             let rows = batch.num_rows().min(left);
             left -= rows;
-            // What a thread takes at a time: a shard's batches are as many as its rows ask for.
+            // The batches of a shard are smaller than what a thread encodes at a time.
             batches.extend((0..rows).step_by(PIECE).map(|start| batch.slice(start, PIECE.min(rows - start))));
         }
     }
@@ -212,7 +215,7 @@ fn embedding(encoder: &TextEncoder, shards: &Shards, rows: u64, threads: usize, 
     ensure!(rows > 0, "no rows to embed");
     let (clock, cpu) = (Instant::now(), cpu_seconds());
     let vectors: Vec<Vec<f32>> =
-        batches.par_iter().map(|batch| embed::vectors_of(encoder, batch, false, batch_tokens)).collect::<Result<_>>()?;
+        batches.par_iter().map(|batch| embed::vectors_of(encoder, batch, false, batch_tokens)).collect::<indexer::Result<_>>()?;
     let (seconds, cpu_seconds) = (clock.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     Ok(json!({
         "rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "functions_per_second": rows as f64 / seconds,
@@ -220,21 +223,21 @@ fn embedding(encoder: &TextEncoder, shards: &Shards, rows: u64, threads: usize, 
     }))
 }
 
-/// Rows that a thread embeds at a time.
+/// Rows that a thread encodes at a time.
 const PIECE: usize = 256;
 
 fn bytes_below(dir: &Path) -> Result<u64> {
     fs::read_dir(dir)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
 }
 
-/// Bytes of a matrix, at most.
-const MOST_BYTES: u64 = 64 << 30;
+/// Largest matrix in bytes.
+const MAX_BYTES: u64 = 64 << 30;
 
-/// Rows, dimension and numbers of a two-dimensional f32 file of NumPy's.
+/// Rows, dimension and numbers of a two-dimensional f32 NumPy file.
 fn read_npy(path: &Path) -> Result<(usize, usize, Vec<f32>)> {
-    let expected = || anyhow!("{} is no two-dimensional f32 .npy in C order", path.display());
+    let expected = || anyhow!("{} is not a two-dimensional f32 .npy file in C order", path.display());
     let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    ensure!(file.metadata()?.len() <= MOST_BYTES, "{} is larger than {MOST_BYTES} bytes", path.display());
+    ensure!(file.metadata()?.len() <= MAX_BYTES, "{} is larger than {MAX_BYTES} bytes", path.display());
     let mut head = [0u8; 10];
     file.read_exact(&mut head).map_err(|_| expected())?;
     ensure!(head.starts_with(b"\x93NUMPY\x01"), expected());

@@ -164,6 +164,13 @@ impl Registry {
         Self { stages }
     }
 
+    /// The registry with one more stage after all others.
+    #[must_use]
+    pub fn with(mut self, stage: Box<dyn AnyStage>) -> Self {
+        self.stages.push(stage);
+        self
+    }
+
     /// All stages in order.
     pub fn stages(&self) -> impl Iterator<Item = &dyn AnyStage> {
         self.stages.iter().map(AsRef::as_ref)
