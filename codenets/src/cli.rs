@@ -126,8 +126,9 @@ enum Command {
     },
     /// Run recorded stages again and compare the bytes; nothing is kept
     ///
-    /// With --from: restores a snapshot into --data first and reports differences of commit, tool and system.
-    #[command(after_help = "Example: codenets reproduce --from s3://bucket/codenets --data reproduced")]
+    /// With --from: restores a snapshot into the folder `reproduced` of --data first (its content is deleted) and reports differences of
+    /// commit, tool and system.
+    #[command(after_help = "Example: codenets reproduce --from s3://bucket/codenets")]
     Reproduce(records::ReproduceArgs),
     /// Trace an artifact back to the digests of the raw files; writes reports/lineage.html and .svg
     #[command(after_help = "Example: codenets lineage --of scores")]

@@ -4,12 +4,28 @@
 //! stages    the list of all stages: the one place where a stage is registered
 //! options   global options: configuration, data folder, threads, output
 //! cli       the commands and their help
+//! memory    returns unused memory between stages
 //! commands  one module a group of commands; each reads its arguments and calls the libraries
 //! ```
+
+/// `print!` that returns an error, for example of a closed pipe, instead of panicking.
+macro_rules! out {
+    ($($text:tt)*) => {
+        ::std::io::Write::write_fmt(&mut ::std::io::stdout(), ::core::format_args!($($text)*))
+    };
+}
+/// `println!` that returns an error, for example of a closed pipe, instead of panicking.
+macro_rules! outln {
+    () => { out!("\n") };
+    ($format:literal $($rest:tt)*) => {
+        out!("{}\n", ::core::format_args!($format $($rest)*))
+    };
+}
 
 pub mod cli;
 mod commands;
 mod help;
+mod memory;
 mod options;
 pub mod stages;
 

@@ -61,8 +61,13 @@ impl Options {
     }
 
     /// Prints text, or with `--json` one line of JSON.
-    pub fn print(&self, text: &str, value: &Value) {
-        if self.json { println!("{value}") } else { println!("{}", text.trim_end()) }
+    pub fn print(&self, text: &str, value: &Value) -> Result<()> {
+        if self.json {
+            outln!("{value}")?
+        } else {
+            outln!("{}", text.trim_end())?
+        }
+        Ok(())
     }
 }
 

@@ -2,32 +2,33 @@
 //! configuration, the artifact kinds that `save`, `gc` and `lineage` know, and the shell completions follow from it.
 
 use indexer::{Embed, Evaluate, Index, publish::Publish};
-use ledger::{Error, Recorded, Registry, Result, Store, conf::Conf, onnxruntime_library};
+use ledger::{Error, Recorded, Registry, Result, Stage, Store, conf::Conf, onnxruntime_library};
 use pipeline::{Harvest, Ingest, Parse, Tokenize, Vocab};
 use trainer::{Adopt, Export, Train};
+
+use crate::memory;
 
 /// Every stage, each after the stages whose artifacts it reads.
 pub fn registry() -> Registry {
     Registry::new(vec![
-        Recorded::<Harvest>::boxed(),
-        Recorded::<Ingest>::boxed(),
-        Recorded::<Parse>::boxed(),
-        Box::new(Recorded::<Vocab>::new().only_if(trains)),
-        Box::new(Recorded::<Tokenize>::new().only_if(trains)),
-        Box::new(Recorded::<Train>::new().only_if(trains).prepared_by(onnxruntime).followed_by(|store, _, checkpoint| {
+        Box::new(stage::<Harvest>()),
+        Box::new(stage::<Ingest>()),
+        Box::new(stage::<Parse>()),
+        Box::new(stage::<Vocab>().only_if(trains)),
+        Box::new(stage::<Tokenize>().only_if(trains)),
+        Box::new(with_onnxruntime::<Train>().only_if(trains).followed_by(|store, _, checkpoint| {
             warn(store, trainer::tracking::record_checkpoint(store, checkpoint));
             Ok(())
         })),
-        Box::new(Recorded::<Export>::new().only_if(trains).prepared_by(onnxruntime).followed_by(|store, _, encoder| {
+        Box::new(with_onnxruntime::<Export>().only_if(trains).followed_by(|store, _, encoder| {
             warn(store, trainer::tracking::record_encoder(store, encoder));
             Ok(())
         })),
-        Box::new(Recorded::<Adopt>::new().only_if(Conf::adopts).prepared_by(onnxruntime)),
-        Box::new(Recorded::<Embed>::new().prepared_by(onnxruntime)),
-        Box::new(Recorded::<Index>::new().prepared_by(onnxruntime)),
+        Box::new(with_onnxruntime::<Adopt>().only_if(Conf::adopts)),
+        Box::new(with_onnxruntime::<Embed>()),
+        Box::new(with_onnxruntime::<Index>()),
         Box::new(
-            Recorded::<Evaluate>::new()
-                .prepared_by(onnxruntime)
+            with_onnxruntime::<Evaluate>()
                 .followed_by(|store, _, scores| indexer::evaluate::write_reports(store, scores).map_err(Error::other)),
         ),
         Box::new(Publish),
@@ -39,9 +40,20 @@ fn trains(conf: &Conf) -> Result<bool> {
     Ok(!conf.adopts()?)
 }
 
-/// Loads ONNX Runtime, so that a missing library is reported before the first stage runs.
-fn onnxruntime(store: &Store, _: &Conf) -> Result<()> {
-    inference::load(&onnxruntime_library(store.root())?).map_err(Error::other)
+/// A stage that starts with the memory that earlier stages no longer use returned to the system, so that its peak is its own.
+fn stage<S: Stage + 'static>() -> Recorded<S> {
+    Recorded::new().started_by(|_, _| {
+        memory::release();
+        Ok::<(), Error>(())
+    })
+}
+
+/// A stage that runs encoders. A missing library is reported before the first stage runs; it is loaded right before the stage.
+fn with_onnxruntime<S: Stage + 'static>() -> Recorded<S> {
+    Recorded::new().prepared_by(|store, _| onnxruntime_library(store.root()).map(drop)).started_by(|store, _| {
+        memory::release();
+        inference::load(&onnxruntime_library(store.root())?).map_err(Error::other)
+    })
 }
 
 /// A tracking server that does not answer never fails a stage.

@@ -345,7 +345,7 @@ fn a_killed_training_is_uploaded_and_resumed_in_the_same_run() {
     let (out, err) = &interrupted.sync_during;
     assert!(out.contains("nothing to") || err.contains("another process"), "the training itself uploads: {out}{err}");
     assert!(interrupted.sync_after_kill.contains("train-"), "{}", interrupted.sync_after_kill);
-    assert!(interrupted.messages.contains("from step"), "{}", interrupted.messages);
+    assert!(interrupted.messages.contains("resumes at step"), "{}", interrupted.messages);
     assert_eq!(interrupted.new_runs, 1);
 }
 

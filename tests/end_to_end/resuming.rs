@@ -63,7 +63,7 @@ fn a_killed_training_is_resumed_to_the_same_bits() {
     let killed = (0..4).filter(|&round| kill_training(&workspace, 1, Duration::from_millis(20 * round))).count();
     assert!(killed >= 2, "{killed} of 4 trainings were killed before their end");
     let messages = workspace.run_only("train");
-    assert!(messages.contains("from step"), "{messages}");
+    assert!(messages.contains("resumes at step"), "{messages}");
     assert_eq!(workspace.manifest("checkpoint")["outputs"], *UNINTERRUPTED);
 }
 
@@ -95,7 +95,7 @@ fn a_killed_training_is_resumed_on_another_machine_to_the_same_bits() {
     other.run(&["restore", "--from", &url]);
     other.use_restored_configuration();
     let (_, messages) = other.run(&["run", "--only", "train", "--resume"]);
-    assert!(messages.contains("from step"), "{messages}");
+    assert!(messages.contains("resumes at step"), "{messages}");
     workspace.run_only("train");
     assert_eq!(other.manifest("checkpoint")["outputs"], workspace.manifest("checkpoint")["outputs"]);
 }

@@ -48,7 +48,7 @@ fn a_search_is_limited_to_paths_that_match_a_glob() {
         let hits = workspace.search(&["distance between words", "--limit", "30", "--path", glob]);
         assert!(!hits.is_empty() && (glob == "**" || hits.iter().all(|hit| hit["path"] == "distance.py")), "{glob}: {hits:?}");
     }
-    assert!(workspace.search(&["distance between words", "--path", "dis*.rb"]).is_empty());
+    assert!(workspace.search(&["distance between words", "--path", "graph*.rb"]).is_empty());
 }
 
 #[test]
@@ -147,5 +147,8 @@ fn predictions_are_rows_of_query_language_identifier_and_url() {
 fn the_tour_shows_stages_scores_and_three_searches() {
     let workspace = Workspace::published();
     let (text, _) = workspace.run(&["tour"]);
-    assert!(text.contains("harvest") && text.contains("hybrid") && text.matches("search: ").count() == 3, "{text}");
+    assert!(
+        text.contains("harvest") && text.contains("hybrid") && text.lines().filter(|line| line.starts_with("search: ")).count() == 3,
+        "{text}"
+    );
 }

@@ -32,7 +32,7 @@ fn checkout() -> Workspace {
     git(&repo, &["init", "-q"]);
     git(&repo, &["add", "."]);
     git(&repo, &["commit", "-q", "-m", "all"]);
-    let settings = "path = corpus/dates, name = \"me/dates\", licence = MIT, url-prefix = \"https://example.org/\"";
+    let settings = "path = corpus/dates, each-subfolder = false, name = \"me/dates\", licence = MIT, url-prefix = \"https://example.org/\"";
     workspace.configure(&source("dir", settings));
     workspace
 }

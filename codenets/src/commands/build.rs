@@ -53,7 +53,7 @@ pub fn status(registry: &Registry, options: &Options, is_plan: bool) -> Result<(
     }
     let shown: Vec<StageStatus> = states.into_iter().filter(|state| !is_plan || state.will_run).collect();
     let text = if shown.is_empty() { "nothing to do: every stage is up to date".to_owned() } else { render_status(&shown) };
-    options.print(&text, &serde_json::to_value(&shown)?);
+    options.print(&text, &serde_json::to_value(&shown)?)?;
     Ok(())
 }
 
@@ -84,7 +84,7 @@ pub fn explain(registry: &Registry, options: &Options, name: Option<&str>) -> Re
         text += &details.iter().map(|line| format!("  {line}\n")).collect::<String>();
         rows.push(json!({ "stage": state.stage, "will_run": state.will_run, "state": state.state, "why": state.why, "details": details }));
     }
-    options.print(&text, &Value::Array(rows));
+    options.print(&text, &Value::Array(rows))?;
     Ok(())
 }
 

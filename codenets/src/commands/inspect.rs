@@ -29,7 +29,7 @@ pub fn inspect(options: &Options, folder: Option<&Path>) -> Result<()> {
     let current = Serve::of(&options.data).current();
     let folder = folder.unwrap_or(&current);
     let manifest = bundle::BundleManifest::read(folder)?;
-    options.print(&manifest.describe(), &serde_json::to_value(&manifest)?);
+    options.print(&manifest.describe(), &serde_json::to_value(&manifest)?)?;
     Ok(())
 }
 
@@ -77,7 +77,7 @@ pub fn doctor(registry: &Registry, options: &Options) -> Result<()> {
             Err(error) => format!("FAILED  {:<17} {error:#}\n", check.name),
         })
         .collect();
-    options.print(&text, &Value::Array(rows));
+    options.print(&text, &Value::Array(rows))?;
     let failed = checks.iter().filter(|check| check.outcome.is_err()).count();
     if failed > 0 {
         bail!("{failed} of {} checks failed: see the lines that begin with FAILED", checks.len());
@@ -120,7 +120,7 @@ pub fn files(registry: &Registry, options: &Options, args: &FilesArgs) -> Result
     let conf = options.load(registry)?;
     let store = options.store_of(registry, &conf)?;
     let config = conf.section("harvest")?;
-    let (mut read, mut left_out) = (0u64, 0u64);
+    let (mut read, mut left_out, mut printed) = (0u64, 0u64, Ok(()));
     pipeline::harvest::list_files(&config, &store, &mut |file| {
         let reason = file.left_out.map(|reason| reason.to_string());
         if reason.is_some() {
@@ -131,12 +131,19 @@ pub fn files(registry: &Registry, options: &Options, args: &FilesArgs) -> Result
         if (reason.is_some() && args.included) || (reason.is_none() && args.excluded) {
             return;
         }
-        if options.json {
-            println!("{}", json!({ "repo": file.repo, "path": file.path, "left_out": reason }));
-        } else {
-            println!("{}  {}  {}", file.repo, file.path, reason.map_or_else(|| "read".to_owned(), |reason| format!("left out: {reason}")));
+        if printed.is_err() {
+            return;
         }
+        printed = if options.json {
+            outln!("{}", json!({ "repo": file.repo, "path": file.path, "left_out": reason }))
+        } else {
+            let decision = reason.map_or_else(|| "read".to_owned(), |reason| format!("left out: {reason}"));
+            // Names in a repository may hold escape sequences of terminals.
+            let line = format!("{}  {}  {decision}", file.repo, file.path).replace(char::is_control, "\u{fffd}");
+            outln!("{line}")
+        };
     })?;
+    printed?;
     store.progress().message(&format!("{read} files are read, {left_out} are left out"));
     Ok(())
 }
@@ -147,7 +154,7 @@ pub fn fidelity(registry: &Registry, options: &Options, csn: &Path) -> Result<()
     let fidelity = parser::measure(csn)?;
     let flat = fidelity.flat();
     write_report(store.root(), "fidelity", &flat)?;
-    options.print(&fidelity.text(), &Value::Object(flat));
+    options.print(&fidelity.text(), &Value::Object(flat))?;
     Ok(())
 }
 
@@ -159,24 +166,24 @@ pub fn duplicates(registry: &Registry, options: &Options, csn: &Path, rows: usiz
     let scratch = tempfile::tempdir()?;
     let flat = Recall::measure(csn, rows, &thresholds, scratch.path(), store.progress())?.flat();
     write_report(store.root(), "duplicates", &flat)?;
-    println!("{}", Value::Object(flat));
+    outln!("{}", Value::Object(flat))?;
     Ok(())
 }
 
 /// `explore`.
 pub fn explore(registry: &Registry, options: &Options) -> Result<()> {
-    println!("{}", pages::write(&options.store(registry))?.display());
+    outln!("{}", pages::write(&options.store(registry))?.display())?;
     Ok(())
 }
 
 /// `config`.
 pub fn config(registry: &Registry, options: &Options, schema: bool) -> Result<()> {
     if schema {
-        println!("{}", serde_json::to_string_pretty(&registry.schema())?);
+        outln!("{}", serde_json::to_string_pretty(&registry.schema())?)?;
         return Ok(());
     }
     let conf = options.load(registry)?;
     registry.check(&conf)?;
-    options.print(&conf.annotated()?, &serde_json::to_value(conf.resolved()?)?);
+    options.print(&conf.annotated()?, &serde_json::to_value(conf.resolved()?)?)?;
     Ok(())
 }

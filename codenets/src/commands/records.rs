@@ -97,7 +97,7 @@ pub fn save(registry: &Registry, options: &Options, args: &SaveArgs) -> Result<(
         ),
         &json!({ "kind": target.kind, "key": target.key, "record": id, "files": sent.files, "bytes": sent.bytes,
             "sent_objects": sent.sent_objects, "sent_bytes": sent.sent_bytes }),
-    );
+    )?;
     Ok(())
 }
 
@@ -123,7 +123,7 @@ pub fn restore(registry: &Registry, options: &Options, args: &RestoreArgs) -> Re
         ),
         &json!({ "artifacts": restored.artifacts, "kept": restored.kept, "runs": restored.runs,
             "fetched_bytes": restored.fetched_bytes, "without_files": restored.without_files }),
-    );
+    )?;
     Ok(())
 }
 
@@ -145,32 +145,44 @@ pub fn snapshots(options: &Options, from: &str) -> Result<()> {
         text += &format!("{name}  {id}  {} files, {:.1} MiB  {}\n", tree.files.len(), mib(bytes), about.join(", "));
         rows.push(json!({ "name": name, "record": id, "kind": tree.kind, "files": tree.files.len(), "bytes": bytes, "about": tree.about }));
     }
-    options.print(&text, &Value::Array(rows));
+    options.print(&text, &Value::Array(rows))?;
     Ok(())
 }
 
+/// Folder in the data folder that `reproduce --from` restores into.
+const REPRODUCED: &str = "reproduced";
+
 /// `reproduce`.
 pub fn reproduce(registry: &Registry, options: &Options, args: &ReproduceArgs) -> Result<()> {
+    let mut options = options.clone();
     if let Some(from) = &args.from {
+        options.data = options.data.join(REPRODUCED);
+        if options.data.exists() {
+            std::fs::remove_dir_all(&options.data).with_context(|| format!("deleting {}", options.data.display()))?;
+        }
         let store = options.store(registry);
         let restored = restoring::restore(&store, &Remote::open(from, false)?, &args.name, &Selection::all(store.kinds()))?;
         store.progress().message(&format!("restored {} artifacts to {}", restored.artifacts + restored.kept, store.root().display()));
         let found = differences::differences(&store)?;
-        print!("{}", differences::text(&found));
+        out!("{}", differences::text(&found))?;
         if found.is_empty() {
-            println!("commit, tool and system are the same here");
+            outln!("commit, tool and system are the same here")?;
         }
     }
     let conf = options.load(registry)?;
     let store = options.store_of(registry, &conf)?;
     let selection = if args.stage.is_empty() { StageSelection::All } else { StageSelection::Only(args.stage.clone()) };
     let mut differing = Vec::new();
+    let mut printed = Ok(());
     registry.rerun(&store, &conf, &selection, &mut |stage, outcome| {
-        println!("{stage:<9} {}", outcome_text(&outcome));
+        if printed.is_ok() {
+            printed = outln!("{stage:<9} {}", outcome_text(&outcome));
+        }
         if matches!(&outcome, RerunOutcome::Ran { other, .. } if !other.is_empty()) {
             differing.push(stage);
         }
     })?;
+    printed?;
     ensure!(differing.is_empty(), "{} gave other bytes than recorded", differing.join(", "));
     Ok(())
 }
@@ -197,7 +209,7 @@ pub fn lineage(registry: &Registry, options: &Options, of: Option<&str>) -> Resu
     let lineage = lineages::Lineage::of(&store, &target)?;
     write_report_file(here.root(), "lineage.html", page::html(&lineage).as_bytes())?;
     write_report_file(here.root(), "lineage.svg", page::svg(&lineage).as_bytes())?;
-    options.print(&lineage.text(), &lineage.json()?);
+    options.print(&lineage.text(), &lineage.json()?)?;
     here.progress().message(&format!("graph: {}", report_path(here.root(), "lineage.html").display()));
     Ok(())
 }
@@ -210,7 +222,7 @@ pub fn diff(registry: &Registry, options: &Options, a: &str, b: &str) -> Result<
         Ok(lineages::Lineage::of(&store, &id)?)
     };
     let kinds = compare::diff(&lineage(a)?, &lineage(b)?, here.kinds());
-    options.print(&compare::text(&kinds), &serde_json::to_value(&kinds)?);
+    options.print(&compare::text(&kinds), &serde_json::to_value(&kinds)?)?;
     Ok(())
 }
 
@@ -218,7 +230,7 @@ pub fn diff(registry: &Registry, options: &Options, a: &str, b: &str) -> Result<
 pub fn events(registry: &Registry, options: &Options, to: &str) -> Result<()> {
     let (sent, skipped) = outbox::send(&options.store(registry), to)?;
     let torn = if skipped > 0 { format!(" ({skipped} lines are not events)") } else { String::new() };
-    options.print(&format!("{sent} events sent to {to}{torn}"), &json!({ "sent": sent, "skipped": skipped }));
+    options.print(&format!("{sent} events sent to {to}{torn}"), &json!({ "sent": sent, "skipped": skipped }))?;
     Ok(())
 }
 
@@ -227,7 +239,7 @@ pub fn journal(registry: &Registry, options: &Options) -> Result<()> {
     let store = options.store(registry);
     let (text, flat) = ledger::journal(&store);
     write_report(store.root(), "journal", &flat)?;
-    options.print(&text, &Value::Object(flat));
+    options.print(&text, &Value::Object(flat))?;
     Ok(())
 }
 
@@ -244,7 +256,7 @@ pub fn gc(registry: &Registry, options: &Options, yes: bool) -> Result<()> {
         (false, true) => format!("{:>9.1} MiB deleted", mib(total)),
         (false, false) => format!("{:>9.1} MiB would be deleted: run `codenets gc --yes`", mib(total)),
     });
-    options.print(&lines.join("\n"), &json!({ "removed": yes, "bytes": total, "garbage": found }));
+    options.print(&lines.join("\n"), &json!({ "removed": yes, "bytes": total, "garbage": found }))?;
     Ok(())
 }
 
@@ -256,13 +268,13 @@ pub fn pin(registry: &Registry, options: &Options, name: Option<&str>, of: Optio
         let text: String = pins.iter().map(|(name, id)| format!("{name} {} {}\n", id.kind, id.key)).collect();
         let rows: Vec<Value> = pins.iter().map(|(name, id)| json!({ "name": name, "kind": id.kind, "key": id.key })).collect();
         if !pins.is_empty() || options.json {
-            options.print(&text, &Value::Array(rows));
+            options.print(&text, &Value::Array(rows))?;
         }
         return Ok(());
     };
     let (_, target) = artifact(&store, of)?;
     store.pin(name, &target)?;
-    println!("{} {} is pinned as {name}", target.kind, target.key);
+    outln!("{} {} is pinned as {name}", target.kind, target.key)?;
     Ok(())
 }
 
@@ -281,17 +293,19 @@ fn verify_data(registry: &Registry, options: &Options) -> Result<()> {
     if let Err(error) = write_report(&options.data, "verify", &flat) {
         store.progress().message(&format!("reports/verify.json is not written: {error:#}"));
     }
-    damaged.iter().for_each(|path| println!("damaged: {}", path.display()));
+    for path in &damaged {
+        outln!("damaged: {}", path.display())?;
+    }
     ensure!(
         damaged.is_empty(),
         "{} damaged files: `codenets run` makes current artifacts again, `codenets gc` deletes unreferenced ones",
         damaged.len()
     );
-    println!("every file of the recorded artifacts is intact");
+    outln!("every file of the recorded artifacts is intact")?;
     let current = Serve::of(&options.data).current();
     if current.exists() {
         indexer::publish::verify(&options.data).with_context(|| format!("the published bundle at {}", current.display()))?;
-        println!("the published bundle is intact");
+        outln!("the published bundle is intact")?;
     }
     Ok(())
 }
@@ -312,11 +326,13 @@ fn verify_remote(options: &Options, remote: &Remote) -> Result<()> {
     }
     damaged.sort();
     damaged.dedup();
-    damaged.iter().for_each(|one| println!("damaged: {one}"));
+    for one in &damaged {
+        outln!("damaged: {one}")?;
+    }
     if !damaged.is_empty() {
         bail!("{} damaged objects at {}: delete them and run `codenets save` again", damaged.len(), remote.address());
     }
-    println!("{intact} snapshots at {} are intact", remote.address());
+    outln!("{intact} snapshots at {} are intact", remote.address())?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bundle::{Bundle, Mode, Query};
+use bundle::{Bundle, Hit, Mode, Query};
 use indexer::{evaluate, publish};
 use inference::Provider;
 use ledger::{Language, Registry, Scores, Serve, StageSelection, Store, onnxruntime_library, write_report};
@@ -70,11 +70,11 @@ pub fn search(options: &Options, args: SearchArgs) -> Result<()> {
     }
     let hits = published(options, args.execution.provider, 1)?.search(&query)?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&hits)?);
+        outln!("{}", serde_json::to_string_pretty(&hits)?)?;
     } else if hits.is_empty() {
-        println!("nothing found");
+        outln!("nothing found")?;
     } else {
-        hits.iter().enumerate().for_each(|(number, hit)| print!("{}", hit.render(number + 1, std::io::stdout().is_terminal())));
+        print_hits(&hits)?;
     }
     Ok(())
 }
@@ -88,7 +88,7 @@ pub fn evaluate(registry: &Registry, options: &Options, args: &EvaluateArgs) -> 
     let store = options.store_of(registry, &conf)?;
     registry.run(&store, &conf, &StageSelection::Only(vec!["evaluate".to_owned()]))?;
     let report = report(&store)?.context("the scores were just recorded")?;
-    options.print(&evaluate::render(&report), &serde_json::to_value(&report)?);
+    options.print(&evaluate::render(&report), &serde_json::to_value(&report)?)?;
     Ok(())
 }
 
@@ -108,14 +108,14 @@ fn challenge(options: &Options, predictions: &Path, annotations: &Path) -> Resul
         .map(|(name, score)| (name, Value::from(score)))
         .collect();
     write_report(&options.data, "challenge", &flat)?;
-    options.print(&evaluate::challenge::render(&scores), &serde_json::to_value(&scores)?);
+    options.print(&evaluate::challenge::render(&scores), &serde_json::to_value(&scores)?)?;
     Ok(())
 }
 
 /// `compare`.
 pub fn compare(options: &Options, first: &Path, second: &Path) -> Result<()> {
     let lines = evaluate::compare::compare(first, second)?;
-    options.print(&evaluate::compare::render(&lines), &serde_json::to_value(&lines)?);
+    options.print(&evaluate::compare::render(&lines), &serde_json::to_value(&lines)?)?;
     Ok(())
 }
 
@@ -125,7 +125,14 @@ pub fn predictions(registry: &Registry, options: &Options, args: &PredictionsArg
     let languages = if args.languages.is_empty() { Language::ALL.to_vec() } else { args.languages.clone() };
     let bundle = published(options, args.execution.provider, rayon::current_num_threads())?;
     let rows = indexer::predictions::write(&bundle, &args.queries, &args.out, &languages, args.mode, store.progress())?;
-    println!("{rows} predictions in {}", args.out.display());
+    outln!("{rows} predictions in {}", args.out.display())?;
+    Ok(())
+}
+
+fn print_hits(hits: &[Hit]) -> Result<()> {
+    for (number, hit) in hits.iter().enumerate() {
+        out!("{}", hit.render(number + 1, std::io::stdout().is_terminal()))?;
+    }
     Ok(())
 }
 
@@ -135,30 +142,30 @@ pub fn tour(registry: &Registry, options: &Options) -> Result<()> {
     let bundle = published(options, Provider::Cpu, 1)?;
     let (stages, flat) = ledger::journal(&store);
     write_report(store.root(), "journal", &flat)?;
-    println!("\nStages\n\n{stages}");
+    outln!("\nStages\n\n{stages}")?;
     if let Some(report) = report(&store)? {
-        println!("Scores on the held-out split (documentation is the query, and is not searched)\n\n{}", evaluate::render(&report));
-        println!("Report: {}\n", ledger::report_path(store.root(), "evaluate.html").display());
+        outln!("Scores on the held-out split (documentation is the query, and is not searched)\n\n{}", evaluate::render(&report))?;
+        outln!("Report: {}\n", ledger::report_path(store.root(), "evaluate.html").display())?;
     }
     for text in EXAMPLES {
-        println!("search: {text}");
+        outln!("search: {text}")?;
         let hits = bundle.search(&Query::new(text).mode(Mode::Hybrid).limit(3).snippet_lines(3))?;
-        hits.iter().enumerate().for_each(|(number, hit)| print!("{}", hit.render(number + 1, std::io::stdout().is_terminal())));
-        println!();
+        print_hits(&hits)?;
+        outln!()?;
     }
     Ok(())
 }
 
 /// `rollback`.
 pub fn rollback(registry: &Registry, options: &Options) -> Result<()> {
-    println!("{} is published", publish::rollback(&options.store(registry))?);
+    outln!("{} is published", publish::rollback(&options.store(registry))?)?;
     Ok(())
 }
 
 /// `retract`.
 pub fn retract(registry: &Registry, options: &Options, ids: &Path, only: bool) -> Result<()> {
     let (listed, found) = indexer::retract::retract(&options.store(registry), ids, only)?;
-    println!("{listed} ids are deleted from search, {found} of them are in the published bundle");
+    outln!("{listed} ids are deleted from search, {found} of them are in the published bundle")?;
     Ok(())
 }
 
@@ -171,6 +178,6 @@ pub fn prune(registry: &Registry, options: &Options, keep: Option<usize>) -> Res
     let removed = publish::prune_published(&options.store(registry), keep)?;
     let text =
         if removed.is_empty() { "nothing to delete".to_owned() } else { removed.iter().map(|id| format!("deleted {id}\n")).collect() };
-    options.print(&text, &serde_json::to_value(removed.iter().map(ToString::to_string).collect::<Vec<_>>())?);
+    options.print(&text, &serde_json::to_value(removed.iter().map(ToString::to_string).collect::<Vec<_>>())?)?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use bundle::{
 };
 use ledger::{
     AnyStage, Artifact, Bundle, BundleId, Freshness, Recordable, RerunOutcome, Scores, Serve, StageStatus, Store, UNPUBLISHED, conf::Conf,
-    ensure, fault, fsync_dir, fsync_tree, open_to_all, unix_now,
+    ensure, fault, fsync_dir, fsync_tree, onnxruntime_library, open_to_all, unix_now,
 };
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -220,6 +220,7 @@ fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artif
     fs::copy(&measured.scores, scratch.path().join(gate::SCORES))?;
     retract::apply(store.root(), scratch.path())?;
     index::checksums::write(scratch.path())?;
+    inference::load(&onnxruntime_library(store.root())?)?;
     smoke::test(scratch.path())?;
     fsync_tree(scratch.path())?;
     let folder = scratch.keep();

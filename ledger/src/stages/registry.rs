@@ -57,6 +57,7 @@ type Completion<S> = Box<dyn Fn(&Store, &Conf, &Artifact<<S as Stage>::Output>) 
 pub struct Recorded<S: Stage> {
     condition: Option<Condition>,
     preparation: Option<Preparation>,
+    start: Option<Preparation>,
     completion: Option<Completion<S>>,
     stage: PhantomData<fn() -> S>,
 }
@@ -65,7 +66,7 @@ impl<S: Stage + 'static> Recorded<S> {
     /// A builder: `Recorded::<MyStage>::new().only_if(…)`.
     #[expect(clippy::new_without_default, reason = "a builder: `new().only_if(…)`")]
     pub fn new() -> Self {
-        Self { condition: None, preparation: None, completion: None, stage: PhantomData }
+        Self { condition: None, preparation: None, start: None, completion: None, stage: PhantomData }
     }
 
     /// A stage that every configuration runs and that needs nothing from the machine.
@@ -83,9 +84,20 @@ impl<S: Stage + 'static> Recorded<S> {
         Self { preparation: Some(Box::new(move |store, conf| preparation(store, conf).map_err(Error::other))), ..self }
     }
 
+    /// Calls `start` right before the stage runs, or runs again.
+    pub fn started_by<E: Into<BoxError>>(self, start: impl Fn(&Store, &Conf) -> Result<(), E> + Send + Sync + 'static) -> Self {
+        Self { start: Some(Box::new(move |store, conf| start(store, conf).map_err(Error::other))), ..self }
+    }
+
     /// Calls `completion` with the artifact after each run, also where the artifact was up to date.
     pub fn followed_by(self, completion: impl Fn(&Store, &Conf, &Artifact<S::Output>) -> Result<()> + Send + Sync + 'static) -> Self {
         Self { completion: Some(Box::new(completion)), ..self }
+    }
+}
+
+impl<S: Stage + 'static> Recorded<S> {
+    fn start(&self, store: &Store, conf: &Conf) -> Result<()> {
+        self.start.as_ref().map_or(Ok(()), |start| start(store, conf))
     }
 }
 
@@ -131,11 +143,13 @@ impl<S: Stage + 'static> AnyStage for Recorded<S> {
     }
 
     fn run(&self, store: &Store, conf: &Conf) -> Result<()> {
+        self.start(store, conf)?;
         let artifact = store.make::<S>(&conf.section(S::NAME)?)?;
         self.completion.as_ref().map_or(Ok(()), |completion| completion(store, conf, &artifact))
     }
 
     fn rerun(&self, store: &Store, conf: &Conf) -> Result<RerunOutcome> {
+        self.start(store, conf)?;
         let outcome = store.rerun::<S>(&conf.section(S::NAME)?);
         outcome.map_err(|error| Error::Stage { name: S::NAME.to_owned(), source: error.into() })
     }
