@@ -195,7 +195,7 @@ impl Config {
             ensure!(self.kernels == Kernels::Stock, "train.kernels = fused needs train.device = cpu: set train.kernels = stock");
             if !cfg!(feature = "cuda") {
                 bail!(
-                    "train.device = cuda, but this codenets was built without CUDA: build it with `cargo build --release --features trainer/cuda`, or set train.device = cpu"
+                    "train.device = cuda, but this codenets was built without CUDA: build it with `cargo install --path codenets --features cuda`, or set train.device = cpu"
                 );
             }
         }

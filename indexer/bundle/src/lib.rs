@@ -88,3 +88,8 @@ pub use options::BundleOptions;
 pub use parsed_query::ParsedQuery;
 pub use query::{Mode, Query, UnknownMode};
 pub use snippet::Line;
+
+/// The README, whose Rust example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

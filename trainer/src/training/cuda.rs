@@ -44,7 +44,7 @@ mod device {
     /// Fails: there is no fallback to the CPU.
     pub fn with_device<R>(_work: impl FnOnce(kernels::CpuDevice) -> Result<R>) -> Result<R> {
         bail!(
-            "train.device = cuda, but this codenets was built without CUDA: build it with `cargo build --release --features trainer/cuda`, or set train.device = cpu"
+            "train.device = cuda, but this codenets was built without CUDA: build it with `cargo install --path codenets --features cuda`, or set train.device = cpu"
         )
     }
 }
