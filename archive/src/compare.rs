@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use ledger::{Manifest, differing_keys};
+use ledger::{ArtifactId, Manifest, differing_keys};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -31,17 +31,22 @@ pub struct KindDiff {
 ///
 /// Where a lineage has several artifacts of a kind, the one nearest to the target is compared.
 pub fn diff(a: &Lineage, b: &Lineage, kinds: &[&'static str]) -> Vec<KindDiff> {
-    let (a, b) = (by_kind(a), by_kind(b));
-    let kinds = kinds.iter().filter(|&&kind| a.contains_key(kind) || b.contains_key(kind));
-    kinds.map(|&kind| kind_diff(kind, a.get(kind).copied(), b.get(kind).copied())).collect()
+    let (of_a, of_b) = (by_kind(a), by_kind(b));
+    let kinds = kinds.iter().filter(|&&kind| of_a.contains_key(kind) || of_b.contains_key(kind));
+    kinds.map(|&kind| kind_diff(kind, of_a.get(kind).map(|&id| &a.artifacts[id]), of_b.get(kind).map(|&id| &b.artifacts[id]))).collect()
 }
 
-/// The manifest of each kind that is nearest to the target.
-fn by_kind(lineage: &Lineage) -> BTreeMap<&str, &Manifest> {
-    let mut ids: Vec<_> = lineage.artifacts.iter().collect();
+/// The artifact of a kind that [`diff`] compares.
+pub fn nearest(lineage: &Lineage, kind: &str) -> Option<ArtifactId> {
+    by_kind(lineage).remove(kind).cloned()
+}
+
+/// The artifact of each kind that is nearest to the target.
+fn by_kind(lineage: &Lineage) -> BTreeMap<&str, &ArtifactId> {
+    let mut ids: Vec<&ArtifactId> = lineage.artifacts.keys().collect();
     // Later entries replace earlier ones of the same kind.
-    ids.sort_by_key(|(id, _)| (lineage.depth(id), **id == lineage.target));
-    ids.into_iter().map(|(id, manifest)| (id.kind.as_str(), manifest)).collect()
+    ids.sort_by_key(|id| (lineage.depth(id), **id == lineage.target));
+    ids.into_iter().map(|id| (id.kind.as_str(), id)).collect()
 }
 
 fn kind_diff(kind: &str, a: Option<&Manifest>, b: Option<&Manifest>) -> KindDiff {

@@ -3,9 +3,8 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
-use bundle::Mode;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, builder::PossibleValuesParser, parser::ValueSource};
-use ledger::{Language, Registry};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::PossibleValuesParser, parser::ValueSource};
+use ledger::Registry;
 
 use crate::{
     commands::{build, inspect, records, search},
@@ -32,22 +31,29 @@ enum Command {
     ///
     /// Reads the configuration and the artifacts in --data; writes one artifact a stage, then publishes the bundle.
     #[command(after_help = "Example: codenets run --conf conf/demo.conf --data data")]
-    Run(RunArgs),
+    Run(build::RunArgs),
     /// List the stages that would run, with the reason
+    ///
+    /// Reads the configuration and the manifests in --data; writes nothing.
     #[command(after_help = "Example: codenets plan --conf conf/demo.conf")]
     Plan,
     /// Show every stage: key, age, rows, and whether it is up to date
     ///
-    /// Also writes reports/status.json in --data.
+    /// Reads the configuration and the manifests in --data; writes reports/status.json in --data.
     #[command(after_help = "Example: codenets status --data data")]
     Status,
     /// Explain why a stage will run: changed keys with old and new values, changed inputs
+    ///
+    /// Reads the configuration and the manifests in --data; writes nothing.
     #[command(after_help = "Example: codenets explain train")]
     Explain {
         /// Stage [default: every stage]
         stage: Option<String>,
     },
-    /// Fetch ONNX Runtime from its pinned PyPI wheel into data/runtime
+    /// Fetch ONNX Runtime from its pinned PyPI wheel
+    ///
+    /// Reads the Python package index (with pip); writes the folder `runtime` of --data. Does nothing where ORT_DYLIB_PATH names a
+    /// library.
     #[command(after_help = "Example: codenets setup")]
     Setup {
         /// The build with CUDA (x86-64; needs CUDA 13 and cuDNN 9)
@@ -64,15 +70,19 @@ enum Command {
     },
 
     /// Search the published bundle: words, "an exact phrase", prefixes (pars*)
+    ///
+    /// Reads the published bundle in --data; writes nothing.
     #[command(after_help = "Example: codenets search \"parse an iso date\" --language python --limit 5")]
-    Search(SearchArgs),
+    Search(search::SearchArgs),
     /// Score lexical, vector and hybrid search on the held-out split
     ///
-    /// Writes an artifact of kind scores and reports/evaluate.html. With --predictions and --annotations: prints the NDCG of a
-    /// predictions file by the CodeSearchNet challenge.
+    /// Reads the recorded bundle and syntax; writes an artifact of kind scores and reports/evaluate.html. With --predictions and
+    /// --annotations: prints the NDCG of a predictions file by the CodeSearchNet challenge.
     #[command(after_help = "Example: codenets evaluate --conf conf/demo.conf")]
-    Evaluate(EvaluateArgs),
+    Evaluate(search::EvaluateArgs),
     /// Compare two evaluations of the same queries, with paired significance tests
+    ///
+    /// Reads two artifacts of kind scores; writes nothing.
     #[command(after_help = "Example: codenets compare data/scores/KEY other/scores/KEY")]
     Compare {
         /// A folder of artifact kind scores
@@ -81,15 +91,23 @@ enum Command {
         second: PathBuf,
     },
     /// Write predictions for the CodeSearchNet challenge: query,language,identifier,url
+    ///
+    /// Reads a CSV of queries and the published bundle; writes the CSV that --out names.
     #[command(after_help = "Example: codenets predictions --queries queries.csv --out predictions.csv")]
-    Predictions(PredictionsArgs),
+    Predictions(search::PredictionsArgs),
     /// Show stages, scores and three example searches of the published bundle
+    ///
+    /// Reads the manifests and the published bundle in --data; writes nothing.
     #[command(after_help = "Example: codenets tour --data data")]
     Tour,
     /// Publish the previous bundle again
+    ///
+    /// Reads the published bundles in --data; writes the link serve/current.
     #[command(after_help = "Example: codenets rollback")]
     Rollback,
     /// Delete functions from every published bundle, and from all that will be published
+    ///
+    /// Reads a file of ids; writes the list of deleted ids in --data, and tombstones.parquet and CHECKSUMS of every published bundle.
     #[command(after_help = "Example: codenets retract ids.txt")]
     Retract {
         /// File with one row id a line, as `codenets search --json` prints them
@@ -99,6 +117,9 @@ enum Command {
         only: bool,
     },
     /// Delete old published bundles; the current one and pinned ones stay
+    ///
+    /// Reads the configuration and the published bundles in --data; deletes folders in serve/bundles. The artifacts stay: see
+    /// `codenets gc`.
     #[command(after_help = "Example: codenets prune --keep 2")]
     Prune {
         /// Bundles that stay [default: publish.keep of the configuration]
@@ -108,16 +129,20 @@ enum Command {
 
     /// Save an artifact and everything it was made from at a URL
     ///
-    /// Manifests are always saved; --with selects the files. A URL is a folder, s3://bucket/path, gs://bucket/path or
-    /// az://container/path, with the credentials of the clouds' own environment variables (AWS_…, AZURE_…, GOOGLE_…).
+    /// Reads artifacts in --data; writes a snapshot. Manifests are always saved; --with selects the files. A URL is a folder,
+    /// s3://bucket/path, gs://bucket/path or az://container/path, with the credentials of the clouds' own environment variables
+    /// (AWS_…, AZURE_…, GOOGLE_…).
     #[command(after_help = "Example: codenets save --to s3://bucket/codenets --with dataset,bundle")]
     Save(records::SaveArgs),
     /// Restore a snapshot from a URL
     ///
-    /// Artifacts that are already in --data stay; an interrupted restore is resumed.
+    /// Reads a snapshot; writes its artifacts and its configuration (restored.conf) to --data. Artifacts that are already in --data
+    /// stay. An interrupted restore is resumed.
     #[command(after_help = "Example: codenets restore --from s3://bucket/codenets --data restored")]
     Restore(records::RestoreArgs),
     /// List the snapshots at a URL
+    ///
+    /// Reads the list at the URL; writes nothing.
     #[command(after_help = "Example: codenets snapshots --from s3://bucket/codenets")]
     Snapshots {
         /// URL
@@ -126,18 +151,22 @@ enum Command {
     },
     /// Run recorded stages again and compare the bytes; nothing is kept
     ///
-    /// With --from: restores a snapshot into the folder `reproduced` of --data first (its content is deleted) and reports differences of
-    /// commit, tool and system.
+    /// Reads the configuration and the artifacts in --data; writes nothing. With --from: restores a snapshot into the folder
+    /// `reproduced` of --data first (its content is deleted) and reports differences of commit, tool and system.
     #[command(after_help = "Example: codenets reproduce --from s3://bucket/codenets")]
     Reproduce(records::ReproduceArgs),
-    /// Trace an artifact back to the digests of the raw files; writes reports/lineage.html and .svg
+    /// Trace an artifact back to the digests of the raw files
+    ///
+    /// Reads the manifests in --data; writes reports/lineage.html and reports/lineage.svg.
     #[command(after_help = "Example: codenets lineage --of scores")]
     Lineage {
         /// Artifact: a kind, kind:key, or a folder [default: the last one made]
         #[arg(long, value_name = "ARTIFACT")]
         of: Option<String>,
     },
-    /// Compare two builds: code, configuration, inputs, rows, scores
+    /// Compare two builds: code, configuration, inputs, rows, scores, functions of their bundles
+    ///
+    /// Reads the manifests of both builds, and the tables of functions of their bundles; writes nothing.
     #[command(after_help = "Example: codenets diff scores:1a2b scores")]
     Diff {
         /// Artifact: a kind, kind:key, or a folder
@@ -146,16 +175,23 @@ enum Command {
         b: String,
     },
     /// Send OpenLineage events to an HTTP server or a file, each once
+    ///
+    /// Reads the events in --data; writes to the server or the file, and records in --data what was sent.
     #[command(after_help = "Example: codenets events --to http://marquez:5000")]
     Events {
         /// URL of the server, or a file
         #[arg(long, value_name = "URL", env = "OPENLINEAGE_URL")]
         to: String,
     },
-    /// Show what each stage did: rows, bytes, seconds, memory; writes reports/journal.json
+    /// Show what each stage did: rows, bytes, seconds, memory
+    ///
+    /// Reads the manifests in --data; writes reports/journal.json.
     #[command(after_help = "Example: codenets journal --data data")]
     Journal,
     /// Delete unreferenced artifacts (dry run unless --yes)
+    ///
+    /// Reads the manifests and pins in --data. With --yes: deletes artifacts that neither a current nor a published nor a pinned artifact
+    /// was made from.
     #[command(after_help = "Example: codenets gc --yes")]
     Gc {
         /// Delete instead of listing
@@ -163,6 +199,8 @@ enum Command {
         yes: bool,
     },
     /// Protect an artifact and everything it was made from against gc; without a name, list the pins
+    ///
+    /// Reads the manifests in --data; writes the pin.
     #[command(after_help = "Example: codenets pin good --of scores")]
     Pin {
         /// Name of the pin
@@ -172,12 +210,16 @@ enum Command {
         of: Option<String>,
     },
     /// Remove a pin
+    ///
+    /// Reads the pins in --data; deletes the named one.
     #[command(after_help = "Example: codenets unpin good")]
     Unpin {
         /// Name of the pin
         name: String,
     },
     /// Hash every recorded file and the published bundle, or a snapshot's objects, and name the damaged ones
+    ///
+    /// Reads every recorded file in --data; writes which artifacts are damaged, so that `codenets status` shows them as stale.
     #[command(after_help = "Example: codenets verify --data data")]
     Verify {
         /// URL of snapshots to verify instead
@@ -185,29 +227,41 @@ enum Command {
         from: Option<String>,
     },
     /// Upload unsent training runs to MLflow
+    ///
+    /// Reads the spools in the folder `runs` of --data; writes to the server that MLFLOW_TRACKING_URI names.
     #[command(subcommand, after_help = "Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 codenets mlflow sync")]
     Mlflow(Mlflow),
 
     /// Describe a bundle: format, rows, fields, encoder, vector index, scores
+    ///
+    /// Reads the manifest of a bundle; writes nothing.
     #[command(after_help = "Example: codenets inspect data/serve/current")]
     Inspect {
         /// Folder of a bundle [default: the published one]
         bundle: Option<PathBuf>,
     },
     /// Check this machine and the data folder, and print how to fix what is wrong
+    ///
+    /// Reads the configuration, the programs and libraries of this machine, and --data; writes nothing but the folder --data.
     #[command(after_help = "Example: codenets doctor --data data")]
     Doctor,
     /// List the files that harvest reads, and the files that it leaves out with the reason
+    ///
+    /// Reads the sources of the configuration; writes nothing.
     #[command(after_help = "Example: codenets files --conf conf/mine.conf --excluded")]
     Files(inspect::FilesArgs),
-    /// Compare our parser with true CodeSearchNet records; writes reports/fidelity.json
+    /// Compare our parser with true CodeSearchNet records
+    ///
+    /// Reads a folder of records; writes reports/fidelity.json.
     #[command(after_help = "Example: codenets fidelity --csn /path/to/codesearchnet")]
     Fidelity {
         /// Folder of true records, in any layout that ingest reads
         #[arg(long, value_name = "FOLDER")]
         csn: PathBuf,
     },
-    /// Compare the near-duplicate search with comparing every pair; writes reports/duplicates.json
+    /// Compare the near-duplicate search with comparing every pair
+    ///
+    /// Reads a folder of records; writes reports/duplicates.json.
     #[command(after_help = "Example: codenets duplicates --csn /path/to/codesearchnet --rows 5000")]
     Duplicates {
         /// Folder of records, in any layout that ingest reads
@@ -217,10 +271,14 @@ enum Command {
         #[arg(long, default_value_t = 5000)]
         rows: usize,
     },
-    /// Write a page about the recorded corpus: reports/explore/report.html
+    /// Write a page about the recorded corpus
+    ///
+    /// Reads the recorded functions, columns and tokens; writes reports/explore/report.html.
     #[command(after_help = "Example: codenets explore --data data")]
     Explore,
     /// Print the resolved configuration with the file and line of each value
+    ///
+    /// Reads the configuration with its includes; writes nothing.
     #[command(after_help = "Example: codenets config --conf conf/mine.conf")]
     Config {
         /// Print the JSON Schema of a configuration instead
@@ -228,6 +286,8 @@ enum Command {
         schema: bool,
     },
     /// Print shell completions, or a man page
+    ///
+    /// Reads nothing; writes to standard output.
     #[command(after_help = "Example: codenets completions bash > ~/.local/share/bash-completion/completions/codenets")]
     Completions {
         /// bash, elvish, fish, powershell, zsh, or man
@@ -236,106 +296,17 @@ enum Command {
     },
 }
 
-/// Which stages run, and where a training starts.
-#[derive(Debug, Clone, Default, Args)]
-pub struct RunArgs {
-    /// Run these stages only
-    #[arg(long, value_name = "STAGE", value_delimiter = ',', conflicts_with = "until")]
-    pub only: Vec<String>,
-    /// Run every stage up to and including this one
-    #[arg(long, value_name = "STAGE")]
-    pub until: Option<String>,
-    /// Resume a killed or restored training; fail where there is no checkpoint to resume from
-    #[arg(long, conflicts_with = "restore")]
-    pub resume: bool,
-    /// Start the training from a recorded checkpoint (a folder of data/checkpoint)
-    ///
-    /// Without --conf: the checkpoint's configuration, its last weights and the optimizer's moments, for as many epochs again. With
-    /// --conf: its best weights and its tokenizer, everything else as configured. The schedule starts anew in both cases.
-    #[arg(long, value_name = "FOLDER")]
-    pub restore: Option<PathBuf>,
-    /// Was --conf given, or is it the default?
-    #[arg(skip)]
-    pub conf_is_given: bool,
-}
-
-/// What to search for, and how.
-#[derive(Debug, Args)]
-pub struct SearchArgs {
-    /// Query; `-` reads it from standard input
-    #[arg(allow_hyphen_values = true, required_unless_present = "query_env")]
-    pub query: Option<String>,
-    /// Read the query from this environment variable, so that no shell expands it
-    #[arg(long, value_name = "VARIABLE", conflicts_with = "query", hide = true)]
-    pub query_env: Option<String>,
-    /// Only this language
-    #[arg(long, short)]
-    pub language: Option<Language>,
-    /// Number of results
-    #[arg(long, short = 'k', default_value_t = 10)]
-    pub limit: usize,
-    /// Search mode: bm25, vector or hybrid
-    #[arg(long, short, default_value = "hybrid")]
-    pub mode: Mode,
-    /// Only this repository, by its full name
-    #[arg(long)]
-    pub repo: Option<String>,
-    /// Only paths that match this glob: `*` matches within a segment, `**/` across segments (`src/**/*.py`)
-    #[arg(long, value_name = "GLOB")]
-    pub path: Option<String>,
-    /// Also print the parts of each score
-    #[arg(long)]
-    pub explain: bool,
-    #[command(flatten)]
-    pub execution: ExecutionArgs,
-}
-
-/// Where queries are encoded.
-#[derive(Debug, Args)]
-pub struct ExecutionArgs {
-    /// Execution provider that encodes queries: cpu, cuda or tensorrt
-    #[arg(long, default_value = "cpu")]
-    pub provider: inference::Provider,
-}
-
-/// A file of predictions, and the judgments that score it.
-#[derive(Debug, Args)]
-pub struct EvaluateArgs {
-    /// CSV with columns query, language, url, best first
-    #[arg(long, value_name = "CSV", requires = "annotations")]
-    pub predictions: Option<PathBuf>,
-    /// CSV with columns Query, Language, GitHubUrl, Relevance: CodeSearchNet's annotationStore.csv
-    #[arg(long, value_name = "CSV", requires = "predictions")]
-    pub annotations: Option<PathBuf>,
-}
-
-/// Queries in, predictions out.
-#[derive(Debug, Args)]
-pub struct PredictionsArgs {
-    /// CSV with a column `query`
-    #[arg(long, value_name = "CSV")]
-    pub queries: PathBuf,
-    /// CSV to write
-    #[arg(long, value_name = "CSV")]
-    pub out: PathBuf,
-    /// Languages, separated by commas [default: all]
-    #[arg(long, value_delimiter = ',')]
-    pub languages: Vec<Language>,
-    /// Search mode: bm25, vector or hybrid
-    #[arg(long, short, default_value = "hybrid")]
-    pub mode: Mode,
-    #[command(flatten)]
-    pub execution: ExecutionArgs,
-}
-
 #[derive(Debug, Subcommand)]
 enum Mlflow {
     /// Upload unsent training runs to the MLflow server that MLFLOW_TRACKING_URI names
+    ///
+    /// Reads the spools in the folder `runs` of --data; writes to the server, and records in the spools what was sent.
+    #[command(after_help = "Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 codenets mlflow sync")]
     Sync,
 }
 
 /// The complete command: grouped help, versions, stage names as possible values.
-pub fn command(registry: &Registry) -> clap::Command {
+pub fn complete_command(registry: &Registry) -> clap::Command {
     let stages = PossibleValuesParser::new(registry.names());
     let with_stages = |command: clap::Command, arguments: &[&'static str]| {
         arguments.iter().fold(command, |command, &argument| command.mut_arg(argument, |arg| arg.value_parser(stages.clone())))
@@ -350,7 +321,7 @@ pub fn command(registry: &Registry) -> clap::Command {
 
 /// Runs the command with these arguments (the first is the program's name).
 pub fn run<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl IntoIterator<Item = T>) -> Result<()> {
-    let matches = command(registry).try_get_matches_from(arguments).unwrap_or_else(|error| error.exit());
+    let matches = complete_command(registry).try_get_matches_from(arguments).unwrap_or_else(|error| error.exit());
     let given = |matches: &clap::ArgMatches| matches.value_source("conf").is_some_and(|source| source != ValueSource::DefaultValue);
     let conf_is_given = given(&matches) || matches.subcommand().is_some_and(|(_, matches)| given(matches));
     let Cli { command, options } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -359,11 +330,11 @@ pub fn run<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl IntoI
 
 fn dispatch(registry: &Registry, options: &Options, command: Command, conf_is_given: bool) -> Result<()> {
     match command {
-        Command::Run(args) => build::run(registry, options, &RunArgs { conf_is_given, ..args }),
+        Command::Run(args) => build::run(registry, options, &build::RunArgs { conf_is_given, ..args }),
         Command::Plan => build::status(registry, options, true),
         Command::Status => build::status(registry, options, false),
         Command::Explain { stage } => build::explain(registry, options, stage.as_deref()),
-        Command::Setup { gpu } => build::setup(gpu),
+        Command::Setup { gpu } => build::setup(options, gpu),
         Command::Adopt { from } => build::adopt(registry, options, from.as_deref()),
         Command::Search(args) => search::search(options, args),
         Command::Evaluate(args) => search::evaluate(registry, options, &args),
@@ -376,14 +347,14 @@ fn dispatch(registry: &Registry, options: &Options, command: Command, conf_is_gi
         Command::Save(args) => records::save(registry, options, &args),
         Command::Restore(args) => records::restore(registry, options, &args),
         Command::Snapshots { from } => records::snapshots(options, &from),
-        Command::Reproduce(args) => records::reproduce(registry, options, &args),
+        Command::Reproduce(args) => records::reproduce(registry, options, &args, conf_is_given),
         Command::Lineage { of } => records::lineage(registry, options, of.as_deref()),
         Command::Diff { a, b } => records::diff(registry, options, &a, &b),
         Command::Events { to } => records::events(registry, options, &to),
         Command::Journal => records::journal(registry, options),
         Command::Gc { yes } => records::gc(registry, options, yes),
         Command::Pin { name, of } => records::pin(registry, options, name.as_deref(), of.as_deref()),
-        Command::Unpin { name } => Ok(options.store(registry).unpin(&name)?),
+        Command::Unpin { name } => records::unpin(registry, options, &name),
         Command::Verify { from } => records::verify(registry, options, from.as_deref()),
         Command::Mlflow(Mlflow::Sync) => records::mlflow_sync(registry, options),
         Command::Inspect { bundle } => inspect::inspect(options, bundle.as_deref()),
@@ -393,6 +364,6 @@ fn dispatch(registry: &Registry, options: &Options, command: Command, conf_is_gi
         Command::Duplicates { csn, rows } => inspect::duplicates(registry, options, &csn, rows),
         Command::Explore => inspect::explore(registry, options),
         Command::Config { schema } => inspect::config(registry, options, schema),
-        Command::Completions { shell } => help::completions(registry, &shell),
+        Command::Completions { shell } => help::completions(complete_command(registry), &shell),
     }
 }

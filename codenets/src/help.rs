@@ -1,6 +1,6 @@
 //! Help texts that clap does not make by itself: commands in groups, the list of stages, versions, completions, the man page.
 
-use std::{fmt::Write, str::FromStr, sync::LazyLock};
+use std::{fmt::Write as _, io::Write as _, str::FromStr, sync::LazyLock};
 
 use anyhow::{Result, anyhow};
 use ledger::Registry;
@@ -56,17 +56,24 @@ pub fn version() -> &'static str {
     VERSION.as_str()
 }
 
-/// Prints completions for a shell, or the man page (`man`).
-pub fn completions(registry: &Registry, shell: &str) -> Result<()> {
-    let mut command = crate::cli::command(registry);
-    let mut out = std::io::stdout().lock();
+/// Prints completions for a shell, or the man page (`man`) with every subcommand.
+pub fn completions(mut command: clap::Command, shell: &str) -> Result<()> {
+    let mut text = Vec::new();
     if shell == "man" {
-        clap_mangen::Man::new(command).render(&mut out)?;
-        return Ok(());
+        command.build();
+        clap_mangen::Man::new(command.clone()).render(&mut text)?;
+        for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+            let name = format!("codenets {}", subcommand.get_name());
+            let page = clap_mangen::Man::new(subcommand.clone().display_name(name));
+            page.render_name_section(&mut text)?;
+            page.render_synopsis_section(&mut text)?;
+            page.render_options_section(&mut text)?;
+        }
+    } else {
+        let shell = clap_complete::Shell::from_str(shell).map_err(|error| anyhow!("{error}"))?;
+        clap_complete::generate(shell, &mut command, "codenets", &mut text);
     }
-    let shell = clap_complete::Shell::from_str(shell).map_err(|error| anyhow!("{error}"))?;
-    clap_complete::generate(shell, &mut command, "codenets", &mut out);
-    Ok(())
+    Ok(std::io::stdout().write_all(&text)?)
 }
 
 #[cfg(test)]
@@ -75,11 +82,26 @@ mod tests {
 
     #[test]
     fn every_command_is_in_one_group() {
-        let command = crate::cli::command(&crate::stages::registry());
+        let command = crate::cli::complete_command(&crate::stages::registry());
         let mut names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
         names.sort_unstable();
         grouped.sort_unstable();
         assert_eq!(names, grouped);
+    }
+    #[test]
+    fn every_command_says_what_it_reads_and_writes_with_an_example() {
+        let mut command = crate::cli::complete_command(&crate::stages::registry());
+        command.build();
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            let examples = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string).unwrap_or_default();
+            let name = command.get_name();
+            assert!(
+                about.contains("Reads ") && ["writes ", "deletes ", "prints "].iter().any(|verb| about.contains(verb)),
+                "{name}: {about}"
+            );
+            assert!(examples.contains("Example: ") && examples.contains(&format!("codenets {name}")), "{name}: {examples}");
+        }
     }
 }

@@ -41,7 +41,7 @@ pub fn main<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl Into
         // A reader that has seen enough (`| head`) is no error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", options::plain(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

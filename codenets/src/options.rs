@@ -60,15 +60,20 @@ impl Options {
         Store::at(&self.data, Progress::new(self.quiet || self.json), threads).with_kinds(registry.kinds())
     }
 
-    /// Prints text, or with `--json` one line of JSON.
+    /// Prints text without control characters, or with `--json` one line of JSON.
     pub fn print(&self, text: &str, value: &Value) -> Result<()> {
         if self.json {
             outln!("{value}")?
         } else {
-            outln!("{}", text.trim_end())?
+            outln!("{}", plain(text.trim_end()))?
         }
         Ok(())
     }
+}
+
+/// The text without control characters other than line ends and tabs.
+pub fn plain(text: &str) -> String {
+    text.replace(|character: char| character.is_control() && !['\n', '\t'].contains(&character), "\u{fffd}")
 }
 
 fn cores() -> usize {

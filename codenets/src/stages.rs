@@ -16,7 +16,7 @@ pub fn registry() -> Registry {
         Box::new(stage::<Parse>()),
         Box::new(stage::<Vocab>().only_if(trains)),
         Box::new(stage::<Tokenize>().only_if(trains)),
-        Box::new(with_onnxruntime::<Train>().only_if(trains).followed_by(|store, _, checkpoint| {
+        Box::new(stage::<Train>().prepared_by(teacher_library).started_by(teacher).only_if(trains).followed_by(|store, _, checkpoint| {
             warn(store, trainer::tracking::record_checkpoint(store, checkpoint));
             Ok(())
         })),
@@ -54,6 +54,21 @@ fn with_onnxruntime<S: Stage + 'static>() -> Recorded<S> {
         memory::release();
         inference::load(&onnxruntime_library(store.root())?).map_err(Error::other)
     })
+}
+
+/// Does the training run another encoder?
+fn has_teacher(conf: &Conf) -> Result<bool> {
+    let config = conf.section::<trainer::config::Config>(Train::NAME)?;
+    Ok(config.teacher.is_some() || config.token_start.is_some())
+}
+
+fn teacher_library(store: &Store, conf: &Conf) -> Result<()> {
+    if has_teacher(conf)? { onnxruntime_library(store.root()).map(drop) } else { Ok(()) }
+}
+
+fn teacher(store: &Store, conf: &Conf) -> Result<()> {
+    memory::release();
+    if has_teacher(conf)? { inference::load(&onnxruntime_library(store.root())?).map_err(Error::other) } else { Ok(()) }
 }
 
 /// A tracking server that does not answer never fails a stage.

@@ -29,6 +29,10 @@ pub enum Error {
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
     #[error(transparent)]
+    Polars(#[from] polars::error::PolarsError),
+    #[error(transparent)]
+    Walk(#[from] walkdir::Error),
+    #[error(transparent)]
     Csv(#[from] csv::Error),
     #[error("lexical index: {0}")]
     Lexical(#[from] tantivy::TantivyError),

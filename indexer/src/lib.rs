@@ -6,11 +6,13 @@
 //! evaluate       scores of lexical, vector and hybrid search; its page; comparisons; the CodeSearchNet challenge
 //! publish        gates, and the atomic change of the published bundle; rollback, prune, verify
 //! retract        deletes functions from published bundles
+//! bundle_diff    functions that two bundles do not share
 //! predictions    answers of a published bundle as the challenge's CSV
 //! ```
 //!
 //! The crate `bundle` reads what this crate writes.
 
+pub mod bundle_diff;
 pub mod embed;
 mod error;
 pub mod evaluate;

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use arrow::{array::BooleanArray, compute::filter_record_batch};
 use bundle::{
     Bundle, CandidateLists, Mode, ParsedQuery,
+    manifest::DOCS,
     ranking::{Scored, best_first},
 };
 use inference::BATCH_TOKENS;
@@ -44,7 +45,7 @@ impl<'a> SplitQueries<'a> {
     pub fn read(bundle: &'a Bundle, syntax: &Syntax, split: Split, limit: Option<usize>) -> Result<Self> {
         let mut functions = Vec::new();
         let mut row = 0u32;
-        for batch in table::read(&bundle.dir().join("docs.parquet"), &["id", "split", "language", "func_name", "summary"])? {
+        for batch in table::read(&bundle.dir().join(DOCS), &["id", "split", "language", "func_name", "summary"])? {
             let batch = batch?;
             let text = |name: &str| table::texts(&batch, name);
             let (id, splits, languages, names, summaries) =

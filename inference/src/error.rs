@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::{Provider, runtime::LIBRARY_VARIABLE};
+use crate::Provider;
+
+/// Environment variable that names the library where a program names none.
+pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -30,8 +30,8 @@ mod runtime;
 mod tokenizer;
 
 pub use encoder::{BATCH_TOKENS, TextEncoder};
-pub use error::{Error, Result};
+pub use error::{Error, LIBRARY_VARIABLE, Result};
 pub use graph::{Graph, GraphOptions, PaddedRows};
 pub use provider::{Provider, UnknownProvider};
-pub use runtime::{API_VERSION, LIBRARY_VARIABLE, environment, is_loaded, load, load_default};
+pub use runtime::{API_VERSION, environment, is_loaded, load, load_default};
 pub use tokenizer::EncoderTokenizer;

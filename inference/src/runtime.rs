@@ -8,13 +8,10 @@ use std::{
 
 use ort::environment::Environment;
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::LIBRARY_VARIABLE};
 
 /// Version of the ONNX Runtime API that the library must offer (`ort`'s feature `api-24`): ONNX Runtime 1.24 or newer.
 pub const API_VERSION: u32 = 24;
-
-/// Environment variable that names the library where a program names none.
-pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 struct Loaded {
     /// Canonical where the file system can tell.

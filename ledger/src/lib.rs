@@ -136,8 +136,8 @@ pub use layout::{
     reports::{report_path, write_report, write_report_file},
     retracted::Retracted,
     runs::{WorkDir, runs_dir},
-    runtime::onnxruntime_library,
-    score_key::{ALL_LANGUAGES, NotAScoreKey, ScoreKey},
+    runtime::{onnxruntime_library, runtime_dir},
+    score_key::{ALL_LANGUAGES, MRR_AT_CORPUS, NotAScoreKey, ScoreKey},
     serve::{BundleId, Serve, UNPUBLISHED},
 };
 pub use progress::{Bar, Progress, cpu_seconds, peak_rss_mib, reset_peak_rss};

@@ -15,7 +15,7 @@ fn help(arguments: &[&str]) -> String {
 
 fn commands() -> Vec<String> {
     let registry = codenets::stages::registry();
-    let command = codenets::cli::command(&registry);
+    let command = codenets::cli::complete_command(&registry);
     command.get_subcommands().map(|command| command.get_name().to_owned()).filter(|name| name != "help").collect()
 }
 
@@ -89,10 +89,54 @@ fn an_unknown_command_names_the_nearest_one() {
 #[test]
 fn a_closed_pipe_is_no_error() {
     let workspace = Workspace::published();
-    let mut command = workspace.command(&["lineage"]);
-    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    let (_, err) = texts(&output);
-    assert!(!err.contains("panicked"), "{err}");
+    for arguments in [&["lineage"][..], &["journal"], &["completions", "bash"], &["completions", "man"], &["search", "a"]] {
+        let mut command = workspace.command(arguments);
+        let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let (_, err) = texts(&output);
+        assert!(!err.contains("panicked"), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn commands_print_json_where_it_is_asked_for() {
+    let workspace = Workspace::published();
+    for arguments in [
+        &["status"][..],
+        &["plan"],
+        &["explain"],
+        &["journal"],
+        &["tour"],
+        &["lineage"],
+        &["verify"],
+        &["inspect"],
+        &["gc"],
+        &["config"],
+        &["explore"],
+        &["pin"],
+        &["pin", "good"],
+        &["unpin", "good"],
+        &["prune", "--keep", "9"],
+        &["search", "a date"],
+    ] {
+        let (text, _) = workspace.run(&[arguments, &["--json"]].concat());
+        assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{arguments:?}: {text}");
+    }
+}
+
+/// A bundle from elsewhere may hold escape sequences in its manifest.
+#[test]
+fn escape_sequences_do_not_reach_a_terminal() {
+    let workspace = Workspace::published();
+    let bundle = workspace.path("data/serve/current");
+    let text = std::fs::read_to_string(bundle.join("manifest.json")).unwrap();
+    let changed = text.replace("\"tool\": \"codenets", "\"tool\": \"\\u001b[31mcodenets");
+    assert_ne!(text, changed);
+    std::fs::create_dir_all(workspace.path("elsewhere")).unwrap();
+    std::fs::write(workspace.path("elsewhere/manifest.json"), changed).unwrap();
+    let (out, _) = workspace.run(&["inspect", workspace.path("elsewhere").to_str().unwrap()]);
+    assert!(out.contains("[31mcodenets") && !out.contains('\u{1b}'), "{out}");
+    let err = workspace.fail(&["inspect", "no\u{1b}[31msuch folder"]);
+    assert!(!err.contains('\u{1b}'), "{err}");
 }

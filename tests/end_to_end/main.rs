@@ -17,6 +17,7 @@ mod help;
 mod interruptions;
 mod make_targets;
 mod mlflow;
+mod mlflow_refusals;
 mod old_versions;
 mod pipeline_runs;
 mod predecessor;

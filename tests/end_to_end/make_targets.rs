@@ -9,13 +9,10 @@ use std::{
 
 use crate::workspace::{ROOT, texts};
 
-/// Stands for the binary: writes its arguments, each ended by NUL, and the query that it would read from the environment.
+/// Stands for the binary: writes the arguments of the last call, each ended by NUL, and a line for every call.
 const FAKE: &str = r#"#!/usr/bin/env bash
 printf '%s\0' "$@" > arguments.bin
-for argument in "$@"; do
-  if [ "$last" = --query-env ]; then printf '%s' "${!argument}" > query.txt; fi
-  last=$argument
-done
+echo "$*" >> calls.txt
 "#;
 
 /// A folder in which make runs the fake program.
@@ -56,9 +53,9 @@ impl Make {
         text.split_terminator('\0').map(str::to_owned).collect()
     }
 
-    /// The query as the program receives it: from the environment, or as an argument.
+    /// The query as the program receives it: the last argument.
     fn query(&self) -> String {
-        fs::read_to_string(self.path("query.txt")).unwrap_or_else(|_| self.arguments().last().unwrap().clone())
+        self.arguments().last().unwrap().clone()
     }
 }
 
@@ -77,6 +74,16 @@ const TEXTS: [&str; 12] = [
     "50 % of * ? [a-z] ~ !",
     "-k 3 --json",
 ];
+
+#[test]
+fn the_demo_has_its_own_configuration_unless_the_command_line_names_one() {
+    for (variables, conf) in [(&[][..], "conf/demo.conf"), (&["CONF=mine.conf"], "mine.conf")] {
+        let make = Make::new();
+        make.succeed("demo", variables);
+        let calls = fs::read_to_string(make.path("calls.txt")).unwrap();
+        assert!(calls.contains(&format!("run --conf {conf} ")) && calls.contains("\ntour "), "{calls}");
+    }
+}
 
 #[test]
 fn a_query_reaches_the_program_unchanged() {
@@ -129,6 +136,24 @@ fn variables_reach_the_program_unchanged() {
             assert!(!make.path("PWNED").exists(), "{target} {last:?} was run");
         }
     }
+}
+
+#[test]
+fn no_variable_is_expanded_by_make() {
+    for name in ["LANG", "JSON", "EXPLAIN", "YES", "RESUME", "CSN_DIR", "TEACHER", "PROFILE", "CARGO_TARGET_DIR", "THREADS"] {
+        let make = Make::new();
+        make.run("search", &["Q=x", &format!("{name}=$(shell touch PWNED)")]);
+        assert!(!make.path("PWNED").exists(), "{name} was run");
+    }
+}
+
+#[test]
+fn a_snapshot_is_reproduced_with_its_own_configuration_unless_another_is_named() {
+    let make = Make::new();
+    make.succeed("reproduce", &["FROM=url"]);
+    assert!(!make.arguments().iter().any(|argument| argument == "--conf"), "{:?}", make.arguments());
+    make.succeed("reproduce", &["FROM=url", "CONF=mine.conf"]);
+    assert!(make.arguments().windows(2).any(|pair| pair == ["--conf", "mine.conf"]), "{:?}", make.arguments());
 }
 
 #[test]

@@ -53,6 +53,20 @@ fn diff_names_what_differs_between_two_builds() {
     assert!(workspace.fail(&["diff", "scores:zz", "scores"]).contains("zz"));
 }
 
+#[test]
+fn diff_counts_the_functions_that_two_bundles_do_not_share() {
+    let workspace = Workspace::published();
+    let before = workspace.manifest("bundle")["key"].as_str().unwrap().to_owned();
+    workspace.configure("harvest.min-lines = 5");
+    workspace.run_until("index");
+    let kinds: Value = serde_json::from_str(&workspace.run(&["diff", &format!("bundle:{before}"), "bundle", "--json"]).0).unwrap();
+    let bundle = kinds.as_array().unwrap().iter().find(|kind| kind["kind"] == "bundle").unwrap();
+    let languages = bundle["functions"].as_array().unwrap();
+    let count = |name: &str| languages.iter().map(|language| language[name].as_u64().unwrap()).sum::<u64>();
+    assert!(count("removed") > 0 && count("added") == 0 && count("changed") == 0, "{bundle}");
+    assert_eq!(count("a") - count("removed"), count("b"));
+}
+
 /// Keys of a kind that are on disk.
 fn keys(workspace: &Workspace, kind: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(workspace.path("data").join(kind)).unwrap().map(|entry| entry.unwrap());

@@ -156,7 +156,7 @@ fn settings_that_cannot_be_trained_are_refused_with_the_key() {
         ("train.optimizer.learning-rate = 1e30".to_owned(), "train.optimizer.learning-rate"),
         ("train.batch.size = 1".to_owned(), "train.batch.size"),
         ("train.device = cuda".to_owned(), "train.kernels"),
-        ("train { device = cuda, kernels = stock }".to_owned(), "trainer/cuda"),
+        ("train { device = cuda, kernels = stock }".to_owned(), "--features cuda"),
         (encoder("pretrained", "path = \"/nowhere\", dropout = null"), "/nowhere/config.json"),
         (encoder("bert", "dimension = 10, intermediate = 4, layers = 1, heads = 3, dropout = 0"), "heads"),
         (loss("distillation", distillation), "train.teacher"),

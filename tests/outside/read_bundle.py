@@ -16,7 +16,12 @@ import pyarrow.parquet
 import tantivy
 import tokenizers
 
-FIELDS = ["name", "code", "documentation"]
+FIELDS = ["name", "signature", "file", "code", "documentation"]
+
+
+def scored_fields(manifest):
+    """Fields with a boost. A boost of 0 leaves a field out."""
+    return [field for field in FIELDS if manifest["lexical"]["boosts"][field] > 0]
 
 
 def words(text):
@@ -70,7 +75,7 @@ def bm25(bundle, manifest, query, fields):
 
 def lexical(bundle, manifest, query):
     tombstones = deleted(bundle)
-    rows = [hit for hit in bm25(bundle, manifest, query, FIELDS).items() if hit[0] not in tombstones]
+    rows = [hit for hit in bm25(bundle, manifest, query, scored_fields(manifest)).items() if hit[0] not in tombstones]
     return sorted(rows, key=lambda hit: (-hit[1], hit[0]))[: manifest["candidates"]]
 
 
@@ -100,18 +105,19 @@ def features(bundle, manifest, query, lists):
     """Features of a learned fusion, of every row of either list (docs/bundle-format.md)."""
     searcher = tantivy.Index.open(str(bundle / "tantivy")).searcher()
     query_terms, settings, rows = scored_terms(manifest, query), manifest["lexical"], manifest["rows"]
+    fields = scored_fields(manifest)
 
     def idf(having):
         return math.log(1 + (rows - having + 0.5) / (having + 0.5))
 
-    by_field = {word: {field: searcher.doc_freq(field, word) for field in FIELDS} for word in query_terms}
+    by_field = {word: {field: searcher.doc_freq(field, word) for field in fields} for word in query_terms}
     by_word = {word: idf(max(frequencies.values())) for word, frequencies in by_field.items()}
     weigh = {word: [settings["boosts"][f] * idf(n) * (settings["k1"] + 1) for f, n in of.items() if n] for word, of in by_field.items()}
     most = sum(max(weights, default=0) for weights in weigh.values())
-    scores, names, cosine = bm25(bundle, manifest, query, FIELDS), bm25(bundle, manifest, query, ["name"]), cosines(bundle, manifest, query)
+    scores, names, cosine = bm25(bundle, manifest, query, fields), bm25(bundle, manifest, query, ["name"]), cosines(bundle, manifest, query)
     covered = collections.Counter()
     for word in query_terms:
-        one = [(tantivy.Occur.Should, tantivy.Query.term_query(tantivy.Index.open(str(bundle / "tantivy")).schema, f, word)) for f in FIELDS]
+        one = [(tantivy.Occur.Should, tantivy.Query.term_query(tantivy.Index.open(str(bundle / "tantivy")).schema, f, word)) for f in fields]
         for _, address in searcher.search(tantivy.Query.boolean_query(one), rows).hits:
             covered[searcher.doc(address)["row"][0]] += by_word[word]
     ranks = [{row: rank for rank, (row, _) in enumerate(hits)} for hits in lists]

@@ -12,7 +12,7 @@ use crate::{
         encoder::Encoder,
         pooler::Pooler,
     },
-    error::{Context, Result},
+    error::{Context, Result, WITHOUT_CUDA},
     losses::loss::LossConfig,
     teacher::{config::TeacherConfig, token_start::TokenStart},
     training::{optimizer::OptimizerConfig, restore::Restore, schedule::Schedule},
@@ -194,9 +194,7 @@ impl Config {
         if self.device == Device::Cuda {
             ensure!(self.kernels == Kernels::Stock, "train.kernels = fused needs train.device = cpu: set train.kernels = stock");
             if !cfg!(feature = "cuda") {
-                bail!(
-                    "train.device = cuda, but this codenets was built without CUDA: build it with `cargo install --path codenets --features cuda`, or set train.device = cpu"
-                );
+                bail!("{WITHOUT_CUDA}");
             }
         }
         Ok(())

@@ -53,6 +53,10 @@ pub enum Error {
 
 ledger::error_context!(Error);
 
+/// Why a build without CUDA does not train on a GPU.
+pub(crate) const WITHOUT_CUDA: &str = "train.device = cuda, but this codenets was built without CUDA: build it with \
+                                       `cargo install --path codenets --features cuda`, or set train.device = cpu";
+
 /// How to fix an HTTP status.
 fn advice(status: u16) -> &'static str {
     match status {

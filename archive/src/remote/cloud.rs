@@ -2,20 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ledger::ensure;
+use crate::error::Result;
 use object_store::{
     BackoffConfig, ObjectStore, RetryConfig, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder,
 };
-use url::Url;
-
-use super::connect::SCHEMES;
-use crate::error::Result;
 
 /// Time limit of one request: a chunk must pass within it on a slow line.
 const REQUEST_TIMEOUT: &str = "300 seconds";
 
-/// The store of a bucket; none where the scheme of the address is not that of a cloud.
-pub(super) fn connect(scheme: &str, address: &str, url: &Url) -> Result<Option<Arc<dyn ObjectStore>>> {
+/// The store of a bucket. None where the scheme of the address is not that of a cloud.
+pub(super) fn connect(scheme: &str, address: &str) -> Result<Option<Arc<dyn ObjectStore>>> {
     let retry = RetryConfig {
         backoff: BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 },
         max_retries: 6,
@@ -24,7 +20,6 @@ pub(super) fn connect(scheme: &str, address: &str, url: &Url) -> Result<Option<A
     // The builders share no trait. `$prefix`: how the names of their environment variables begin.
     macro_rules! build {
         ($builder:ty, $prefix:literal) => {{
-            ensure!(url.host_str().is_some(), "the address names no bucket: use {SCHEMES}");
             let mut builder = <$builder>::new().with_url(address).with_retry(retry);
             let own = [("timeout".to_owned(), REQUEST_TIMEOUT.to_owned())];
             for (name, value) in own.into_iter().chain(std::env::vars().filter(|(name, _)| name.starts_with($prefix))) {

@@ -9,7 +9,10 @@ use url::Url;
 use crate::error::{Context, Result};
 
 /// Supported addresses, for messages.
-pub(super) const SCHEMES: &str = "a folder, s3://bucket/path, gs://bucket/path or az://container/path";
+const SCHEMES: &str = "a folder, s3://bucket/path, gs://bucket/path or az://container/path";
+
+/// Schemes of cloud storage.
+const CLOUDS: [&str; 7] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss"];
 
 /// The store of an address, and the path of the address in the store.
 pub(super) fn connect(address: &str, may_be_new: bool) -> Result<(Arc<dyn ObjectStore>, Path)> {
@@ -19,7 +22,9 @@ pub(super) fn connect(address: &str, may_be_new: bool) -> Result<(Arc<dyn Object
     if scheme == "file" {
         return folder(url.to_file_path().ok().context("a file:// address needs an absolute path")?, may_be_new);
     }
-    match cloud(scheme, address, &url)? {
+    ensure!(CLOUDS.contains(&scheme), "{scheme}:// is not supported: use {SCHEMES}");
+    ensure!(url.host_str().is_some(), "the address names no bucket: use {SCHEMES}");
+    match cloud(scheme, address)? {
         Some(store) => Ok((store, prefix)),
         None => bail!("{scheme}:// is not supported: use {SCHEMES}"),
     }
@@ -29,10 +34,8 @@ pub(super) fn connect(address: &str, may_be_new: bool) -> Result<(Arc<dyn Object
 use super::cloud::connect as cloud;
 
 #[cfg(not(feature = "cloud"))]
-fn cloud(scheme: &str, _: &str, _: &Url) -> Result<Option<Arc<dyn ObjectStore>>> {
-    let is_cloud = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss"].contains(&scheme);
-    ensure!(!is_cloud, "{scheme}:// needs a build with cloud storage: cargo install --path codenets --features cloud");
-    Ok(None)
+fn cloud(scheme: &str, _: &str) -> Result<Option<Arc<dyn ObjectStore>>> {
+    bail!("{scheme}:// needs a build with cloud storage: cargo install --path codenets --features cloud")
 }
 
 fn folder(dir: PathBuf, may_be_new: bool) -> Result<(Arc<dyn ObjectStore>, Path)> {

@@ -1,12 +1,41 @@
 //! Commands that run stages or say what would run.
 
-use std::{io::Write, path::Path, process::Command};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail, ensure};
-use ledger::{AnyStage, Freshness, Registry, StageSelection, StageStatus, Store, conf::Conf, render_status, write_report};
+use clap::Args;
+use ledger::{AnyStage, Freshness, Registry, Stage, StageSelection, StageStatus, Store, conf::Conf, render_status, write_report};
 use serde_json::{Map, Value, json};
+use trainer::{Adopt, Train};
 
-use crate::{cli::RunArgs, options::Options};
+use crate::options::Options;
+
+/// Which stages run, and where a training starts.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunArgs {
+    /// Run these stages only
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', conflicts_with = "until")]
+    pub only: Vec<String>,
+    /// Run every stage up to and including this one
+    #[arg(long, value_name = "STAGE")]
+    pub until: Option<String>,
+    /// Resume a killed or restored training (with --only train); fail where there is no checkpoint to resume from
+    #[arg(long, requires = "only", conflicts_with = "restore")]
+    pub resume: bool,
+    /// Start the training (with --only train) from a recorded checkpoint, a folder of data/checkpoint
+    ///
+    /// Without --conf: the checkpoint's configuration, its last weights and the optimizer's moments, for as many epochs again. With
+    /// --conf: its best weights and its tokenizer, everything else as configured. The schedule starts anew in both cases.
+    #[arg(long, value_name = "FOLDER", requires = "only")]
+    pub restore: Option<PathBuf>,
+    /// Was --conf given, or is it the default?
+    #[arg(skip)]
+    pub conf_is_given: bool,
+}
 
 /// `run`: the selected stages that are not up to date, then unsent events where a server is named.
 pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()> {
@@ -18,7 +47,7 @@ pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()>
     let conf = configuration(registry, options, args)?;
     let store = options.store_of(registry, &conf)?;
     if args.resume {
-        trainer::require_checkpoint(&store, &conf.section("train")?)?;
+        trainer::require_checkpoint(&store, &conf.section(Train::NAME)?)?;
     }
     registry.run(&store, &conf, &selection)?;
     send_events(&store);
@@ -30,8 +59,8 @@ fn configuration(registry: &Registry, options: &Options, args: &RunArgs) -> Resu
     let conf = options.load(registry)?;
     let Some(folder) = &args.restore else { return Ok(conf) };
     let config =
-        if args.conf_is_given { trainer::restored_config(conf.section("train")?, folder) } else { trainer::recorded_config(folder)? };
-    Ok(conf.with_section("train", serde_json::to_value(config)?))
+        if args.conf_is_given { trainer::restored_config(conf.section(Train::NAME)?, folder) } else { trainer::recorded_config(folder)? };
+    Ok(conf.with_section(Train::NAME, serde_json::to_value(config)?))
 }
 
 /// A run is complete without its events: an error is a message.
@@ -113,7 +142,7 @@ fn details(stage: &dyn AnyStage, store: &Store, conf: &Conf) -> Result<Vec<Strin
 pub fn adopt(registry: &Registry, options: &Options, from: Option<&Path>) -> Result<()> {
     let mut conf = options.load(registry)?;
     if let Some(folder) = from {
-        conf = conf.with_section("adopt", json!({ "from": folder }));
+        conf = conf.with_section(Adopt::NAME, json!({ "from": folder }));
     }
     ensure!(
         conf.adopts()?,
@@ -121,7 +150,7 @@ pub fn adopt(registry: &Registry, options: &Options, from: Option<&Path>) -> Res
         options.conf.display()
     );
     let store = options.store_of(registry, &conf)?;
-    registry.run(&store, &conf, &StageSelection::Only(vec!["adopt".to_owned()]))?;
+    registry.run(&store, &conf, &StageSelection::Only(vec![Adopt::NAME.to_owned()]))?;
     Ok(())
 }
 
@@ -129,21 +158,19 @@ pub fn adopt(registry: &Registry, options: &Options, from: Option<&Path>) -> Res
 const FETCH: &str = include_str!("../../../conf/runtime/fetch.py");
 const WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime.txt");
 const GPU_WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime-gpu.txt");
-/// Where `setup` puts the library, and where every command looks for it.
-const RUNTIME: &str = "data/runtime";
-
 /// `setup`: ONNX Runtime, unless it is there or ORT_DYLIB_PATH names another one.
-pub fn setup(gpu: bool) -> Result<()> {
+pub fn setup(options: &Options, gpu: bool) -> Result<()> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
         ensure!(Path::new(&path).is_file(), "ORT_DYLIB_PATH names {}, which is not a file: correct or unset it", path.display());
         return Ok(());
     }
-    if !gpu && Path::new(RUNTIME).join("libonnxruntime.so").is_file() {
+    let folder = ledger::runtime_dir(&options.data);
+    if !gpu && folder.join("libonnxruntime.so").is_file() {
         return Ok(());
     }
     let mut requirements = tempfile::NamedTempFile::new().context("creating a temporary file")?;
     requirements.write_all(if gpu { GPU_WHEEL } else { WHEEL }.as_bytes())?;
-    let python = Command::new("python3").arg("-c").arg(FETCH).arg(requirements.path()).arg(RUNTIME).status();
+    let python = Command::new("python3").arg("-c").arg(FETCH).arg(requirements.path()).arg(&folder).status();
     match python {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => bail!("ONNX Runtime was not fetched: see the message above"),

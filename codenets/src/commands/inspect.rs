@@ -11,7 +11,7 @@ use pipeline::{
 };
 use serde_json::{Value, json};
 
-use crate::options::Options;
+use crate::options::{Options, plain};
 
 /// Which files are listed.
 #[derive(Debug, Args)]
@@ -138,9 +138,7 @@ pub fn files(registry: &Registry, options: &Options, args: &FilesArgs) -> Result
             outln!("{}", json!({ "repo": file.repo, "path": file.path, "left_out": reason }))
         } else {
             let decision = reason.map_or_else(|| "read".to_owned(), |reason| format!("left out: {reason}"));
-            // Names in a repository may hold escape sequences of terminals.
-            let line = format!("{}  {}  {decision}", file.repo, file.path).replace(char::is_control, "\u{fffd}");
-            outln!("{line}")
+            outln!("{}", plain(&format!("{}  {}  {decision}", file.repo, file.path)))
         };
     })?;
     printed?;
@@ -166,14 +164,14 @@ pub fn duplicates(registry: &Registry, options: &Options, csn: &Path, rows: usiz
     let scratch = tempfile::tempdir()?;
     let flat = Recall::measure(csn, rows, &thresholds, scratch.path(), store.progress())?.flat();
     write_report(store.root(), "duplicates", &flat)?;
-    outln!("{}", Value::Object(flat))?;
-    Ok(())
+    let lines: String = flat.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    options.print(&lines, &Value::Object(flat))
 }
 
 /// `explore`.
 pub fn explore(registry: &Registry, options: &Options) -> Result<()> {
-    outln!("{}", pages::write(&options.store(registry))?.display())?;
-    Ok(())
+    let page = pages::write(&options.store(registry))?;
+    options.print(&page.display().to_string(), &json!({ "page": page }))
 }
 
 /// `config`.

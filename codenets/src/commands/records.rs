@@ -12,8 +12,12 @@ use archive::{
     tree,
 };
 use clap::Args;
-use ledger::{ArtifactId, Registry, RerunOutcome, Serve, StageSelection, Store, report_path, write_report, write_report_file};
+use indexer::bundle_diff::{self, functions_diff};
+use ledger::{
+    ArtifactId, Bundle, Recordable, Registry, RerunOutcome, Serve, StageSelection, Store, report_path, write_report, write_report_file,
+};
 use serde_json::{Map, Value, json};
+use trainer::tracking::{Sent, Synced, UploadedRun, sync};
 
 use crate::options::Options;
 
@@ -153,37 +157,57 @@ pub fn snapshots(options: &Options, from: &str) -> Result<()> {
 const REPRODUCED: &str = "reproduced";
 
 /// `reproduce`.
-pub fn reproduce(registry: &Registry, options: &Options, args: &ReproduceArgs) -> Result<()> {
+pub fn reproduce(registry: &Registry, options: &Options, args: &ReproduceArgs, conf_is_given: bool) -> Result<()> {
     let mut options = options.clone();
     if let Some(from) = &args.from {
         options.data = options.data.join(REPRODUCED);
-        if options.data.exists() {
-            std::fs::remove_dir_all(&options.data).with_context(|| format!("deleting {}", options.data.display()))?;
-        }
-        let store = options.store(registry);
-        let restored = restoring::restore(&store, &Remote::open(from, false)?, &args.name, &Selection::all(store.kinds()))?;
-        store.progress().message(&format!("restored {} artifacts to {}", restored.artifacts + restored.kept, store.root().display()));
-        let found = differences::differences(&store)?;
-        out!("{}", differences::text(&found))?;
-        if found.is_empty() {
-            outln!("commit, tool and system are the same here")?;
+        restore_to_reproduce(registry, &options, from, &args.name)?;
+        if !conf_is_given {
+            options.conf = options.data.join(restoring::CONFIG);
         }
     }
     let conf = options.load(registry)?;
     let store = options.store_of(registry, &conf)?;
     let selection = if args.stage.is_empty() { StageSelection::All } else { StageSelection::Only(args.stage.clone()) };
-    let mut differing = Vec::new();
+    let (mut rows, mut differing, mut ran) = (Vec::new(), Vec::new(), 0);
     let mut printed = Ok(());
     registry.rerun(&store, &conf, &selection, &mut |stage, outcome| {
-        if printed.is_ok() {
-            printed = outln!("{stage:<9} {}", outcome_text(&outcome));
+        let text = outcome_text(&outcome);
+        if printed.is_ok() && !options.json {
+            printed = outln!("{stage:<9} {text}");
         }
-        if matches!(&outcome, RerunOutcome::Ran { other, .. } if !other.is_empty()) {
-            differing.push(stage);
+        if let RerunOutcome::Ran { other, .. } = &outcome {
+            ran += 1;
+            if !other.is_empty() {
+                differing.push(stage);
+            }
         }
+        rows.push(json!({ "stage": stage, "outcome": text }));
     })?;
     printed?;
+    if options.json {
+        outln!("{}", Value::Array(rows))?;
+    }
     ensure!(differing.is_empty(), "{} gave other bytes than recorded", differing.join(", "));
+    ensure!(ran > 0, "no stage was run again: see the reason of each stage above");
+    Ok(())
+}
+
+/// Restores a snapshot into an empty folder and prints in what its commit, tool and system differ from this machine.
+fn restore_to_reproduce(registry: &Registry, options: &Options, from: &str, name: &str) -> Result<()> {
+    if options.data.exists() {
+        std::fs::remove_dir_all(&options.data).with_context(|| format!("deleting {}", options.data.display()))?;
+    }
+    let store = options.store(registry);
+    let restored = restoring::restore(&store, &Remote::open(from, false)?, name, &Selection::all(store.kinds()))?;
+    store.progress().message(&format!("restored {} artifacts to {}", restored.artifacts + restored.kept, store.root().display()));
+    let found = differences::differences(&store)?;
+    if !options.json {
+        out!("{}", differences::text(&found))?;
+        if found.is_empty() {
+            outln!("commit, tool and system are the same here")?;
+        }
+    }
     Ok(())
 }
 
@@ -219,11 +243,27 @@ pub fn diff(registry: &Registry, options: &Options, a: &str, b: &str) -> Result<
     let here = options.store(registry);
     let lineage = |name: &str| -> Result<_> {
         let (store, id) = resolve(&here, name)?;
-        Ok(lineages::Lineage::of(&store, &id)?)
+        let lineage = lineages::Lineage::of(&store, &id)?;
+        Ok((store, lineage))
     };
-    let kinds = compare::diff(&lineage(a)?, &lineage(b)?, here.kinds());
-    options.print(&compare::text(&kinds), &serde_json::to_value(&kinds)?)?;
-    Ok(())
+    let ((store_a, a), (store_b, b)) = (lineage(a)?, lineage(b)?);
+    let kinds = compare::diff(&a, &b, here.kinds());
+    let (mut text, mut value) = (compare::text(&kinds), serde_json::to_value(&kinds)?);
+    let bundles = compare::nearest(&a, Bundle::KIND).zip(compare::nearest(&b, Bundle::KIND));
+    if let Some((a, b)) = bundles.filter(|(a, b)| a != b) {
+        let (a, b) = (store_a.artifact::<Bundle>(&a)?, store_b.artifact::<Bundle>(&b)?);
+        if a.is_here() && b.is_here() {
+            let functions = functions_diff(&a.open()?.dir, &b.open()?.dir)?;
+            text += &bundle_diff::render(&functions);
+            let bundle = value.as_array_mut().into_iter().flatten().find(|kind| kind["kind"] == Bundle::KIND);
+            if let Some(bundle) = bundle {
+                bundle["functions"] = serde_json::to_value(&functions)?;
+            }
+        } else {
+            text += "functions are not compared: the files of a bundle are not available locally; run `codenets restore --with bundle`\n";
+        }
+    }
+    options.print(&text, &value)
 }
 
 /// `events`.
@@ -274,8 +314,14 @@ pub fn pin(registry: &Registry, options: &Options, name: Option<&str>, of: Optio
     };
     let (_, target) = artifact(&store, of)?;
     store.pin(name, &target)?;
-    outln!("{} {} is pinned as {name}", target.kind, target.key)?;
-    Ok(())
+    let text = format!("{} {} is pinned as {name}", target.kind, target.key);
+    options.print(&text, &json!({ "name": name, "kind": target.kind, "key": target.key }))
+}
+
+/// `unpin`.
+pub fn unpin(registry: &Registry, options: &Options, name: &str) -> Result<()> {
+    options.store(registry).unpin(name)?;
+    options.print(&format!("the pin {name} is removed"), &json!({ "removed": name }))
 }
 
 /// `verify`.
@@ -293,21 +339,24 @@ fn verify_data(registry: &Registry, options: &Options) -> Result<()> {
     if let Err(error) = write_report(&options.data, "verify", &flat) {
         store.progress().message(&format!("reports/verify.json is not written: {error:#}"));
     }
-    for path in &damaged {
-        outln!("damaged: {}", path.display())?;
+    let is_published = Serve::of(&options.data).current().exists();
+    let paths: Vec<String> = damaged.iter().map(|path| path.display().to_string()).collect();
+    let mut text: String = paths.iter().map(|path| format!("damaged: {path}\n")).collect();
+    if damaged.is_empty() {
+        text += "every file of the recorded artifacts is intact\n";
     }
+    let published = if is_published { indexer::publish::verify(&options.data).context("the published bundle") } else { Ok(()) };
+    if is_published && published.is_ok() {
+        text += "the published bundle is intact\n";
+    }
+    let published_error = published.as_ref().err().map(|error| format!("{error:#}"));
+    options.print(&text, &json!({ "damaged": paths, "published": is_published, "published_error": published_error }))?;
     ensure!(
         damaged.is_empty(),
         "{} damaged files: `codenets run` makes current artifacts again, `codenets gc` deletes unreferenced ones",
         damaged.len()
     );
-    outln!("every file of the recorded artifacts is intact")?;
-    let current = Serve::of(&options.data).current();
-    if current.exists() {
-        indexer::publish::verify(&options.data).with_context(|| format!("the published bundle at {}", current.display()))?;
-        outln!("the published bundle is intact")?;
-    }
-    Ok(())
+    published
 }
 
 fn verify_remote(options: &Options, remote: &Remote) -> Result<()> {
@@ -326,17 +375,34 @@ fn verify_remote(options: &Options, remote: &Remote) -> Result<()> {
     }
     damaged.sort();
     damaged.dedup();
-    for one in &damaged {
-        outln!("damaged: {one}")?;
+    let mut text: String = damaged.iter().map(|one| format!("damaged: {one}\n")).collect();
+    if damaged.is_empty() {
+        text += &format!("{intact} snapshots at {} are intact", remote.address());
     }
+    options.print(&text, &json!({ "damaged": damaged, "intact_snapshots": intact }))?;
     if !damaged.is_empty() {
         bail!("{} damaged objects at {}: delete them and run `codenets save` again", damaged.len(), remote.address());
     }
-    outln!("{intact} snapshots at {} are intact", remote.address())?;
     Ok(())
 }
 
-/// `mlflow sync`.
+/// `mlflow sync`. What was uploaded is printed also where the server stops to answer.
 pub fn mlflow_sync(registry: &Registry, options: &Options) -> Result<()> {
-    Ok(trainer::tracking::sync(&options.store(registry), options.json)?)
+    let mut synced = Synced::default();
+    let outcome = sync(&options.store(registry), &mut synced);
+    let mut text: String = synced.runs.iter().filter(|run| run.error.is_none()).map(uploaded).collect();
+    if synced.runs.is_empty() && outcome.is_ok() {
+        text += &format!("nothing to upload: {} has all of {} runs", synced.address, synced.complete);
+    }
+    if !text.is_empty() || options.json {
+        options.print(&text, &serde_json::to_value(&synced.runs)?)?;
+    }
+    Ok(outcome?)
+}
+
+/// A line about a run that was uploaded.
+fn uploaded(run: &UploadedRun) -> String {
+    let rest = if run.under_way { "; the training is still running" } else { "" };
+    let Sent { metrics, artifacts, versions } = run.sent;
+    format!("{}: uploaded {metrics} metrics, {artifacts} artifacts, {versions} model versions (run {}){rest}\n", run.run, run.id)
 }

@@ -2,20 +2,83 @@
 
 use std::{
     io::{IsTerminal, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
 use bundle::{Bundle, Hit, Mode, Query};
-use indexer::{evaluate, publish};
+use clap::Args;
+use indexer::{Evaluate, evaluate, publish};
 use inference::Provider;
-use ledger::{Language, Registry, Scores, Serve, StageSelection, Store, onnxruntime_library, write_report};
-use serde_json::Value;
+use ledger::{Language, Registry, Scores, Serve, Stage, StageSelection, Store, onnxruntime_library, write_report};
+use serde_json::{Map, Value, json};
 
-use crate::{
-    cli::{EvaluateArgs, PredictionsArgs, SearchArgs},
-    options::Options,
-};
+use crate::options::Options;
+
+/// What to search for, and how.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// Query; `-` reads it from standard input
+    pub query: String,
+    /// Only this language
+    #[arg(long, short)]
+    pub language: Option<Language>,
+    /// Number of results
+    #[arg(long, short = 'k', default_value_t = 10)]
+    pub limit: usize,
+    /// Search mode: bm25, vector or hybrid
+    #[arg(long, short, default_value = "hybrid")]
+    pub mode: Mode,
+    /// Only this repository, by its full name
+    #[arg(long)]
+    pub repo: Option<String>,
+    /// Only paths that match this glob: `*` matches within a segment, `**/` across segments (`src/**/*.py`)
+    #[arg(long, value_name = "GLOB")]
+    pub path: Option<String>,
+    /// Also print the parts of each score
+    #[arg(long)]
+    pub explain: bool,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+/// Where queries are encoded.
+#[derive(Debug, Args)]
+pub struct ExecutionArgs {
+    /// Execution provider that encodes queries: cpu, cuda or tensorrt
+    #[arg(long, default_value = "cpu")]
+    pub provider: inference::Provider,
+}
+
+/// A file of predictions, and the judgments that score it.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// CSV with columns query, language, url, best first
+    #[arg(long, value_name = "CSV", requires = "annotations")]
+    pub predictions: Option<PathBuf>,
+    /// CSV with columns Query, Language, GitHubUrl, Relevance: CodeSearchNet's annotationStore.csv
+    #[arg(long, value_name = "CSV", requires = "predictions")]
+    pub annotations: Option<PathBuf>,
+}
+
+/// Queries in, predictions out.
+#[derive(Debug, Args)]
+pub struct PredictionsArgs {
+    /// CSV with a column `query`
+    #[arg(long, value_name = "CSV")]
+    pub queries: PathBuf,
+    /// CSV to write
+    #[arg(long, value_name = "CSV")]
+    pub out: PathBuf,
+    /// Languages, separated by commas [default: all]
+    #[arg(long, value_delimiter = ',')]
+    pub languages: Vec<Language>,
+    /// Search mode: bm25, vector or hybrid
+    #[arg(long, short, default_value = "hybrid")]
+    pub mode: Mode,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
 
 /// Largest query from standard input, in bytes.
 const MAX_QUERY_BYTES: u64 = 16 << 20;
@@ -28,18 +91,13 @@ const EXAMPLES: [&str; 3] =
     ["parse an iso date string", "retry a request with exponential backoff", "shortest path between two nodes of a graph"];
 
 fn query_text(args: &SearchArgs) -> Result<String> {
-    if let Some(variable) = &args.query_env {
-        return std::env::var(variable).with_context(|| format!("the environment variable {variable} holds no query"));
+    if args.query != "-" {
+        return Ok(args.query.clone());
     }
-    match args.query.as_deref() {
-        Some("-") | None => {
-            let mut text = String::new();
-            std::io::stdin().take(MAX_QUERY_BYTES + 1).read_to_string(&mut text).context("reading the query from standard input")?;
-            ensure!(text.len() as u64 <= MAX_QUERY_BYTES, "the query has more than {MAX_QUERY_BYTES} bytes");
-            Ok(text)
-        }
-        Some(text) => Ok(text.to_owned()),
-    }
+    let mut text = String::new();
+    std::io::stdin().take(MAX_QUERY_BYTES + 1).read_to_string(&mut text).context("reading the query from standard input")?;
+    ensure!(text.len() as u64 <= MAX_QUERY_BYTES, "the query has more than {MAX_QUERY_BYTES} bytes");
+    Ok(text)
 }
 
 /// Opens the published bundle.
@@ -86,7 +144,7 @@ pub fn evaluate(registry: &Registry, options: &Options, args: &EvaluateArgs) -> 
     }
     let conf = options.load(registry)?;
     let store = options.store_of(registry, &conf)?;
-    registry.run(&store, &conf, &StageSelection::Only(vec!["evaluate".to_owned()]))?;
+    registry.run(&store, &conf, &StageSelection::Only(vec![Evaluate::NAME.to_owned()]))?;
     let report = report(&store)?.context("the scores were just recorded")?;
     options.print(&evaluate::render(&report), &serde_json::to_value(&report)?)?;
     Ok(())
@@ -125,8 +183,7 @@ pub fn predictions(registry: &Registry, options: &Options, args: &PredictionsArg
     let languages = if args.languages.is_empty() { Language::ALL.to_vec() } else { args.languages.clone() };
     let bundle = published(options, args.execution.provider, rayon::current_num_threads())?;
     let rows = indexer::predictions::write(&bundle, &args.queries, &args.out, &languages, args.mode, store.progress())?;
-    outln!("{rows} predictions in {}", args.out.display())?;
-    Ok(())
+    options.print(&format!("{rows} predictions in {}", args.out.display()), &json!({ "rows": rows, "file": args.out }))
 }
 
 fn print_hits(hits: &[Hit]) -> Result<()> {
@@ -142,6 +199,9 @@ pub fn tour(registry: &Registry, options: &Options) -> Result<()> {
     let bundle = published(options, Provider::Cpu, 1)?;
     let (stages, flat) = ledger::journal(&store);
     write_report(store.root(), "journal", &flat)?;
+    if options.json {
+        return tour_json(&store, &bundle, flat);
+    }
     outln!("\nStages\n\n{stages}")?;
     if let Some(report) = report(&store)? {
         outln!("Scores on the held-out split (documentation is the query, and is not searched)\n\n{}", evaluate::render(&report))?;
@@ -156,24 +216,33 @@ pub fn tour(registry: &Registry, options: &Options) -> Result<()> {
     Ok(())
 }
 
+fn tour_json(store: &Store, bundle: &Bundle, stages: Map<String, Value>) -> Result<()> {
+    let mut searches = Map::new();
+    for text in EXAMPLES {
+        searches.insert(text.to_owned(), serde_json::to_value(bundle.search(&Query::new(text).limit(3))?)?);
+    }
+    outln!("{}", json!({ "stages": stages, "scores": report(store)?, "searches": searches }))?;
+    Ok(())
+}
+
 /// `rollback`.
 pub fn rollback(registry: &Registry, options: &Options) -> Result<()> {
-    outln!("{} is published", publish::rollback(&options.store(registry))?)?;
-    Ok(())
+    let id = publish::rollback(&options.store(registry))?;
+    options.print(&format!("{id} is published"), &json!({ "published": id.as_str() }))
 }
 
 /// `retract`.
 pub fn retract(registry: &Registry, options: &Options, ids: &Path, only: bool) -> Result<()> {
     let (listed, found) = indexer::retract::retract(&options.store(registry), ids, only)?;
-    outln!("{listed} ids are deleted from search, {found} of them are in the published bundle")?;
-    Ok(())
+    let text = format!("{listed} ids are deleted from search, {found} of them are in the published bundle");
+    options.print(&text, &json!({ "listed": listed, "in_published_bundle": found }))
 }
 
 /// `prune`.
 pub fn prune(registry: &Registry, options: &Options, keep: Option<usize>) -> Result<()> {
     let keep = match keep {
         Some(keep) => keep,
-        None => options.load(registry)?.section::<publish::Config>("publish")?.keep,
+        None => options.load(registry)?.section::<publish::Config>(publish::NAME)?.keep,
     };
     let removed = publish::prune_published(&options.store(registry), keep)?;
     let text =

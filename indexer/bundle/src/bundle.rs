@@ -10,7 +10,7 @@ use inference::{BATCH_TOKENS, Provider, TextEncoder};
 use ledger::{EncoderSpec, Language};
 
 use crate::{
-    BundleManifest, BundleOptions, Error, Explanation, Hit, ListEntry, Mode, ParsedQuery, Query, Result,
+    BundleManifest, Error, Explanation, Hit, ListEntry, Mode, ParsedQuery, Query, Result,
     fusion::Candidates,
     lexical::{Boosts, Filter, LEXICAL, Lexical, QueryStats, TermScores},
     manifest::MANIFEST,
@@ -86,11 +86,6 @@ impl LazyEncoder {
 }
 
 impl Bundle {
-    /// Options that open a bundle.
-    pub fn options() -> BundleOptions {
-        BundleOptions::default()
-    }
-
     pub(crate) fn open(dir: &Path, provider: Provider, workers: usize) -> Result<Self> {
         let manifest = BundleManifest::read(dir)?;
         let rows = usize::try_from(manifest.rows)?;

@@ -21,6 +21,13 @@ impl Default for BundleOptions {
     }
 }
 
+impl Bundle {
+    /// Options that open a bundle.
+    pub fn options() -> BundleOptions {
+        BundleOptions::default()
+    }
+}
+
 impl BundleOptions {
     /// Loads this ONNX Runtime library when the bundle is opened. Without it, the first query that needs a vector loads the library
     /// that the environment variable `ORT_DYLIB_PATH` names. A process has one library.

@@ -1,20 +1,22 @@
 //! Compares two evaluations of the same queries, with paired significance tests.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use bundle::Mode;
 use ledger::ensure;
+use polars::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ranks,
-    ranks::reciprocal,
+    ranks::{Ranks, reciprocal},
     significance::{Difference, difference},
 };
 use crate::{Result, error::Context};
 
 /// File of an artifact of kind `scores`: ranks, one query a line.
 pub const RANKS: &str = "ranks.jsonl";
+/// Columns that name a query.
+const KEYS: [&str; 2] = ["set", "query"];
 
 /// Ranks of the relevant function of a query among the whole split or bundle.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,35 +46,38 @@ pub(super) fn write(dir: &Path, ranks: &[QueryRanks]) -> Result<()> {
     Ok(fs::write(dir.join(RANKS), lines.join("\n") + "\n")?)
 }
 
-fn read(dir: &Path) -> Result<BTreeMap<(String, String), Ranks>> {
+/// Set, query, and the reciprocal rank by each system.
+fn read(dir: &Path) -> Result<LazyFrame> {
     let path = dir.join(RANKS);
     let text = fs::read_to_string(&path).with_context(|| {
         format!("{} holds no ranks: name a folder of an artifact of kind scores, such as data/scores/KEY", dir.display())
     })?;
-    let mut ranks = BTreeMap::new();
-    for (number, line) in text.lines().enumerate() {
-        let line: QueryRanks = serde_json::from_str(line).with_context(|| format!("{}:{}", path.display(), number + 1))?;
-        ranks.insert((line.set, line.query), line.ranks);
+    let parse = |(number, line)| serde_json::from_str(line).with_context(|| format!("{}:{}", path.display(), number + 1));
+    let ranks: Vec<QueryRanks> = text.lines().enumerate().map(parse).collect::<Result<_>>()?;
+    let texts = |name: &str, text: fn(&QueryRanks) -> &str| Column::new(name.into(), ranks.iter().map(text).collect::<Vec<_>>());
+    let mut columns = vec![texts(KEYS[0], |line| &line.set), texts(KEYS[1], |line| &line.query)];
+    for (system, mode) in Mode::ALL.into_iter().enumerate() {
+        let of_system: Vec<f64> = ranks.iter().map(|line| reciprocal(line.ranks[system])).collect();
+        columns.push(Column::new(mode.name().into(), of_system));
     }
-    Ok(ranks)
+    let keys = KEYS.map(PlSmallStr::from_static).to_vec();
+    Ok(DataFrame::new(ranks.len(), columns)?.lazy().unique_generic(Some(keys.into_iter().map(col).collect()), UniqueKeepStrategy::Last))
 }
 
 /// Compares the artifacts of kind `scores` in two folders, system by system, on the queries that both have.
 pub fn compare(first: &Path, second: &Path) -> Result<Vec<SystemDifference>> {
-    let (mine, others) = (read(first)?, read(second)?);
-    let mut sets: BTreeMap<&str, Vec<(Ranks, Ranks)>> = BTreeMap::new();
-    for ((set, query), ranks) in &mine {
-        if let Some(other) = others.get(&(set.clone(), query.clone())) {
-            sets.entry(set).or_default().push((*ranks, *other));
-        }
-    }
-    ensure!(!sets.is_empty(), "{} and {} have no query in common: compare evaluations of one split", first.display(), second.display());
+    let keys = KEYS.map(col);
+    let joined = read(first)?.join(read(second)?, keys.clone(), keys, JoinArgs::new(JoinType::Inner));
+    let joined = joined.sort(KEYS, SortMultipleOptions::default()).collect()?;
+    ensure!(joined.height() > 0, "{} and {} have no query in common: compare evaluations of one split", first.display(), second.display());
+    let sets: BTreeSet<&str> = joined.column(KEYS[0])?.str()?.iter().flatten().collect();
     let mut lines = Vec::new();
-    for (set, pairs) in sets {
-        for (system, mode) in Mode::ALL.into_iter().enumerate() {
-            let of = |part: fn(&(Ranks, Ranks)) -> &Ranks| pairs.iter().map(|pair| reciprocal(part(pair)[system])).collect::<Vec<f64>>();
-            let difference = difference(&of(|pair| &pair.0), &of(|pair| &pair.1));
-            lines.push(SystemDifference { set: set.to_owned(), system: mode.name().to_owned(), queries: pairs.len(), difference });
+    for set in sets {
+        let of_set = joined.clone().lazy().filter(col(KEYS[0]).eq(lit(set))).collect()?;
+        let values = |name: &str| -> Result<Vec<f64>> { Ok(of_set.column(name)?.f64()?.iter().flatten().collect()) };
+        for mode in Mode::ALL {
+            let difference = difference(&values(mode.name())?, &values(&format!("{}_right", mode.name()))?);
+            lines.push(SystemDifference { set: set.to_owned(), system: mode.name().to_owned(), queries: of_set.height(), difference });
         }
     }
     Ok(lines)

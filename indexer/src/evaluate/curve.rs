@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bundle::{Bundle, ParsedQuery, ranking::Scored, vectors::Vectors};
+use bundle::{Bundle, ParsedQuery, manifest::DOCS, ranking::Scored, vectors::Vectors};
 use ledger::{ensure, table};
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::Result;
 pub fn summaries(bundle: &Bundle, count: usize) -> Result<Vec<String>> {
     ensure!(count > 0, "the number of queries is 0: at least one is needed");
     let mut texts = Vec::new();
-    for batch in table::read(&bundle.dir().join("docs.parquet"), &["summary"])? {
+    for batch in table::read(&bundle.dir().join(DOCS), &["summary"])? {
         texts.extend(table::texts(&batch?, "summary")?.iter().flatten().filter(|text| !text.is_empty()).map(str::to_owned));
     }
     ensure!(!texts.is_empty(), "the bundle has no documented functions, whose summaries would be the queries");

@@ -7,13 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bundle::{Bundle, Mode, ParsedQuery};
+use bundle::{Bundle, Mode, ParsedQuery, manifest::DOCS};
 use ledger::{Digest, ensure, table};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ranks, ranks::rank};
+use super::ranks::{Ranks, rank};
 use crate::{Result, error::Context};
 
 /// A file of judged queries. Its name takes the place of the language in the table of scores.
@@ -127,7 +127,7 @@ impl Judgments {
         let names: HashSet<&str> = judged.iter().flat_map(|(_, relevant)| relevant.iter().map(String::as_str)).collect();
         let mut rows: HashMap<String, u32> = HashMap::new();
         let mut count = 0u32;
-        for batch in table::read(&bundle.dir().join("docs.parquet"), &["id", "url"])? {
+        for batch in table::read(&bundle.dir().join(DOCS), &["id", "url"])? {
             let batch = batch?;
             let (ids, urls) = (table::texts(&batch, "id")?, table::texts(&batch, "url")?);
             for index in 0..batch.num_rows() {

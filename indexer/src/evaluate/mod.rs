@@ -3,10 +3,13 @@
 
 pub mod challenge;
 pub mod compare;
+mod config;
 pub mod curve;
+mod examples;
 mod judged;
 mod page;
 mod ranks;
+mod report;
 mod reports;
 mod significance;
 mod table;
@@ -17,21 +20,24 @@ use std::{
 };
 
 use bundle::{Bundle, CandidateLists, ParsedQuery, fusion::Fusion};
-use ledger::{Artifact, Bundle as BundleRecord, Digest, Report, Rows, Run, ScoreKey, Scores as ScoresRecord, Split, Stage, Syntax, ensure};
+use ledger::{
+    Artifact, Bundle as BundleRecord, Digest, MRR_AT_CORPUS, Run, ScoreKey, Scores as ScoresRecord, Split, Stage, Syntax, ensure,
+};
 use rayon::prelude::*;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use self::{
     compare::QueryRanks,
-    ranks::{batches, rank, reciprocal},
+    examples::{Example, Examples, SHOWN},
+    ranks::{Ranks, batches, rank, reciprocal},
     table::Table,
 };
 pub use self::{
+    config::Config,
     judged::Judgments,
+    report::{EvaluateReport, render},
     reports::write_reports,
     significance::{Difference, Interval},
-    table::{Comparison, Row, render},
+    table::{Comparison, Row},
 };
 use crate::{
     Result,
@@ -42,47 +48,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Evaluate;
 
-/// Section `evaluate`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Config {
-    /// Split whose documentation gives the queries: `valid` or `test`.
-    pub split: Split,
-    /// Functions in a batch of the protocol mrr@batch; CodeSearchNet's protocol has 1000.
-    pub batch: usize,
-    /// Largest number of queries, evenly spread over the split; null: all.
-    pub max_queries: Option<usize>,
-    /// Files of judged queries, whose answers are ranked among all functions of the bundle.
-    pub judgments: Vec<Judgments>,
-}
-
-/// Report of the stage: the scores.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct EvaluateReport {
-    /// Functions of the split.
-    pub candidates: u64,
-    /// Queries, judged ones included.
-    pub queries: u64,
-    pub rows: Vec<Row>,
-    /// Hybrid search compared with lexical and with vector search.
-    #[serde(default)]
-    pub comparisons: Vec<Comparison>,
-    /// Number of answers of judged queries that are not in the bundle, by file of judgments.
-    #[serde(default)]
-    pub unknown_answers: BTreeMap<String, u64>,
-    /// Share of the ten nearest functions of the whole bundle that its vector search finds.
-    pub recall_at_10: f64,
-}
-
-impl Report for EvaluateReport {
-    fn rows(&self) -> Rows {
-        Rows { read: self.queries, written: self.queries, rejected: 0 }
-    }
-}
-
-/// Rank of the relevant row by each of [`bundle::Mode::ALL`]; none where a system did not score the row.
-type Ranks = [Option<usize>; 3];
-
 /// Results of one query of the held-out split.
 struct QueryResult {
     /// Ranks in the whole split.
@@ -91,28 +56,6 @@ struct QueryResult {
     batch: Option<Ranks>,
     /// The best rows of each system.
     found: [Vec<u32>; 3],
-}
-
-/// A query with the names of the functions that were found.
-#[derive(Debug, Clone)]
-struct Example {
-    query: String,
-    /// Name of the relevant function.
-    relevant: String,
-    ranks: Ranks,
-    /// Names, by system.
-    found: [Vec<String>; 3],
-}
-
-/// Queries that the page shows.
-#[derive(Debug, Default)]
-struct Examples {
-    /// Where hybrid search ranks the relevant function worst.
-    worst: Vec<Example>,
-    /// Where hybrid search gains most against BM25.
-    wins: Vec<Example>,
-    /// Where hybrid search loses most against BM25.
-    losses: Vec<Example>,
 }
 
 impl Stage for Evaluate {
@@ -207,7 +150,7 @@ impl Evaluation {
         })?;
         bar.finish();
         let languages: Vec<&str> = queries.iter().map(|query| query.language.as_str()).collect();
-        self.table.add("mrr@corpus", &languages, &results.iter().map(|result| Some(result.corpus)).collect::<Vec<_>>());
+        self.table.add(MRR_AT_CORPUS, &languages, &results.iter().map(|result| Some(result.corpus)).collect::<Vec<_>>());
         // CodeSearchNet's protocol needs whole batches; fewer queries are one batch, with a protocol name of its own.
         let in_batch = if batch_size == batch { format!("mrr@{batch}") } else { format!("mrr@in-batch({batch_size})") };
         self.table.add(&in_batch, &languages, &results.iter().map(|result| result.batch).collect::<Vec<_>>());
@@ -278,8 +221,6 @@ fn recall(bundle: &Bundle, queries: &[&SplitFunction]) -> Result<f64> {
     Ok(met as f64 / all.max(1) as f64)
 }
 
-/// Found functions that an example shows.
-const SHOWN: usize = 5;
 /// Examples in each group.
 const EXAMPLES: usize = 12;
 
@@ -312,38 +253,9 @@ fn examples(functions: &[SplitFunction], queries: &[&SplitFunction], results: &[
 mod tests {
     use super::*;
 
-    /// A small report.
-    pub fn report() -> EvaluateReport {
-        let interval = Interval { low: 0.25, high: 0.5 };
-        let row = |system: &str, score: f64| Row {
-            protocol: "mrr@corpus".to_owned(),
-            language: "a<b".to_owned(),
-            system: system.to_owned(),
-            queries: 7,
-            score,
-            interval,
-        };
-        let difference = Difference { mean: -0.01234, p: 0.5, wins: 2, losses: 3 };
-        let comparison = Comparison {
-            protocol: "mrr@corpus".to_owned(),
-            language: "all".to_owned(),
-            first: "hybrid".to_owned(),
-            second: "bm25".to_owned(),
-            difference,
-        };
-        EvaluateReport {
-            candidates: 9,
-            queries: 7,
-            rows: vec![row("bm25", 0.123_45), row("hybrid", 1.0)],
-            comparisons: vec![comparison],
-            unknown_answers: BTreeMap::new(),
-            recall_at_10: 0.975,
-        }
-    }
-
     #[test]
     fn scores_are_keyed_by_split_protocol_language_and_system() {
-        let flat = flat(Split::Test, &report());
+        let flat = flat(Split::Test, &report::example_report());
         assert_eq!(
             flat.keys().collect::<Vec<_>>(),
             ["test_mrr@corpus_a<b_bm25", "test_mrr@corpus_a<b_hybrid", "test_recall@10_all_vector"]

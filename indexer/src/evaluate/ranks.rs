@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use ledger::Mrr;
 
+/// Rank of the relevant row by each of [`bundle::Mode::ALL`]; none where a system did not score the row.
+pub type Ranks = [Option<usize>; 3];
+
 /// Scores of the rows of one query. Rows that a system did not score rank last.
 pub type Scores = HashMap<u32, f64>;
 

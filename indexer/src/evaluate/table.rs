@@ -1,12 +1,11 @@
 //! The table of scores: mean reciprocal ranks with confidence intervals, and hybrid search compared with lexical and vector search.
 
 use bundle::Mode;
-use ledger::{ALL_LANGUAGES, Mrr};
+use ledger::{ALL_LANGUAGES, MRR_AT_CORPUS, Mrr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ranks,
-    ranks::{mean_reciprocal, reciprocal},
+    ranks::{Ranks, mean_reciprocal, reciprocal},
     significance::{Difference, Interval, difference, interval},
 };
 
@@ -63,8 +62,8 @@ impl Table {
 
     /// Adds scores of judged queries.
     pub fn add_judged(&mut self, name: &str, ranks: &[Ranks]) {
-        self.score("mrr@corpus", name, ranks);
-        self.compare("mrr@corpus", name, ranks);
+        self.score(MRR_AT_CORPUS, name, ranks);
+        self.compare(MRR_AT_CORPUS, name, ranks);
     }
 
     fn score(&mut self, protocol: &str, name: &str, ranks: &[Ranks]) {
@@ -102,25 +101,4 @@ impl Table {
 /// Reciprocal ranks of one system.
 fn reciprocals(ranks: &[Ranks], system: usize) -> Vec<f64> {
     ranks.iter().map(|ranks| reciprocal(ranks[system])).collect()
-}
-
-/// The table for a terminal.
-pub fn render(report: &super::EvaluateReport) -> String {
-    let mut text = format!("{:<22} {:<12} {:>8} {:>8} {:>8} {:>8}\n", "protocol", "language", "queries", "bm25", "vector", "hybrid");
-    for row in report.rows.chunks(Mode::ALL.len()) {
-        text += &format!("{:<22} {:<12} {:>8}", row[0].protocol, row[0].language, row[0].queries);
-        row.iter().for_each(|of_system| text += &format!(" {:>8.4}", of_system.score));
-        text.push('\n');
-    }
-    for of in &report.comparisons {
-        let Difference { mean, p, wins, losses } = of.difference;
-        text += &format!(
-            "{} {}: {} minus {} {mean:+.4}, p {p:.4} ({wins} queries better, {losses} worse)\n",
-            of.protocol, of.language, of.first, of.second
-        );
-    }
-    for (name, unknown) in report.unknown_answers.iter().filter(|(_, unknown)| **unknown > 0) {
-        text += &format!("{name}: {unknown} relevant functions are not in the bundle and count as not found\n");
-    }
-    text + &format!("recall@10 of the vector search, compared with exact search: {:.4}\n", report.recall_at_10)
 }

@@ -13,7 +13,7 @@ use bundle::{
     BundleManifest, FORMAT, VectorInfo,
     fusion::{FUSION, Fusion},
     lexical::LEXICAL,
-    manifest::MANIFEST,
+    manifest::{DOCS, MANIFEST},
     vectors::{HnswInfo, VECTORS, Vectors},
 };
 use ledger::{Artifact, Bundle, Digest, Embeddings, Encoder, Report, Rows, Run, Shard, Stage, Syntax, ensure};
@@ -89,7 +89,7 @@ impl Stage for Index {
         let options = SegmentOptions { rows: config.segment_rows, megabytes: config.writer_megabytes, stemming: config.stemming };
         let segments = segments::write(&options, &shards, rows, &dir.join(LEXICAL), &run.out.join("segments"), || bar.add(1))?;
         lexical::check(&dir.join(LEXICAL), config.settings(), rows)?;
-        let languages = write_docs(&shards, &dir.join("docs.parquet"))?;
+        let languages = write_docs(&shards, &dir.join(DOCS))?;
         write_vectors(&embeddings.open()?, &shards, rows, dimension, &dir.join(VECTORS))?;
         bar.finish();
         let hnsw = write_graphs(&config.hnsw, rows, dimension, &dir.join(VECTORS), run)?;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use bundle::Mode;
-use ledger::{ALL_LANGUAGES, ScoreKey, Scores, Serve};
+use ledger::{ALL_LANGUAGES, MRR_AT_CORPUS, ScoreKey, Scores, Serve};
 
 use super::Config;
 use crate::{Error, Result};
@@ -37,7 +37,7 @@ pub fn check(serve: &Serve, config: &Config, scores: &Scores) -> Result<()> {
 fn gating_score(scores: &BTreeMap<String, f64>) -> Option<(ScoreKey, f64)> {
     scores.iter().find_map(|(name, score)| {
         let key: ScoreKey = name.parse().ok()?;
-        let is_gate = key.protocol == "mrr@corpus" && key.language == ALL_LANGUAGES && key.system == Mode::Hybrid.name();
+        let is_gate = key.protocol == MRR_AT_CORPUS && key.language == ALL_LANGUAGES && key.system == Mode::Hybrid.name();
         is_gate.then_some((key, *score))
     })
 }

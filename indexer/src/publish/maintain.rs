@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use bundle::checksums;
-use ledger::{Bundle, BundleId, Recordable, Serve, Store};
+use ledger::{Bundle, BundleId, Recordable, Serve, Store, UNPUBLISHED};
 
 use crate::{Result, error::Context, retract};
 
@@ -39,8 +39,15 @@ pub fn verify(data: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Deletes all published bundles but the newest `keep`, the current one and pinned ones; returns the deleted ids.
+/// Deletes all published bundles but the newest `keep`, the current one and pinned ones; returns the deleted ids. Holds the lock of the
+/// store.
 pub fn prune_published(store: &Store, keep: usize) -> Result<Vec<BundleId>> {
+    let _lock = store.lock()?;
+    prune(store, keep)
+}
+
+/// [`prune_published`] for a caller that holds the lock of the store.
+pub(super) fn prune(store: &Store, keep: usize) -> Result<Vec<BundleId>> {
     let serve = Serve::of(store.root());
     let ids = serve.ids()?;
     let current = serve.current_id();
@@ -50,7 +57,9 @@ pub fn prune_published(store: &Store, keep: usize) -> Result<Vec<BundleId>> {
     let old = ids.len().saturating_sub(keep.max(1));
     let mut deleted = Vec::new();
     for id in ids.into_iter().take(old).filter(|id| !is_kept(id)) {
-        fs::remove_dir_all(serve.bundle(&id)).with_context(|| format!("deleting {id}"))?;
+        // Renamed first: a deletion that is killed leaves a folder that is not a bundle, and that the next publish deletes.
+        let hidden = serve.bundles().join(format!("{UNPUBLISHED}{id}"));
+        fs::rename(serve.bundle(&id), &hidden).and_then(|()| fs::remove_dir_all(&hidden)).with_context(|| format!("deleting {id}"))?;
         deleted.push(id);
     }
     Ok(deleted)

@@ -23,6 +23,7 @@ use ledger::{
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use walkdir::WalkDir;
 
 pub use self::maintain::{prune_published, rollback, verify};
 use crate::{Result, error::Context, index, retract};
@@ -43,7 +44,8 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Publish;
 
-const NAME: &str = "publish";
+/// Name of the stage and of its section.
+pub const NAME: &str = "publish";
 const INPUTS: [&str; 2] = [Bundle::KIND, Scores::KIND];
 
 impl AnyStage for Publish {
@@ -192,7 +194,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
     // The bundle is published either way.
     let _ = serve.set_held_back(None);
     fault::point("pruning");
-    prune_published(store, config.keep)?;
+    maintain::prune(store, config.keep)?;
     store.progress().message(&format!("publish   {id} is published at {}", serve.current().display()));
     Ok(Some(id))
 }
@@ -230,12 +232,11 @@ fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artif
 
 /// Links every file of a folder into another one; copies where the file system has no hard links.
 fn link_tree(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("listing {}", from.display()))? {
+    for entry in WalkDir::new(from) {
         let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            link_tree(&entry.path(), &target)?;
+        let target = to.join(entry.path().strip_prefix(from).unwrap_or(entry.path()));
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(&target)?;
         } else if fs::hard_link(entry.path(), &target).is_err() {
             fs::copy(entry.path(), &target)?;
         }

@@ -200,7 +200,8 @@ fn choose<'a, 'k>(value: &mut HoconValue, kinds: &'k Kinds<'a>, kind: &str, path
     if let Some(first) = missing.first() {
         let missing = missing.join(", ");
         return Err(format!(
-            "`{path}`: kind `{kind}` needs {missing}: write `{path}.{first} = …`, or delete a line `{path} = null` before it"
+            "`{path}`: kind `{kind}` needs {missing}: write `{path}.{first} = …`, set the environment variable where its value is \
+             `${{?VARIABLE}}`, or delete a line `{path} = null` before it"
         ));
     }
     Ok(fields)

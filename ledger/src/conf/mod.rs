@@ -44,7 +44,7 @@ use serde_json::Value;
 
 use crate::{
     artifacts::values::Settings,
-    error::{Context, Error, Invalid, Result},
+    error::{Error, Invalid, Result},
 };
 use kinds::Node;
 use messages::{explain, nearest};
@@ -113,7 +113,12 @@ impl Conf {
     /// [`Conf::load`] with another environment.
     pub fn load_with<S: Into<Section> + Clone>(path: &Path, sections: &[S], env: &HashMap<String, String>) -> Result<Self> {
         let sections: Vec<Section> = sections.iter().cloned().map(Into::into).collect();
-        let root = hocon::parse_file_with_env(path, env).with_context(|| format!("loading config {}", path.display()))?;
+        let failed = |why: String| Error::Config { file: path.to_owned(), why };
+        if !path.is_file() {
+            return Err(failed("there is no such file: name a configuration with `--conf FILE`".to_owned()));
+        }
+        // The message of the error already holds those of its sources.
+        let root = hocon::parse_file_with_env(path, env).map_err(|error| failed(format!("not a valid HOCON file: {error}")))?;
         let names: Vec<&str> = sections.iter().map(|section| section.name).collect();
         if let Some(unknown) = root.keys().into_iter().find(|key| !names.contains(key)) {
             let nearest = nearest(unknown, &names);

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 /// All languages together.
 pub const ALL_LANGUAGES: &str = "all";
+/// Protocol: mean reciprocal rank among all functions of the split or bundle.
+pub const MRR_AT_CORPUS: &str = "mrr@corpus";
 
 /// What a score measures.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

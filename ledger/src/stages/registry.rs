@@ -268,8 +268,11 @@ impl Registry {
 
     /// Runs the selected stages that are not up to date.
     pub fn run(&self, store: &Store, conf: &Conf, selection: &StageSelection) -> Result<()> {
-        self.check(conf)?;
         let stages = self.selected(conf, selection)?;
+        match selection {
+            StageSelection::Only(_) => stages.iter().try_for_each(|stage| stage.config(conf).map(drop))?,
+            StageSelection::All | StageSelection::Until(_) => self.check(conf)?,
+        }
         for stage in &stages {
             stage.prepare(store, conf)?;
         }

@@ -10,5 +10,5 @@ pub(crate) mod tracker;
 pub use mlflow::{
     record::{record_checkpoint, record_encoder},
     spool::is_unsent,
-    sync::sync,
+    sync::{Sent, Synced, UploadedRun, sync},
 };

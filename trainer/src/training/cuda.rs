@@ -36,16 +36,14 @@ mod device {
 mod device {
     use ledger::bail;
 
-    use crate::error::Result;
+    use crate::error::{Result, WITHOUT_CUDA};
 
     /// Replaces the backend in a build without CUDA.
     pub type Cuda = kernels::Cpu;
 
     /// Fails: there is no fallback to the CPU.
     pub fn with_device<R>(_work: impl FnOnce(kernels::CpuDevice) -> Result<R>) -> Result<R> {
-        bail!(
-            "train.device = cuda, but this codenets was built without CUDA: build it with `cargo install --path codenets --features cuda`, or set train.device = cpu"
-        )
+        bail!("{WITHOUT_CUDA}")
     }
 }
 

@@ -7,29 +7,17 @@
 //! tantivy's own scorer computes the same score, but only with k1 1.2 and b 0.75, and not by field. Lengths are tantivy's field norms:
 //! exact up to 40 words, then in steps of about 10 %.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tantivy::{
     Searcher, SegmentReader, Term, columnar::Column, fieldnorm::FieldNormReader, query::Bm25StatisticsProvider, schema::Field,
     schema::IndexRecordOption,
 };
 
-use super::{Boosts, TEXT_FIELDS};
+use super::fields::{Bm25, Boosts, TEXT_FIELDS};
 use crate::{
     Result,
     error::Context,
     ranking::{Best, Scored, best_first},
 };
-
-/// Parameters of BM25 (Robertson & Zaragoza 2009).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Bm25 {
-    /// How slowly repetitions of a term saturate; 0 counts a term once.
-    pub k1: f64,
-    /// How much a long field counts less, from 0 (not at all) to 1.
-    pub b: f64,
-}
 
 /// The scores of a row by the terms of a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -6,8 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tantivy::schema::{FAST, INDEXED, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions};
 
-use super::Bm25;
-
 /// Text fields, in the order of [`Boosts::list`].
 pub const TEXT_FIELDS: [&str; 5] = ["name", "signature", "file", "code", "documentation"];
 /// Fields of the document store, for showing a hit; filters also search those of `EXACT_FIELDS`.
@@ -30,6 +28,16 @@ pub struct Boosts {
     pub code: f64,
     /// Documentation of the function.
     pub documentation: f64,
+}
+
+/// Parameters of BM25 (Robertson & Zaragoza 2009).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Bm25 {
+    /// How slowly repetitions of a term saturate; 0 counts a term once.
+    pub k1: f64,
+    /// How much a long field counts less, from 0 (not at all) to 1.
+    pub b: f64,
 }
 
 impl Boosts {

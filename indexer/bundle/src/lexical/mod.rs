@@ -18,8 +18,8 @@ use tantivy::{
 
 use self::bm25::{Scorer, TextField, row_of};
 pub use self::{
-    bm25::{Bm25, LexicalList, QueryStats, TermScores},
-    fields::{Boosts, Document, Filter, LexicalSettings, STORED_FIELDS, TEXT_FIELDS, schema, tokenizer},
+    bm25::{LexicalList, QueryStats, TermScores},
+    fields::{Bm25, Boosts, Document, Filter, LexicalSettings, STORED_FIELDS, TEXT_FIELDS, schema, tokenizer},
 };
 use crate::{Error, ParsedQuery, Result, error::Context, paths::PathGlob};
 

@@ -27,6 +27,8 @@ pub const FORMAT: u32 = 4;
 pub const FORMATS_READ: RangeInclusive<u32> = 3..=FORMAT;
 /// Name of the manifest in a bundle.
 pub const MANIFEST: &str = "manifest.json";
+/// Name of the table of functions in a bundle.
+pub const DOCS: &str = "docs.parquet";
 
 /// `manifest.json` of a bundle: what it holds and how it is searched.
 #[derive(Debug, Clone, Serialize, Deserialize)]

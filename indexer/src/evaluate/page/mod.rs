@@ -6,8 +6,13 @@ mod curve;
 
 use askama::Template;
 use bundle::Bundle;
+use ledger::MRR_AT_CORPUS;
 
-use super::{Config, EvaluateReport, Example, Examples, SHOWN};
+use super::{
+    config::Config,
+    examples::{Example, Examples, SHOWN},
+    report::EvaluateReport,
+};
 use crate::Result;
 pub use curve::with_curve;
 
@@ -27,12 +32,12 @@ const fn figure(protocol: &'static str, corpus: &'static str, system: &'static s
 const PUBLISHED: [PublishedFigure; 10] = [
     figure("mrr@1000", "CodeSearchNet", "NBoW", 0.617, "Husain et al. 2019"),
     figure("mrr@1000", "CodeSearchNet", "SelfAtt", 0.701, "Husain et al. 2019"),
-    figure("mrr@corpus", "CodeSearchNet, GraphCodeBERT's sets", "NBoW", 0.189, "Guo et al. 2021"),
-    figure("mrr@corpus", "CodeSearchNet, GraphCodeBERT's sets", "CodeBERT", 0.693, "Guo et al. 2021"),
-    figure("mrr@corpus", "CodeSearchNet, GraphCodeBERT's sets", "UniXcoder", 0.744, "Guo et al. 2022"),
-    figure("mrr@corpus", "CodeSearchNet, GraphCodeBERT's sets", "CoCoSoDa", 0.788, "Shi et al. 2023"),
-    figure("mrr@corpus", "CoSQA test", "CodeBERT", 0.657, "Huang et al. 2021"),
-    figure("mrr@corpus", "CoSQA test", "UniXcoder", 0.701, "Guo et al. 2022"),
+    figure(MRR_AT_CORPUS, "CodeSearchNet, GraphCodeBERT's sets", "NBoW", 0.189, "Guo et al. 2021"),
+    figure(MRR_AT_CORPUS, "CodeSearchNet, GraphCodeBERT's sets", "CodeBERT", 0.693, "Guo et al. 2021"),
+    figure(MRR_AT_CORPUS, "CodeSearchNet, GraphCodeBERT's sets", "UniXcoder", 0.744, "Guo et al. 2022"),
+    figure(MRR_AT_CORPUS, "CodeSearchNet, GraphCodeBERT's sets", "CoCoSoDa", 0.788, "Shi et al. 2023"),
+    figure(MRR_AT_CORPUS, "CoSQA test", "CodeBERT", 0.657, "Huang et al. 2021"),
+    figure(MRR_AT_CORPUS, "CoSQA test", "UniXcoder", 0.701, "Guo et al. 2022"),
     figure("NDCG All", "CodeSearchNet challenge", "ElasticSearch", 0.205, "Husain et al. 2019"),
     figure("NDCG All", "CodeSearchNet challenge", "NBoW", 0.340, "Husain et al. 2019"),
 ];
@@ -116,7 +121,7 @@ pub fn facts(config: &Config, bundle: &Bundle, report: &EvaluateReport) -> Vec<(
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::report, *};
+    use super::{super::report::example_report as report, *};
 
     #[test]
     fn values_are_escaped() {

@@ -154,8 +154,8 @@ fn an_unknown_kind_is_refused_with_the_nearest_name() {
 #[test]
 fn a_kind_whose_defaults_were_removed_is_refused_with_the_new_line() {
     let message = error("train.encoder = null\ntrain.encoder.kind = bert");
-    let expected = "`train.encoder`: kind `bert` needs dimension, layers, dropout: write `train.encoder.dimension = …`, or delete a line \
-                    `train.encoder = null` before it";
+    let expected = "`train.encoder`: kind `bert` needs dimension, layers, dropout: write `train.encoder.dimension = …`, set the \
+                    environment variable where its value is `${?VARIABLE}`, or delete a line `train.encoder = null` before it";
     assert_eq!(message, expected);
     assert!(error("train.encoder = null\ntrain.encoder.bert.layers = 3").contains("has no kind: write `train.encoder.kind = …`"));
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use ledger::{Bar, Progress, Store, bail, chain};
-use serde_json::{Value, json};
+use serde::Serialize;
 
+pub use super::upload::Sent;
 use super::{
     server::Server,
     spool::{self, Begin, Spool},
-    upload::{Sent, Upload, sync_position},
+    upload::{Upload, sync_position},
 };
 use crate::error::{Context, Result};
 
@@ -22,18 +23,44 @@ struct PendingRun {
     is_running: bool,
 }
 
-/// Uploads all runs of a data folder to the server of `MLFLOW_TRACKING_URI`, and prints a line for each uploaded run, or with `json` an
-/// array.
+/// What was uploaded of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct UploadedRun {
+    /// Name of the run.
+    pub run: String,
+    /// Id of the run on the server.
+    pub id: String,
+    pub sent: Sent,
+    /// Is the training still running?
+    pub under_way: bool,
+    /// Why the upload is incomplete; None where it is complete.
+    pub error: Option<String>,
+}
+
+/// The outcome of [`sync`].
+#[derive(Debug, Default)]
+pub struct Synced {
+    /// The runs that were uploaded, also those of which a part is missing.
+    pub runs: Vec<UploadedRun>,
+    /// Number of runs that the server had completely before.
+    pub complete: usize,
+    /// Address of the server.
+    pub address: String,
+}
+
+/// Uploads all runs of a data folder to the server of `MLFLOW_TRACKING_URI`. `synced` is filled run by run, so that it also holds what
+/// was uploaded before an error.
 ///
 /// # Errors
 /// No server is named or it does not answer, a spool cannot be read, or a run could not be uploaded completely.
-pub fn sync(store: &Store, json: bool) -> Result<()> {
+pub fn sync(store: &Store, synced: &mut Synced) -> Result<()> {
     let server = Server::of_environment()?;
     let server = server.context("MLFLOW_TRACKING_URI is not set: set it to the address of an MLflow server")?;
     let progress = store.progress();
     let (pending, complete) = pending_runs(store, &server)?;
+    (synced.complete, synced.address) = (complete, server.address.clone());
     let bar = progress.bar("sync", pending.iter().map(|run| run.entries).sum(), "entries");
-    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    let mut failed = Vec::new();
     for (number, run) in pending.iter().enumerate() {
         bar.note(format!("run {} of {}: {}", number + 1, pending.len(), run.begin.name));
         let Some(mut upload) = Upload::open(&run.folder, &server, &run.begin)? else {
@@ -41,20 +68,16 @@ pub fn sync(store: &Store, json: bool) -> Result<()> {
             continue;
         };
         let outcome = upload.send(&server, None, progress, Some(&bar));
-        let sent = upload.sent.clone();
-        if json {
-            rows.push(row(run, upload.run_id(), &sent, &outcome));
-        } else if outcome.is_ok() {
-            print_run(run, upload.run_id(), &sent);
-        }
+        synced.runs.push(UploadedRun {
+            run: run.begin.name.clone(),
+            id: upload.run_id().to_owned(),
+            sent: upload.sent.clone(),
+            under_way: run.is_running,
+            error: outcome.as_ref().err().map(|error| chain(error)),
+        });
         report(run, outcome, progress, &bar, &mut failed)?;
     }
     bar.finish();
-    if json {
-        println!("{}", serde_json::to_string(&rows)?);
-    } else if pending.is_empty() {
-        println!("nothing to upload: {} has all of {complete} runs", server.address);
-    }
     if !failed.is_empty() {
         bail!("{} of {} runs were not uploaded completely: {}", failed.len(), pending.len(), failed.join(", "));
     }
@@ -81,18 +104,6 @@ fn pending_runs(store: &Store, server: &Server) -> Result<(Vec<PendingRun>, usiz
         if entries > 0 { pending.push(PendingRun { folder, begin, entries, is_running }) } else { complete += 1 }
     }
     Ok((pending, complete))
-}
-
-fn row(run: &PendingRun, id: &str, sent: &Sent, outcome: &Result<()>) -> Value {
-    let mut row = json!({"run": run.begin.name, "id": id, "sent": sent, "under_way": run.is_running});
-    row["error"] = outcome.as_ref().err().map(|error| chain(error)).into();
-    row
-}
-
-fn print_run(run: &PendingRun, id: &str, sent: &Sent) {
-    let rest = if run.is_running { "; the training is still running" } else { "" };
-    let (metrics, artifacts, versions) = (sent.metrics, sent.artifacts, sent.versions);
-    println!("{}: uploaded {metrics} metrics, {artifacts} artifacts, {versions} model versions (run {id}){rest}", run.begin.name);
 }
 
 /// Reports a failed upload; if the server does not answer, the other runs are not tried.

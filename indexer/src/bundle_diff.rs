@@ -1,0 +1,129 @@
+//! The functions that two bundles do not share, counted by polars from their tables of functions.
+
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use bundle::manifest::DOCS;
+use ledger::ensure;
+use polars::prelude::*;
+use serde::Serialize;
+
+use crate::{Result, error::Context};
+
+/// Where a function is: the functions of one place are versions of each other.
+const PLACE: [&str; 4] = ["language", "repo", "path", "func_name"];
+
+/// Functions of one language in two bundles. Functions are equal if their ids are: language, repository, path and code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FunctionsDiff {
+    pub language: String,
+    /// Functions of the first bundle.
+    pub a: u64,
+    /// Functions of the second bundle.
+    pub b: u64,
+    /// Functions of the second bundle that the first lacks.
+    pub added: u64,
+    /// Functions of the first bundle that the second lacks.
+    pub removed: u64,
+    /// Functions with other code at the same place: language, repository, path and name.
+    pub changed: u64,
+}
+
+/// Compares the functions of the bundles in two folders, by language.
+///
+/// # Errors
+/// A folder is not a bundle, or its table cannot be read.
+pub fn functions_diff(a: &Path, b: &Path) -> Result<Vec<FunctionsDiff>> {
+    let (a, b) = (functions(a)?, functions(b)?);
+    let total = |frame: &LazyFrame, name: &str| frame.clone().group_by([col("language")]).agg([rows().alias(name)]);
+    let lacking = |frame: &LazyFrame, other: &LazyFrame, name: &str| {
+        let lacking = frame.clone().join(other.clone(), [col("id")], [col("id")], JoinArgs::new(JoinType::Anti));
+        lacking.group_by(PLACE.map(col)).agg([rows().alias(name)])
+    };
+    let both = |first: LazyFrame, second: LazyFrame, keys: &[&str]| {
+        let keys: Vec<Expr> = keys.iter().map(|&key| col(key)).collect();
+        first.join(second, keys.clone(), keys, JoinArgs::new(JoinType::Full).with_coalesce(JoinCoalesce::CoalesceColumns))
+    };
+    let count = |name: &str| col(name).fill_null(lit(0_u64));
+    let places = both(lacking(&a, &b, "removed"), lacking(&b, &a, "added"), &PLACE)
+        .with_columns([count("removed"), count("added")])
+        .with_column(when(col("removed").lt(col("added"))).then(col("removed")).otherwise(col("added")).alias("changed"))
+        .group_by([col("language")])
+        .agg([
+            (col("added") - col("changed")).sum().alias("added"),
+            (col("removed") - col("changed")).sum().alias("removed"),
+            col("changed").sum(),
+        ]);
+    let totals = both(total(&a, "a"), total(&b, "b"), &["language"]);
+    let columns = ["a", "b", "added", "removed", "changed"];
+    let table = both(totals, places, &["language"]).with_columns(columns.map(count)).sort(["language"], SortMultipleOptions::default());
+    let table = table.collect_with_engine(Engine::Streaming)?.unwrap_single();
+    let number = |row: usize, name: &str| -> Result<u64> { Ok(table.column(name)?.u64()?.get(row).unwrap_or_default()) };
+    let diff_of = |row: usize| -> Result<FunctionsDiff> {
+        let language = table.column("language")?.str()?.get(row).context("language is null")?.to_owned();
+        let [a, b, added, removed, changed] = columns.map(|name| number(row, name));
+        Ok(FunctionsDiff { language, a: a?, b: b?, added: added?, removed: removed?, changed: changed? })
+    };
+    (0..table.height()).map(diff_of).collect()
+}
+
+/// Place and id of the functions of a bundle.
+fn functions(bundle: &Path) -> Result<LazyFrame> {
+    let path: PathBuf = bundle.join(DOCS);
+    ensure!(path.is_file(), "{} has no {DOCS}: name the folder of a bundle", bundle.display());
+    let table = LazyFrame::scan_parquet(PlRefPath::new(path.to_string_lossy()), ScanArgsParquet::default())?;
+    Ok(table.select([PLACE.as_slice(), &["id"]].concat().into_iter().map(col).collect::<Vec<_>>()))
+}
+
+fn rows() -> Expr {
+    len().cast(DataType::UInt64)
+}
+
+/// The table for a terminal.
+pub fn render(languages: &[FunctionsDiff]) -> String {
+    let mut text = format!("{:<12} {:>10} {:>10} {:>10} {:>10} {:>10}\n", "functions", "a", "b", "added", "removed", "changed");
+    for FunctionsDiff { language, a, b, added, removed, changed } in languages {
+        let _ = writeln!(text, "{language:<12} {a:>10} {b:>10} {added:>10} {removed:>10} {changed:>10}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// A folder with a table of functions: language, path, name and id of each.
+    fn bundle(functions: &[[&str; 4]]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let column = |name: &str, part: usize| Column::new(name.into(), functions.iter().map(|row| row[part]).collect::<Vec<_>>());
+        let repo = Column::new("repo".into(), vec!["o/r"; functions.len()]);
+        let columns = vec![column("language", 0), repo, column("path", 1), column("func_name", 2), column("id", 3)];
+        let mut frame = DataFrame::new(functions.len(), columns).unwrap();
+        ParquetWriter::new(File::create(dir.path().join(DOCS)).unwrap()).finish(&mut frame).unwrap();
+        dir
+    }
+
+    fn diff(language: &str, [a, b, added, removed, changed]: [u64; 5]) -> FunctionsDiff {
+        FunctionsDiff { language: language.to_owned(), a, b, added, removed, changed }
+    }
+
+    #[test]
+    fn functions_are_added_removed_or_changed() {
+        let a = bundle(&[["go", "a.go", "F", "1"], ["go", "a.go", "G", "2"], ["go", "a.go", "init", "3"], ["python", "a.py", "f", "4"]]);
+        let b = bundle(&[["go", "a.go", "F", "1"], ["go", "a.go", "G", "5"], ["go", "a.go", "init", "6"], ["go", "a.go", "init", "7"]]);
+        let found = functions_diff(a.path(), b.path()).unwrap();
+        assert_eq!(found, [diff("go", [3, 4, 1, 0, 2]), diff("python", [1, 0, 0, 1, 0])]);
+        assert_eq!(functions_diff(a.path(), a.path()).unwrap()[0], diff("go", [3, 3, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_folder_without_functions_is_an_error_that_names_it() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = functions_diff(empty.path(), empty.path()).unwrap_err();
+        assert!(error.to_string().contains("has no docs.parquet"), "{error}");
+    }
+}
