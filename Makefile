@@ -9,14 +9,16 @@ CONF_OF_COMMAND_LINE := $(filter command,$(origin CONF))
 CONF ?= conf/demo.conf
 DATA ?= data
 CARGO_TARGET_DIR ?= target
-# dev: builds in half the time, hot crates are optimised. release: everything is.
-PROFILE ?= dev
 
 # Text from the user is data: it is never expanded by make, and the shell reads it from the environment, between quotes.
 USER_TEXT := A ADOPT ANNOTATIONS B CARGO_TARGET_DIR CONF COSQA CSN CSN_DIR DATA EPOCHS EXPLAIN FROM FUSION GLOB GROWTH IDS JSON K LANGS \
 	MODE NAME OF ONLY OUT PREDICTIONS PROFILE Q QUERIES REPO RESUME ROUNDS ROWS SECONDS SLOW_EPOCHS STAGE STEPS TEACHER THREADS TO WITH YES
 $(foreach name,$(USER_TEXT),$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))))
 export $(filter-out SECONDS,$(USER_TEXT))
+# dev: builds in half the time, hot crates are optimised. release: everything is. After `make release`, every target uses that build.
+ifndef PROFILE
+PROFILE := $(if $(wildcard $(CARGO_TARGET_DIR)/release/codenets),release,dev)
+endif
 # SECONDS is a clock in bash.
 unexport SECONDS
 export FUZZ_SECONDS = $(SECONDS)
@@ -139,7 +141,7 @@ journal: build ## Show what each stage did: rows, bytes, seconds, memory
 verify: build ## Hash everything that is recorded and published, or the snapshots at FROM=url
 	@"$$CODENETS" verify $(GLOBAL) $(call option,--from,FROM)
 
-save: build ## Save an artifact and what it was made from: TO=url [WITH=dataset,index,bundle,runs] [OF=artifact] [NAME=latest]
+save: build ## Save an artifact with its lineage: TO=url [WITH=dataset,index,bundle,runs] [OF=artifact] [NAME=latest]
 	@test -n "$$TO" || { echo 'no URL: make save TO=s3://bucket/path (or gs://, az://, a folder)'; exit 1; }
 	@"$$CODENETS" save $(OPTIONS) --to "$$TO" $(call option,--with,WITH) $(call option,--of,OF) $(call option,--name,NAME)
 

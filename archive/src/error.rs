@@ -45,11 +45,3 @@ impl From<object_store::Error> for Error {
         Self::ObjectStore(Box::new(error))
     }
 }
-
-/// The message of an error and those of its sources, joined by `: `.
-// until ledger has typed errors
-#[cfg(test)]
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(Some(error), |error| error.source());
-    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}

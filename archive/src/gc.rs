@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{ArtifactId, Bundle, BundleId, Commit, Manifest, Recordable, Scores, Serve, Store, WorkDir, bail};
+use ledger::{ArtifactId, Bundle, Commit, Manifest, Recordable, Serve, Store, WorkDir, bail};
 use serde::Serialize;
 use walkdir::WalkDir;
 
@@ -53,7 +53,9 @@ pub fn plan(store: &Store, is_unsent: &dyn Fn(&Path) -> bool) -> Result<Vec<Garb
     }
     let diffs = referenced.values().filter_map(|manifest| manifest.host.commit.diff);
     let diffs: BTreeSet<PathBuf> = diffs.map(|diff| Commit::diff_file(store.root(), diff)).collect();
-    for entry in fs::read_dir(store.root().join("diffs")).into_iter().flatten().flatten().filter(|entry| !diffs.contains(&entry.path())) {
+    for entry in
+        fs::read_dir(Commit::diffs_dir(store.root())).into_iter().flatten().flatten().filter(|entry| !diffs.contains(&entry.path()))
+    {
         garbage.add(entry.path(), "changes of a checkout that no referenced artifact was made with");
     }
     let restoring = store.root().join(RESTORING);
@@ -130,23 +132,14 @@ fn roots(store: &Store) -> Result<BTreeSet<ArtifactId>> {
     let mut roots: BTreeSet<ArtifactId> = current.collect();
     roots.extend(store.pins()?.into_values());
     let serve = Serve::of(store.root());
+    let recorded = store.artifacts()?;
     for id in serve.ids()? {
-        roots.extend(published(&serve.bundle(&id), &id)?);
+        let fix = "nothing is deleted while its lineage is unknown: run `codenets rollback`, or delete its folder";
+        let keys = serve.keys(&id).with_context(|| format!("the manifest of bundle {id} cannot be read: {fix}"))?;
+        roots.extend(recorded.iter().filter(|artifact| keys.contains(&artifact.key)).cloned());
+        roots.insert(ArtifactId { kind: Bundle::KIND.to_owned(), key: id.key().to_owned() });
     }
     Ok(roots)
-}
-
-/// The bundle artifact that was published and its scores.
-fn published(dir: &Path, id: &BundleId) -> Result<BTreeSet<ArtifactId>> {
-    let mut found = BTreeSet::from([ArtifactId { kind: Bundle::KIND.to_owned(), key: id.key().to_owned() }]);
-    let path = dir.join("manifest.json");
-    let fix = "nothing is deleted while its lineage is unknown: run `codenets rollback`, or delete its folder";
-    let bytes = fs::read(&path).with_context(|| format!("reading {}: {fix}", path.display()))?;
-    let manifest: serde_json::Value = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: {fix}", path.display()))?;
-    if let Some(key) = manifest["published"]["stages"]["evaluate"]["key"].as_str() {
-        found.insert(ArtifactId { kind: Scores::KIND.to_owned(), key: key.to_owned() });
-    }
-    Ok(found)
 }
 
 /// Bytes that the deletion of a file or folder frees.

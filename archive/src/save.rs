@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{ArtifactId, Digest, Settings, Store};
+use ledger::{ArtifactId, Digest, Settings, Store, WorkDir};
 
 use crate::{
     error::Result,
@@ -31,7 +31,8 @@ pub fn save(
 ) -> Result<(Digest, Sent)> {
     let _lock = readers::lock_shared(store)?;
     let snapshot = Snapshot::of(store, target, selection, config)?;
-    let commit = snapshot.commits.iter().find(|(run, _)| run.ends_with(&target.key)).map(|(_, checkout)| &checkout.commit);
+    let is_of_target = |run: &str| WorkDir::parse(store.root(), run).is_some_and(|run| run.key == target.key);
+    let commit = snapshot.commits.iter().find(|(run, _)| is_of_target(run)).map(|(_, checkout)| &checkout.commit);
     let commit = commit.and_then(|commit| Some(format!("{}{}", commit.id.as_ref()?, if commit.dirty { " and changes" } else { "" })));
     let mut about = BTreeMap::from([("artifact".to_owned(), format!("{} {}", target.kind, target.key))]);
     about.extend(commit.map(|commit| ("commit".to_owned(), commit)));

@@ -60,7 +60,7 @@ enum Command {
         #[arg(long)]
         gpu: bool,
     },
-    /// Record an encoder that was made elsewhere, instead of training one
+    /// Record an encoder from another source, instead of training one
     ///
     /// Reads a folder with encoder.json, the graphs that it names and tokenizer.json; writes an artifact of kind encoder.
     #[command(after_help = "Example: codenets adopt data/teacher/encoder/KEY --conf conf/mine.conf")]
@@ -127,7 +127,7 @@ enum Command {
         keep: Option<usize>,
     },
 
-    /// Save an artifact and everything it was made from at a URL
+    /// Save an artifact with its lineage at a URL
     ///
     /// Reads artifacts in --data; writes a snapshot. Manifests are always saved; --with selects the files. A URL is a folder,
     /// s3://bucket/path, gs://bucket/path or az://container/path, with the credentials of the clouds' own environment variables
@@ -160,7 +160,7 @@ enum Command {
     /// Reads the manifests in --data; writes reports/lineage.html and reports/lineage.svg.
     #[command(after_help = "Example: codenets lineage --of scores")]
     Lineage {
-        /// Artifact: a kind, kind:key, or a folder [default: the last one made]
+        /// Artifact: a kind, kind:key, or a folder [default: the last in stage order]
         #[arg(long, value_name = "ARTIFACT")]
         of: Option<String>,
     },
@@ -190,22 +190,22 @@ enum Command {
     Journal,
     /// Delete unreferenced artifacts (dry run unless --yes)
     ///
-    /// Reads the manifests and pins in --data. With --yes: deletes artifacts that neither a current nor a published nor a pinned artifact
-    /// was made from.
+    /// Reads the manifests and pins in --data. With --yes: deletes artifacts that are not in the lineage of a current, published or
+    /// pinned artifact.
     #[command(after_help = "Example: codenets gc --yes")]
     Gc {
         /// Delete instead of listing
         #[arg(long)]
         yes: bool,
     },
-    /// Protect an artifact and everything it was made from against gc; without a name, list the pins
+    /// Protect an artifact with its lineage against gc; without a name, list the pins
     ///
     /// Reads the manifests in --data; writes the pin.
     #[command(after_help = "Example: codenets pin good --of scores")]
     Pin {
         /// Name of the pin
         name: Option<String>,
-        /// Artifact: a kind, kind:key, or a folder [default: the last one made]
+        /// Artifact: a kind, kind:key, or a folder [default: the last in stage order]
         #[arg(long, value_name = "ARTIFACT")]
         of: Option<String>,
     },

@@ -1,6 +1,6 @@
 //! Memory of the process between stages.
 
-/// Returns memory that no thread of the pool uses any more to the system.
+/// Returns memory that no thread of the pool uses any more, and that of C's allocator (tree-sitter, ONNX Runtime), to the system.
 ///
 /// All stages of a run share one process. Without this call the peak memory of a stage includes pages that earlier stages freed.
 pub fn release() {
@@ -10,6 +10,11 @@ pub fn release() {
     };
     rayon::broadcast(|_| collect());
     collect();
+    // SAFETY: `malloc_trim` may be called at any time by any thread: it purges free pages.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 #[cfg(test)]

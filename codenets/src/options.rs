@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use ledger::{Progress, Registry, Store, conf::Conf};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use ledger::{
+    Progress, Registry, Store,
+    conf::{Conf, RunSettings},
+};
 use serde_json::Value;
 
 /// Options before or after the subcommand.
@@ -30,13 +31,6 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// Section `run`: settings that change no byte of any output.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct RunSection {
-    threads: Option<usize>,
-}
-
 impl Options {
     pub fn load(&self, registry: &Registry) -> Result<Conf> {
         Ok(Conf::load(&self.conf, &registry.sections())?)
@@ -44,7 +38,7 @@ impl Options {
 
     /// Opens the store with the thread count of the options or the configuration.
     pub fn store_of(&self, registry: &Registry, conf: &Conf) -> Result<Store> {
-        let section: RunSection = conf.section("run")?;
+        let section: RunSettings = conf.section("run")?;
         Ok(self.open(registry, self.threads.or(section.threads)))
     }
 

@@ -17,7 +17,7 @@ pub struct EncoderTokenizer {
 impl EncoderTokenizer {
     /// Opens `encoder.json` and `tokenizer.json` of a folder.
     pub fn open(dir: &Path) -> Result<Self> {
-        let spec = EncoderSpec::read(&dir.join("encoder.json"))?;
+        let spec = EncoderSpec::read(&dir.join(EncoderSpec::FILE))?;
         let path = dir.join("tokenizer.json");
         let tokenizer = Tokenizer::from_file(&path).map_err(Error::tokenizer).with_context(|| format!("loading {}", path.display()))?;
         let pad = tokenizer

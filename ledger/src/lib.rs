@@ -138,7 +138,7 @@ pub use layout::{
     runs::{WorkDir, runs_dir},
     runtime::{onnxruntime_library, runtime_dir},
     score_key::{ALL_LANGUAGES, MRR_AT_CORPUS, NotAScoreKey, ScoreKey},
-    serve::{BundleId, Serve, UNPUBLISHED},
+    serve::{BundleId, PublishedStage, Serve, UNPUBLISHED},
 };
 pub use progress::{Bar, Progress, cpu_seconds, peak_rss_mib, reset_peak_rss};
 pub use stages::{

@@ -107,6 +107,24 @@ fn another_kind_is_selected_by_one_line() {
     assert!(text.contains("\"csn\""), "{text}");
 }
 
+/// Sources are kinds too: the files of this project can be included and read another source.
+#[test]
+fn another_source_is_selected_by_one_line() {
+    let workspace = Workspace::empty();
+    for (file, line) in [
+        ("codesearchnet.conf", "harvest.source { kind = dir, dir.path = code }"),
+        ("codesearchnet.conf", "harvest.source { kind = dir, path = code }"),
+        ("scale.conf", "harvest.source { kind = dir, dir.path = code }"),
+    ] {
+        fs::write(workspace.path(CONF), format!("include \"{ROOT}/conf/{file}\"\n{line}\n")).unwrap();
+        let resolved: Value = serde_json::from_str(&workspace.run(&["config", "--json"]).0).unwrap();
+        assert_eq!(
+            resolved["harvest"]["source"],
+            json!({ "kind": "dir", "path": "code", "name": null, "licence": null, "url-prefix": "", "each-subfolder": false })
+        );
+    }
+}
+
 /// Files from before this form set the old value to null, and write every setting of the new kind.
 #[test]
 fn a_configuration_of_the_old_form_is_read_or_refused_with_the_new_lines() {

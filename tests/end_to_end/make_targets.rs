@@ -38,7 +38,8 @@ impl Make {
         let mut command = Command::new("make");
         command.arg("--no-print-directory").arg("-f").arg(PathBuf::from(ROOT).join("Makefile")).arg(target);
         command.arg(format!("CODENETS={}", self.path("codenets").display())).args(variables);
-        command.current_dir(self.folder.path()).env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
+        // Not the variables of a `make test` that runs this test.
+        command.current_dir(self.folder.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.output().unwrap()
     }
 
@@ -83,6 +84,16 @@ fn the_demo_has_its_own_configuration_unless_the_command_line_names_one() {
         let calls = fs::read_to_string(make.path("calls.txt")).unwrap();
         assert!(calls.contains(&format!("run --conf {conf} ")) && calls.contains("\ntour "), "{calls}");
     }
+}
+
+#[test]
+fn the_release_build_is_used_once_there_is_one() {
+    let make = Make::new();
+    let profile = || texts(&make.run("print", &["--eval=print: ; @echo $$PROFILE", "CARGO_TARGET_DIR=target"])).0;
+    assert_eq!(profile().trim(), "dev");
+    fs::create_dir_all(make.path("target/release")).unwrap();
+    fs::write(make.path("target/release/codenets"), "").unwrap();
+    assert_eq!(profile().trim(), "release");
 }
 
 #[test]

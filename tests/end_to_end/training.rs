@@ -154,18 +154,21 @@ fn settings_that_cannot_be_trained_are_refused_with_the_key() {
     let distillation = "weight = 0.5, temperature = 0.1, initial-scale = 10, learn-scale = true";
     for (setting, expected) in [
         ("train.optimizer.learning-rate = 1e30".to_owned(), "train.optimizer.learning-rate"),
-        ("train.batch.size = 1".to_owned(), "train.batch.size"),
-        ("train.device = cuda".to_owned(), "train.kernels"),
+        ("train.batch.size = 1".to_owned(), "train.batch.size must be at least 2"),
+        ("train.device = cuda".to_owned(), "set train.kernels = stock"),
         ("train { device = cuda, kernels = stock }".to_owned(), "--features cuda"),
         (encoder("pretrained", "path = \"/nowhere\", dropout = null"), "/nowhere/config.json"),
-        (encoder("bert", "dimension = 10, intermediate = 4, layers = 1, heads = 3, dropout = 0"), "heads"),
-        (loss("distillation", distillation), "train.teacher"),
-        (loss("lambda", "scheme = ndcg-2, k = 0, sigma = 1, mu = 1, scale = 1"), "loss.k"),
+        (
+            encoder("bert", "dimension = 10, intermediate = 4, layers = 1, heads = 3, dropout = 0"),
+            "dimension 10 is not a multiple of encoder.heads 3",
+        ),
+        (loss("distillation", distillation), "needs a teacher: set train.teacher"),
+        (loss("lambda", "scheme = ndcg-2, k = 0, sigma = 1, mu = 1, scale = 1"), "loss.k must be at least 1"),
         (loss("triplet", "margin = 1.0") + "train.teacher { encoder = x, between = queries, tokens = 9, floor = 0 }", "teacher"),
-        ("train.options.language-weights { rust = 1.0 }".to_owned(), "rust"),
+        ("train.options.language-weights { rust = 1.0 }".to_owned(), "unknown language \"rust\", expected one of go"),
         ("train.options.language-weights { go = 0, java = 0, javascript = 0, php = 0, python = 0, ruby = 0 }".to_owned(), "language"),
-        ("train.options.token-dropout = 1.5".to_owned(), "train.options.token-dropout"),
-        ("train.pooler = median".to_owned(), "median"),
+        ("train.options.token-dropout = 1.5".to_owned(), "train.options.token-dropout is 1.5: it must be a probability below 1"),
+        ("train.pooler = median".to_owned(), "`train.pooler`, did you mean `mean`?"),
     ] {
         workspace.configure(&setting);
         let error = workspace.fail_only("train");

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use ledger::Language;
 use pipeline::{
     grammar::{self, Scope},
-    harvest::{self, Dialect, Registry, Wanted},
+    harvest::{self, Dialect, EntrySelection, Registry},
     ingest,
     parse::{self, Flat, Parts, Specials},
 };
@@ -31,7 +31,8 @@ pub fn run(target: &str, input: &[u8], scratch: &Path) {
             let path = scratch.join("archive");
             fs::write(&path, bytes).expect("the scratch folder is writable");
             let registry = if choice % 2 == 0 { Registry::Pypi } else { Registry::Npm };
-            let wanted = |path: &str| if path.ends_with(".zip") { Wanted::Nested } else { Wanted::Yes { max_bytes: 1 << 20 } };
+            let wanted =
+                |path: &str| if path.ends_with(".zip") { EntrySelection::Nested } else { EntrySelection::Yes { max_bytes: 1 << 20 } };
             let _ = harvest::read_archive(registry, &path, &wanted, &mut |_, bytes| {
                 assert!(bytes.len() <= 1 << 20);
                 Ok(())

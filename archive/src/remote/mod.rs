@@ -139,7 +139,7 @@ impl Remote {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::chain;
+    use ledger::chain;
 
     #[test]
     fn a_folder_stores_names_and_limits_the_length() {

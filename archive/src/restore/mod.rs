@@ -148,8 +148,7 @@ fn restore_diffs(store: &Store, snapshot: &Snapshot) -> Result<()> {
 /// Work directories; one that exists stays as it is.
 fn restore_runs(store: &Store, snapshot: &Snapshot, restored: &mut Restored) -> Result<()> {
     for (run, folder) in &snapshot.runs {
-        let (stage, key) = run.rsplit_once('-').with_context(|| format!("{run:?} is not the name of a work directory"))?;
-        let target = WorkDir::of(store.root(), stage, key).path;
+        let target = WorkDir::parse(store.root(), run).with_context(|| format!("{run:?} is not the name of a work directory"))?.path;
         if target.exists() {
             store.progress().message(&format!("runs/{run} exists and is not restored"));
             continue;

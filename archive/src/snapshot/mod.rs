@@ -77,9 +77,9 @@ impl Snapshot {
             Manifest::read(&store.dir(target))?;
         }
         config.0.extend(closure.values().map(|manifest| (manifest.stage.clone(), manifest.config.clone())));
-        let commits = closure
-            .values()
-            .map(|manifest| (format!("{}-{}", manifest.stage, manifest.key), Checkout::recorded(store.root(), &manifest.host.commit)));
+        let commits = closure.values().map(|manifest| {
+            (WorkDir::of(store.root(), &manifest.stage, &manifest.key).name(), Checkout::recorded(store.root(), &manifest.host.commit))
+        });
         let current = store.kinds().iter().filter_map(|&kind| Some((kind.to_owned(), store.current_key(kind)?)));
         let current = current.filter(|(kind, key)| closure.contains_key(&ArtifactId { kind: kind.clone(), key: key.clone() })).collect();
         let artifacts = collect(store, &closure, |id| selection.has(&id.kind) || id == target)?;

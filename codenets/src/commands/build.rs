@@ -156,7 +156,7 @@ pub fn adopt(registry: &Registry, options: &Options, from: Option<&Path>) -> Res
 
 /// Pinned wheels of ONNX Runtime, and the script that unpacks one.
 const FETCH: &str = include_str!("../../../conf/runtime/fetch.py");
-const WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime.txt");
+pub const WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime.txt");
 const GPU_WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime-gpu.txt");
 /// `setup`: ONNX Runtime, unless it is there or ORT_DYLIB_PATH names another one.
 pub fn setup(options: &Options, gpu: bool) -> Result<()> {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ledger::{Registry, Serve, onnxruntime_library, write_report};
+use ledger::{Registry, Serve, Stage, onnxruntime_library, write_report};
 use pipeline::{
-    explore as pages, fidelity as parser,
+    Harvest, Ingest, explore as pages, fidelity as parser,
     ingest::{self, Recall},
 };
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ fn artifacts(registry: &Registry, options: &Options) -> Result<String> {
 pub fn files(registry: &Registry, options: &Options, args: &FilesArgs) -> Result<()> {
     let conf = options.load(registry)?;
     let store = options.store_of(registry, &conf)?;
-    let config = conf.section("harvest")?;
+    let config = conf.section(Harvest::NAME)?;
     let (mut read, mut left_out, mut printed) = (0u64, 0u64, Ok(()));
     pipeline::harvest::list_files(&config, &store, &mut |file| {
         let reason = file.left_out.map(|reason| reason.to_string());
@@ -159,7 +159,7 @@ pub fn fidelity(registry: &Registry, options: &Options, csn: &Path) -> Result<()
 /// `duplicates`.
 pub fn duplicates(registry: &Registry, options: &Options, csn: &Path, rows: usize) -> Result<()> {
     let store = options.store(registry);
-    let thresholds = options.load(registry)?.section::<ingest::Config>("ingest")?.duplicates;
+    let thresholds = options.load(registry)?.section::<ingest::Config>(Ingest::NAME)?.duplicates;
     let thresholds = thresholds.context("ingest.duplicates is null: set it to the thresholds to compare with")?;
     let scratch = tempfile::tempdir()?;
     let flat = Recall::measure(csn, rows, &thresholds, scratch.path(), store.progress())?.flat();

@@ -27,7 +27,7 @@ pub struct SaveArgs {
     /// URL to save to; a new folder is created
     #[arg(long, value_name = "URL")]
     to: String,
-    /// Artifact: a kind, kind:key, or a folder [default: the last one made]
+    /// Artifact: a kind, kind:key, or a folder [default: the last in stage order]
     #[arg(long, value_name = "ARTIFACT")]
     of: Option<String>,
     /// Files to save besides model and scores: dataset, index, bundle, runs, all, or artifact kinds

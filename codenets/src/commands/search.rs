@@ -205,7 +205,7 @@ pub fn tour(registry: &Registry, options: &Options) -> Result<()> {
     outln!("\nStages\n\n{stages}")?;
     if let Some(report) = report(&store)? {
         outln!("Scores on the held-out split (documentation is the query, and is not searched)\n\n{}", evaluate::render(&report))?;
-        outln!("Report: {}\n", ledger::report_path(store.root(), "evaluate.html").display())?;
+        outln!("Report: {}\n", ledger::report_path(store.root(), evaluate::PAGE).display())?;
     }
     for text in EXAMPLES {
         outln!("search: {text}")?;

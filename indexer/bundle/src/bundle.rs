@@ -99,7 +99,7 @@ impl Bundle {
             vectors = vectors.with_hnsw(&vectors_dir, hnsw, workers)?;
         }
         let encoder_dir = dir.join(ENCODER);
-        let spec = EncoderSpec::read(&encoder_dir.join("encoder.json"))?;
+        let spec = EncoderSpec::read(&encoder_dir.join(EncoderSpec::FILE))?;
         if spec.dimension != manifest.vectors.dimension {
             let why = format!("its encoder gives {} numbers, its vectors have {}", spec.dimension, manifest.vectors.dimension);
             return Err(Error::damaged(dir.join(MANIFEST), why));

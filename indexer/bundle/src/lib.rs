@@ -33,6 +33,25 @@
 //! # }
 //! ```
 //!
+//! A query says where to search and how; a hit says where the function is:
+//!
+//! ```
+//! use bundle::{Bundle, Language, Mode, Query};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! # let archive = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/bundle-format-4.tar.gz");
+//! # assert!(std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(folder).status()?.success());
+//! let bundle = Bundle::options().open(folder)?;
+//! let query = Query::new("edit distance between two strings").mode(Mode::Bm25).language(Language::Python).path("**/*.py").limit(3);
+//! let hits = bundle.search(&query)?;
+//! assert!(!hits.is_empty() && hits.len() <= 3);
+//! assert!(hits.iter().all(|hit| hit.path.ends_with(".py")));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Describing
 //!
 //! [`BundleManifest::read`] reads the manifest alone.

@@ -35,7 +35,7 @@ pub use self::{
     config::Config,
     judged::Judgments,
     report::{EvaluateReport, render},
-    reports::write_reports,
+    reports::{PAGE, write_reports},
     significance::{Difference, Interval},
     table::{Comparison, Row},
 };
@@ -96,9 +96,9 @@ impl Stage for Evaluate {
             unknown_answers: evaluation.unknown_answers,
             recall_at_10: recall(&bundle, &queries)?,
         };
-        fs::write(run.out.join("scores.json"), serde_json::to_vec_pretty(&flat(split, &report))?)?;
+        fs::write(run.out.join(ScoresRecord::FILE), serde_json::to_vec_pretty(&flat(split, &report))?)?;
         let examples = examples(&held_out.functions, &queries, &results);
-        fs::write(run.out.join("report.html"), page::render(&page::facts(config, &bundle, &report), &report, &examples)?)?;
+        fs::write(run.out.join(ScoresRecord::REPORT), page::render(&page::facts(config, &bundle, &report), &report, &examples)?)?;
         Ok(report)
     }
 }

@@ -12,7 +12,7 @@ use crate::{Result, error::Context};
 /// Scores as JSON, below `reports/` without the extension.
 const SCORES: &str = "evaluate";
 /// The page with the curve of recall and latency.
-const PAGE: &str = "evaluate.html";
+pub const PAGE: &str = "evaluate.html";
 /// Key of the scores that the page shows.
 const PAGE_KEY: &str = "evaluate.key";
 

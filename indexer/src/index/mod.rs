@@ -16,7 +16,7 @@ use bundle::{
     manifest::{DOCS, MANIFEST},
     vectors::{HnswInfo, VECTORS, Vectors},
 };
-use ledger::{Artifact, Bundle, Digest, Embeddings, Encoder, Report, Rows, Run, Shard, Stage, Syntax, ensure};
+use ledger::{Artifact, Bundle, Digest, Embeddings, Encoder, EncoderSpec, Report, Rows, Run, Shard, Stage, Syntax, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use self::{config::Config, learning::LearningReport};
@@ -95,7 +95,7 @@ impl Stage for Index {
         let hnsw = write_graphs(&config.hnsw, rows, dimension, &dir.join(VECTORS), run)?;
         tombstones::write(&dir, &[])?;
         fs::create_dir_all(dir.join("encoder"))?;
-        for name in opened.graphs.iter().map(String::as_str).chain(["tokenizer.json", "encoder.json"]) {
+        for name in opened.graphs.iter().map(String::as_str).chain(["tokenizer.json", EncoderSpec::FILE]) {
             fs::copy(encoder.dir().join(name), dir.join("encoder").join(name))?;
         }
         let digests = [("syntax", syntax.digest()), ("embeddings", embeddings.digest()), ("encoder", encoder.digest())];

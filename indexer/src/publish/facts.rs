@@ -1,6 +1,6 @@
 //! The part of a published manifest that only publishing knows: id, commit, stages, scores.
 
-use ledger::{Artifact, ArtifactId, BundleId, Recordable, Scores, Store};
+use ledger::{Artifact, ArtifactId, BundleId, PublishedStage, Recordable, Scores, Store};
 use serde_json::{Map, Value, json};
 
 use crate::Result;
@@ -15,13 +15,15 @@ pub fn published(store: &Store, id: &BundleId, scores: &Artifact<Scores>, measur
     for kind in store.kinds() {
         if let Some((_, manifest)) = lineage.iter().find(|(id, _)| id.kind == *kind) {
             commit = serde_json::to_value(&manifest.host.commit)?;
-            stages.insert(
-                manifest.stage.clone(),
-                json!({
-                    "key": manifest.key, "digest": manifest.digest()?, "wall_s": manifest.host.wall_s, "rows_in": manifest.rows.read,
-                    "rows_out": manifest.rows.written, "rows_rejected": manifest.rows.rejected,
-                }),
-            );
+            let stage = PublishedStage {
+                key: manifest.key.clone(),
+                digest: manifest.digest()?,
+                wall_s: manifest.host.wall_s,
+                rows_in: manifest.rows.read,
+                rows_out: manifest.rows.written,
+                rows_rejected: manifest.rows.rejected,
+            };
+            stages.insert(manifest.stage.clone(), serde_json::to_value(stage)?);
         }
     }
     let tool = format!("codenets {}", env!("CARGO_PKG_VERSION"));

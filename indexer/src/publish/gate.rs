@@ -8,9 +8,6 @@ use ledger::{ALL_LANGUAGES, MRR_AT_CORPUS, ScoreKey, Scores, Serve};
 use super::Config;
 use crate::{Error, Result};
 
-/// Name of the scores in a published bundle.
-pub const SCORES: &str = "scores.json";
-
 const REMEDY: &str = "set publish.min-share-of-current = 0 to publish without comparing";
 
 /// Checks the scores of a bundle. Scores of two bundles are compared only under one key: same split, same protocol.
@@ -44,7 +41,7 @@ fn gating_score(scores: &BTreeMap<String, f64>) -> Option<(ScoreKey, f64)> {
 
 /// The score of the published bundle.
 fn published_score(serve: &Serve, key: &ScoreKey) -> Result<f64> {
-    let path = serve.current().join(SCORES);
+    let path = serve.current().join(Scores::FILE);
     let bytes = fs::read(&path).map_err(|error| Error::NotPublished(format!("{} cannot be read ({error}): {REMEDY}", path.display())))?;
     let scores: BTreeMap<String, f64> = serde_json::from_slice(&bytes)
         .map_err(|error| Error::NotPublished(format!("{} is damaged ({error}): {REMEDY}", path.display())))?;
@@ -70,7 +67,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let serve = Serve::of(dir.path());
         fs::create_dir_all(serve.current()).unwrap();
-        fs::write(serve.current().join(SCORES), serde_json::to_vec(&scores(hybrid).flat).unwrap()).unwrap();
+        fs::write(serve.current().join(Scores::FILE), serde_json::to_vec(&scores(hybrid).flat).unwrap()).unwrap();
         (dir, serve)
     }
 
@@ -96,7 +93,7 @@ mod tests {
     #[test]
     fn scores_of_another_split_are_not_compared() {
         let (_dir, serve) = published(0.5);
-        fs::write(serve.current().join(SCORES), r#"{"valid_mrr@corpus_all_hybrid": 0.1}"#).unwrap();
+        fs::write(serve.current().join(Scores::FILE), r#"{"valid_mrr@corpus_all_hybrid": 0.1}"#).unwrap();
         assert!(error(&serve, &config(0.0, 0.9), 0.44).contains("has no score test_mrr@corpus_all_hybrid"));
     }
 }

@@ -219,7 +219,7 @@ fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artif
     let measured = scores.open()?;
     manifest.published = Some(facts::published(store, id, scores, &measured)?);
     fs::write(scratch.path().join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
-    fs::copy(&measured.scores, scratch.path().join(gate::SCORES))?;
+    fs::copy(&measured.scores, scratch.path().join(Scores::FILE))?;
     retract::apply(store.root(), scratch.path())?;
     index::checksums::write(scratch.path())?;
     inference::load(&onnxruntime_library(store.root())?)?;

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{digest::Digest, durable::write_atomically, error::Result};
 
+/// Name of the folder of diffs in a data folder.
+pub(crate) const DIFFS: &str = "diffs";
 /// A longer diff is recorded as a digest without its text.
 const LONGEST_DIFF: usize = 4 << 20;
 
@@ -56,9 +58,14 @@ impl Commit {
         &HERE
     }
 
+    /// Folder in a data folder for the texts of diffs.
+    pub fn diffs_dir(data: &Path) -> PathBuf {
+        data.join(DIFFS)
+    }
+
     /// File in a data folder for the text of a diff.
     pub fn diff_file(data: &Path, diff: Digest) -> PathBuf {
-        data.join("diffs").join(format!("{diff}.diff"))
+        Self::diffs_dir(data).join(format!("{diff}.diff"))
     }
 }
 

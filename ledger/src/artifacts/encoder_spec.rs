@@ -193,6 +193,9 @@ impl CodeText {
 }
 
 impl EncoderSpec {
+    /// Name of the file in the folder of an encoder.
+    pub const FILE: &str = "encoder.json";
+
     /// Reads and checks `encoder.json`.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::io("reading", path))?;

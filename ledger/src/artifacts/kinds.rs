@@ -122,6 +122,13 @@ pub struct Scores {
     pub dir: PathBuf,
 }
 
+impl Scores {
+    /// Name of the file of scores by name.
+    pub const FILE: &str = "scores.json";
+    /// Name of the page.
+    pub const REPORT: &str = "report.html";
+}
+
 impl Tokens {
     /// The shards that training may read: of the training split, and of the validation split.
     pub fn for_training(&self) -> (Vec<&Shard>, Vec<&Shard>) {
@@ -208,7 +215,7 @@ impl Recordable for Checkpoint {
             weights: file(dir, "model.safetensors")?,
             context: file(dir, "context.json")?,
             tokenizer: file(dir, "tokenizer.json")?,
-            spec: EncoderSpec::read(&file(dir, "encoder.json")?)?,
+            spec: EncoderSpec::read(&file(dir, EncoderSpec::FILE)?)?,
             dir: dir.to_owned(),
         })
     }
@@ -220,12 +227,12 @@ impl Recordable for Checkpoint {
 impl Recordable for Encoder {
     const KIND: &'static str = "encoder";
     fn open(dir: &Path) -> Result<Self> {
-        let spec = EncoderSpec::read(&file(dir, "encoder.json")?)?;
+        let spec = EncoderSpec::read(&file(dir, EncoderSpec::FILE)?)?;
         Ok(Self { dir: dir.to_owned(), graphs: spec.graphs(dir)?, tokenizer: file(dir, "tokenizer.json")?, spec })
     }
     fn files(&self) -> Result<Files> {
         let graphs = self.graphs.iter().map(|graph| (graph.as_str(), self.dir.join(graph)));
-        let own = [("tokenizer.json", self.tokenizer.clone()), ("encoder.json", self.dir.join("encoder.json"))];
+        let own = [("tokenizer.json", self.tokenizer.clone()), (EncoderSpec::FILE, self.dir.join(EncoderSpec::FILE))];
         Ok(named_files(own.into_iter().chain(graphs)))
     }
 }
@@ -257,9 +264,9 @@ impl Recordable for Bundle {
 impl Recordable for Scores {
     const KIND: &'static str = "scores";
     fn open(dir: &Path) -> Result<Self> {
-        let scores = file(dir, "scores.json")?;
+        let scores = file(dir, Self::FILE)?;
         let flat = serde_json::from_slice(&fs::read(&scores)?).context("scores.json is not a map of numbers")?;
-        Ok(Self { scores, report: file(dir, "report.html")?, flat, dir: dir.to_owned() })
+        Ok(Self { scores, report: file(dir, Self::REPORT)?, flat, dir: dir.to_owned() })
     }
     fn files(&self) -> Result<Files> {
         own_files(&self.dir)

@@ -30,14 +30,20 @@ impl WorkDir {
         Self { stage: stage.to_owned(), key: key.to_owned(), path: runs_dir(data).join(format!("{stage}-{key}")) }
     }
 
+    /// The work directory with this [`name`](Self::name); none where the text is not a name.
+    pub fn parse(data: &Path, name: &str) -> Option<Self> {
+        let (stage, key) = name.rsplit_once('-')?;
+        Some(Self::of(data, stage, key))
+    }
+
     /// All work directories of a data folder, sorted.
     pub fn all(data: &Path) -> Vec<Self> {
         let entries = fs::read_dir(runs_dir(data)).into_iter().flatten().flatten();
         let mut found: Vec<Self> = entries
             .filter_map(|entry| {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let (stage, key) = name.rsplit_once('-')?;
-                (!stage.starts_with('.') && entry.path().is_dir()).then(|| Self::of(data, stage, key))
+                let found = Self::parse(data, &name)?;
+                (!name.starts_with('.') && entry.path().is_dir()).then_some(found)
             })
             .collect();
         found.sort();

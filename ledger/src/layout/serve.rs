@@ -8,14 +8,18 @@
 //! ```
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     clock::utc_stamp,
+    digest::Digest,
     durable::{publish_link, write_atomically},
-    error::{Error, Result},
+    error::{Context, Error, Result},
 };
 
 /// Prefix of a bundle folder that is not published yet.
@@ -75,7 +79,44 @@ impl std::fmt::Display for BundleId {
     }
 }
 
+/// One stage of the run that built a published bundle: a member of `published.stages` in the manifest of the bundle, by stage name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PublishedStage {
+    /// Key of the artifact that the stage wrote.
+    pub key: String,
+    /// Digest of the files of the artifact.
+    pub digest: Digest,
+    /// Wall-clock seconds.
+    pub wall_s: f64,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub rows_rejected: u64,
+}
+
 impl Serve {
+    /// Keys of the artifacts that a published bundle was built from, its scores included.
+    ///
+    /// # Errors
+    /// The manifest of the bundle does not exist or is damaged.
+    pub fn keys(&self, id: &BundleId) -> Result<BTreeSet<String>> {
+        #[derive(Deserialize)]
+        struct BundleManifest {
+            published: Option<Published>,
+        }
+        #[derive(Deserialize)]
+        struct Published {
+            stages: BTreeMap<String, Key>,
+        }
+        #[derive(Deserialize)]
+        struct Key {
+            key: String,
+        }
+        let path = self.bundle(id).join("manifest.json");
+        let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let manifest: BundleManifest = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+        Ok(manifest.published.into_iter().flat_map(|published| published.stages.into_values()).map(|stage| stage.key).collect())
+    }
+
     /// The published bundles of a data folder. It need not exist.
     pub fn of(data: &Path) -> Self {
         Self { root: data.join("serve") }

@@ -238,7 +238,7 @@ impl Store {
     ) -> Result<StageOutput> {
         let run = Run {
             out,
-            cache: &self.root.join("cache"),
+            cache: &self.cache_dir(),
             is_rerun,
             work_dir,
             progress: &self.progress,

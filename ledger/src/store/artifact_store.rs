@@ -10,6 +10,7 @@ use super::lock::Lock;
 use crate::{
     artifacts::{
         artifact::{Artifact, ArtifactId},
+        commit::DIFFS,
         kinds::ARTIFACT_KINDS,
         manifest::Manifest,
         recordable::Recordable,
@@ -129,6 +130,11 @@ impl Store {
         Ok(found)
     }
 
+    /// Folder of verified downloads.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
     /// Waits until this process is the only writer. The system releases the lock when the process ends.
     ///
     /// It also deletes scratch folders and temporary files of killed runs.
@@ -136,7 +142,7 @@ impl Store {
         fs::create_dir_all(&self.root).with_context(|| format!("creating {}: is its folder read-only?", self.root.display()))?;
         let lock = Lock::wait(&self.root.join(".lock"), &self.progress)?;
         // Reports are written without the lock: temporary files in other folders may belong to a running process.
-        let written_under_lock = self.kinds.iter().copied().chain([PINS, "diffs"]).map(|folder| self.root.join(folder));
+        let written_under_lock = self.kinds.iter().copied().chain([PINS, DIFFS]).map(|folder| self.root.join(folder));
         for folder in written_under_lock.chain([self.root.clone()]) {
             let is_root = folder == self.root;
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

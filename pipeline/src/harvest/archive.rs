@@ -23,7 +23,7 @@ const MAX_NESTED_BYTES: u64 = 256 << 20;
 
 /// What is done with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum EntrySelection {
     /// The entry is not read.
     No,
     /// The entry is read, unless it has more bytes than this.
@@ -35,7 +35,7 @@ pub enum Wanted {
 /// Receives the entries of an archive.
 pub trait EntryVisitor {
     /// Chooses what is done with a regular file.
-    fn select(&mut self, path: &str) -> Wanted;
+    fn select(&mut self, path: &str) -> EntrySelection;
     /// Receives the content of a selected file.
     fn file(&mut self, path: String, bytes: Vec<u8>) -> Result<()>;
     /// Receives a selected file that is too large, a link, or a file with an unsafe path.
@@ -47,7 +47,7 @@ pub trait EntryVisitor {
 pub fn read(
     registry: Registry,
     archive: &Path,
-    wanted: &dyn Fn(&str) -> Wanted,
+    wanted: &dyn Fn(&str) -> EntrySelection,
     take: &mut dyn FnMut(String, Vec<u8>) -> Result<()>,
 ) -> Result<u64> {
     let mut visitor = Callbacks { wanted, take, too_large: 0 };
@@ -56,13 +56,13 @@ pub fn read(
 }
 
 struct Callbacks<'a> {
-    wanted: &'a dyn Fn(&str) -> Wanted,
+    wanted: &'a dyn Fn(&str) -> EntrySelection,
     take: &'a mut dyn FnMut(String, Vec<u8>) -> Result<()>,
     too_large: u64,
 }
 
 impl EntryVisitor for Callbacks<'_> {
-    fn select(&mut self, path: &str) -> Wanted {
+    fn select(&mut self, path: &str) -> EntrySelection {
         (self.wanted)(path)
     }
 
@@ -167,7 +167,7 @@ fn read_zip<R: Read + std::io::Seek>(reader: R, prefix: &str, visitor: &mut dyn 
             continue;
         }
         let path = format!("{prefix}{}", entry.name()?);
-        if let Wanted::Yes { max_bytes } = visitor.select(&path) {
+        if let EntrySelection::Yes { max_bytes } = visitor.select(&path) {
             limits.read_selected(&mut entry, path, max_bytes, visitor)?;
         }
     }
@@ -196,9 +196,9 @@ fn read_tar(reader: impl Read, visitor: &mut dyn EntryVisitor, limits: &mut Limi
             continue;
         }
         match visitor.select(&path) {
-            Wanted::No => {}
-            Wanted::Yes { max_bytes } => limits.read_selected(&mut entry, path, max_bytes, visitor)?,
-            Wanted::Nested => match limits.read(&mut entry, MAX_NESTED_BYTES)? {
+            EntrySelection::No => {}
+            EntrySelection::Yes { max_bytes } => limits.read_selected(&mut entry, path, max_bytes, visitor)?,
+            EntrySelection::Nested => match limits.read(&mut entry, MAX_NESTED_BYTES)? {
                 Some(bytes) => read_zip(Cursor::new(bytes), &format!("{path}!/"), visitor, limits)?,
                 None => bail!("{path} is larger than {MAX_NESTED_BYTES} bytes: remove its prefix from the package's `only`"),
             },
@@ -231,7 +231,7 @@ mod tests {
         let too_large = read(
             Registry::Pypi,
             archive.path(),
-            &|path| if path.ends_with(".py") { Wanted::Yes { max_bytes: 50 } } else { Wanted::No },
+            &|path| if path.ends_with(".py") { EntrySelection::Yes { max_bytes: 50 } } else { EntrySelection::No },
             &mut |path, bytes| {
                 taken.push((path, bytes));
                 Ok(())
@@ -263,7 +263,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         let mut taken = Vec::new();
-        read(Registry::Npm, file.path(), &|_| Wanted::Yes { max_bytes: 9 }, &mut |path, _| {
+        read(Registry::Npm, file.path(), &|_| EntrySelection::Yes { max_bytes: 9 }, &mut |path, _| {
             taken.push(path);
             Ok(())
         })

@@ -37,7 +37,7 @@ pub struct FileDecision {
 /// The content of `.git` folders is not listed, nor is a zip file in a package whose entries are listed.
 pub fn list_files(config: &Config, store: &Store, list: &mut dyn FnMut(FileDecision)) -> Result<()> {
     config.check()?;
-    let cache = store.root().join("cache");
+    let cache = store.cache_dir();
     let mut reader = Reader::new(config, &cache, store.progress()).listing_left_out();
     for source in config.all_sources() {
         let mut copied = |kind: &str, path: String, left_out| list(FileDecision { repo: kind.to_owned(), path, left_out });

@@ -31,7 +31,7 @@ mod source;
 mod stage;
 mod tokens;
 
-pub use archive::{Wanted, read as read_archive};
+pub use archive::{EntrySelection, read as read_archive};
 pub use config::{Config, Exclude, SplitShares};
 pub use documentation::{strip_c_style, summary, tokens as documentation_tokens};
 pub use functions::{Function, extract, extract_in};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use ledger::{Language, Progress, ensure};
 
 use super::{
-    archive::{self, EntryVisitor, Wanted},
+    archive::{self, EntrySelection, EntryVisitor},
     config::{Config, Exclude},
     folder::{other_paths_below, paths_below, subfolders},
     git,
@@ -240,18 +240,18 @@ impl PackageVisitor<'_> {
 }
 
 impl EntryVisitor for PackageVisitor<'_> {
-    fn select(&mut self, path: &str) -> Wanted {
+    fn select(&mut self, path: &str) -> EntrySelection {
         let inner = self.filter.inner(path);
         match self.filter.select(&inner) {
-            Ok(_) => Wanted::Yes { max_bytes: self.max_bytes },
+            Ok(_) => EntrySelection::Yes { max_bytes: self.max_bytes },
             Err(reason) if self.filter.is_metadata(path) => {
                 self.list(inner, reason);
-                Wanted::Yes { max_bytes: self.max_bytes }
+                EntrySelection::Yes { max_bytes: self.max_bytes }
             }
-            Err(_) if self.filter.is_nested(&inner) => Wanted::Nested,
+            Err(_) if self.filter.is_nested(&inner) => EntrySelection::Nested,
             Err(reason) => {
                 self.list(inner, reason);
-                Wanted::No
+                EntrySelection::No
             }
         }
     }

@@ -67,7 +67,7 @@ fn codesearchnet(function: Node<'_>, documentation: Option<Node<'_>>, lines: &Li
         if Some(node) == documentation || is_hidden(node) {
             return false;
         }
-        let is_token = is_whole(node) || node.child_count() == 0 || has_only_hidden(node);
+        let is_token = is_single_token(node) || node.child_count() == 0 || has_only_hidden(node);
         if is_token {
             let is_splat = node.kind() == "**"
                 && node.parent().is_some_and(|parent| matches!(parent.kind(), "dictionary_splat" | "dictionary_splat_pattern"));
@@ -84,7 +84,7 @@ fn codesearchnet(function: Node<'_>, documentation: Option<Node<'_>>, lines: &Li
 }
 
 /// Is this a string literal that is one token?
-fn is_whole(node: Node<'_>) -> bool {
+fn is_single_token(node: Node<'_>) -> bool {
     matches!(node.kind(), "string" | "string_literal" | "raw_string_literal" | "interpreted_string_literal")
 }
 

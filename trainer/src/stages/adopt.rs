@@ -27,7 +27,7 @@ impl Report for AdoptReport {
 }
 
 /// Files that every encoder has, besides its graphs.
-const FILES: [&str; 2] = ["encoder.json", "tokenizer.json"];
+const FILES: [&str; 2] = [EncoderSpec::FILE, "tokenizer.json"];
 
 /// Ids that every graph is run with.
 const PROBE: [u32; 3] = [1, 2, 3];

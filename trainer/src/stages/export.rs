@@ -93,7 +93,7 @@ impl Stage for Export {
         let (graphs, bytes) = write_graphs(config, &model, &parameters, run)?;
         fs::copy(&checkpoint.tokenizer, run.out.join("tokenizer.json"))?;
         let spec = spec(&checkpoint.spec, context.shape.context, config.precision);
-        fs::write(run.out.join("encoder.json"), serde_json::to_vec_pretty(&spec)?)?;
+        fs::write(run.out.join(EncoderSpec::FILE), serde_json::to_vec_pretty(&spec)?)?;
         let frame = Frame::of(&specials)?;
         let samples = read_samples(tokens, &context, &spec, &frame, &specials, run)?;
         let pad = specials.id(&frame.pad)?;

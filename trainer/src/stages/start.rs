@@ -5,7 +5,11 @@ use std::path::Path;
 use ledger::{Store, ensure};
 
 use super::{train::Train, training_context::TrainingContext};
-use crate::{config::Config, error::Result, training::restore::Restore};
+use crate::{
+    config::Config,
+    error::Result,
+    training::{checkpoints::Checkpoints, restore::Restore},
+};
 
 /// The configuration of a recorded checkpoint, with which a training continues from its last weights and the state of its optimizer.
 ///
@@ -26,11 +30,9 @@ pub fn restored_config(config: Config, folder: &Path) -> Config {
 /// # Errors
 /// There is no checkpoint.
 pub fn require_checkpoint(store: &Store, config: &Config) -> Result<()> {
-    let folder = store.work_dir::<Train>(config)?.join("checkpoints");
-    let has_checkpoint = std::fs::read_dir(&folder)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step-"))));
+    let folder = Checkpoints::folder(&store.work_dir::<Train>(config)?);
     ensure!(
-        has_checkpoint || store.freshness::<Train>(config)?.is_up_to_date(),
+        Checkpoints::has_any(&folder) || store.freshness::<Train>(config)?.is_up_to_date(),
         "nothing to resume in {}: no training with this configuration and these tokens was started here; restore it with `codenets restore --with runs`, or train from the start with `codenets run`",
         folder.display()
     );

@@ -266,7 +266,7 @@ impl Training<'_> {
     /// Starts or resumes the training, and runs it to its end.
     fn run<B: AutodiffBackend>(&self, ops: &dyn Ops<B>, device: B::Device, run: &Run<'_>) -> Result<(State, Timing, Checkpoints)> {
         let config = self.config;
-        let checkpoints = Checkpoints::new(run.work_dir.join("checkpoints"), config.checkpoints.keep, config.seed)?;
+        let checkpoints = Checkpoints::new(Checkpoints::folder(&run.work_dir), config.checkpoints.keep, config.seed)?;
         let mut state = match self.resume(&checkpoints, run) {
             Some(state) => state,
             None => self.start(run.progress)?,
@@ -367,7 +367,7 @@ fn write_checkpoint(
     }
     write_state(&run.out.join("last"), state, config.seed)?;
     copy(&inputs.tokenizer, "tokenizer.json")?;
-    fs::write(run.out.join("encoder.json"), serde_json::to_vec_pretty(&inputs.spec)?)?;
+    fs::write(run.out.join(EncoderSpec::FILE), serde_json::to_vec_pretty(&inputs.spec)?)?;
     let progress = &state.progress;
     let best_epoch = progress.best_epoch(config.stop.metric);
     let context = TrainingContext {

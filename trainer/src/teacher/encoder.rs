@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use inference::{EncoderTokenizer, Graph, GraphOptions, PaddedRows};
-use ledger::{Digest, ensure};
+use ledger::{Digest, EncoderSpec, ensure};
 
 use crate::error::{Context, Result};
 
@@ -23,7 +23,7 @@ impl TeacherEncoder {
             let path = folder.join(file);
             Ok((format!("{reader}:{file}"), Digest::of_file(&path).with_context(|| format!("reading {}", path.display()))?))
         };
-        ["encoder.onnx", "tokenizer.json", "encoder.json"].into_iter().map(digest).collect()
+        ["encoder.onnx", "tokenizer.json", EncoderSpec::FILE].into_iter().map(digest).collect()
     }
 
     /// Opens a folder; texts are cut to `tokens` tokens.

@@ -105,9 +105,23 @@ impl Checkpoints {
         Ok(Self { folder, keep, seed })
     }
 
+    /// Folder of the checkpoints in the work directory of a training.
+    pub fn folder(work_dir: &Path) -> PathBuf {
+        work_dir.join("checkpoints")
+    }
+
+    /// Does the folder have a checkpoint?
+    pub fn has_any(folder: &Path) -> bool {
+        !Self::in_folder(folder).is_empty()
+    }
+
     /// Steps and folders of the checkpoints, the newest first.
     fn found(&self) -> Vec<(u64, PathBuf)> {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        Self::in_folder(&self.folder)
+    }
+
+    fn in_folder(folder: &Path) -> Vec<(u64, PathBuf)> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let mut found: Vec<_> = entries
             .filter_map(|entry| {
                 let step = entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;

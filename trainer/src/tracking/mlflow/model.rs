@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{Artifact, Encoder, EncoderSpec, ensure, is_plain};
+use ledger::{Artifact, Encoder, EncoderSpec, Recordable, ensure, is_plain};
 use serde_json::{Value, json};
 
 use super::{
@@ -25,9 +25,9 @@ const MRR: &str = "codenets.valid-mrr";
 /// The entry of an encoder in the spool: its files, an `MLmodel` that describes them, and tags.
 pub fn exported(encoder: &Artifact<Encoder>) -> Result<ExportedModel> {
     let (manifest, opened) = (encoder.manifest(), encoder.open()?);
-    let file = |name: &str| (name.to_owned(), Content::File(PathBuf::from("encoder").join(&manifest.key).join(name)));
+    let file = |name: &str| (name.to_owned(), Content::File(PathBuf::from(Encoder::KIND).join(&manifest.key).join(name)));
     let mut files: BTreeMap<_, _> = opened.graphs.iter().map(|name| file(name)).collect();
-    files.extend(["encoder.json", "tokenizer.json"].map(file));
+    files.extend([EncoderSpec::FILE, "tokenizer.json"].map(file));
     let bytes: u64 = manifest.outputs.values().map(|file| file.bytes).sum();
     let described = mlmodel(&opened.spec, &manifest.key, bytes);
     files.insert("MLmodel".to_owned(), Content::Text(serde_json::to_string_pretty(&described)? + "\n"));

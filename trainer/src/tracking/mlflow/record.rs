@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use ledger::{Artifact, Checkpoint, Encoder, Progress, Store, WorkDir};
+use ledger::{Artifact, Checkpoint, Encoder, EncoderSpec, Progress, Recordable, Store, WorkDir};
 
 use super::{
     background_upload::LAST_WAIT,
@@ -30,10 +30,10 @@ pub fn record_checkpoint(store: &Store, checkpoint: &Artifact<Checkpoint>) -> Re
     let key = &checkpoint.manifest().key;
     let folder = folder(store, key);
     let Some(mut spool) = Spool::open(&folder)? else { return Ok(()) };
-    for file in ["context.json", "report.html", "encoder.json"] {
-        let name = format!("checkpoint/{file}");
+    for file in ["context.json", "report.html", EncoderSpec::FILE] {
+        let name = format!("{}/{file}", Checkpoint::KIND);
         if !spool.state.artifacts.contains(&name) {
-            spool.write(Entry::Artifact { name, file: PathBuf::from("checkpoint").join(key).join(file) })?;
+            spool.write(Entry::Artifact { name, file: PathBuf::from(Checkpoint::KIND).join(key).join(file) })?;
         }
     }
     upload(&folder, spool, server.as_ref(), store.progress())

@@ -18,8 +18,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use ledger::{Digest, WorkDir, bail};
+use ledger::{WorkDir, bail};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::error::{Context, Result};
 
@@ -316,9 +317,8 @@ impl Spool {
 }
 
 /// A new id of a spool.
-pub fn new_id(name: &str) -> Result<String> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    Ok(Digest::of(&(name, now.to_string(), std::process::id()))?.short())
+pub fn new_id() -> String {
+    Uuid::new_v4().simple().to_string()
 }
 
 /// Every folder with a spool in the work directories of a data folder, in the order of the starts of their trainings.

@@ -30,7 +30,7 @@ impl TrackedRun {
         let mut params = BTreeMap::new();
         flatten("", config, &mut params);
         let tags = tags.clone().into_iter().chain(source(&name)).collect();
-        let begin = Begin { id: new_id(&name)?, name, time: now_ms(), params, tags };
+        let begin = Begin { id: new_id(), name, time: now_ms(), params, tags };
         let spool = Spool::start(run, begin, is_new)?;
         let background = match (server, &spool.state.begin) {
             (Some(server), Some(begin)) => Some(BackgroundUpload::start(server, run.join(spool::FOLDER), begin.clone(), *progress)?),
