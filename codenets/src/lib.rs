@@ -1,11 +1,11 @@
 //! The command line of codenets.
 //!
 //! ```text
-//! stages    the list of all stages: the one place where a stage is registered
-//! options   global options: configuration, data folder, threads, output
-//! cli       the commands and their help
-//! memory    returns unused memory between stages
-//! commands  one module a group of commands; each reads its arguments and calls the libraries
+//! stages         the list of all stages: the one place where a stage is registered
+//! options        global options: configuration, data folder, threads, output
+//! cli            the commands and their help
+//! stage_process  runs a stage in a process of its own
+//! commands       one module a group of commands; each reads its arguments and calls the libraries
 //! ```
 
 /// `print!` that returns an error, for example of a closed pipe, instead of panicking.
@@ -25,21 +25,31 @@ macro_rules! outln {
 pub mod cli;
 mod commands;
 mod help;
-mod memory;
 mod options;
+mod stage_process;
 pub mod stages;
 
 use std::{ffi::OsString, process::ExitCode};
 
 use ledger::Registry;
 
-/// Runs the command with these arguments (the first is the program's name). An error is one line on standard error, its causes after
-/// colons, and exit status 1.
+/// Runs the command with these arguments (the first is the program's name) in this process. An error is one line on standard error, its
+/// causes after colons, and exit status 1.
 pub fn main<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl IntoIterator<Item = T>) -> ExitCode {
-    match cli::run(registry, arguments) {
+    exit_code(cli::run(registry, arguments, false))
+}
+
+/// [`main`] of the program `codenets`: it starts itself again for each stage of a run, so that the memory of a stage is its own.
+pub fn program() -> ExitCode {
+    exit_code(cli::run(&stages::registry(), std::env::args_os(), true))
+}
+
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         // A reader that has seen enough (`| head`) is no error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<stage_process::StageFailed>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {}", options::plain(&format!("{error:#}")));
             ExitCode::FAILURE

@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    codenets::main(&codenets::stages::registry(), std::env::args_os())
+    codenets::program()
 }

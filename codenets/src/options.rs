@@ -29,6 +29,9 @@ pub struct Options {
     /// Print no progress on standard error
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Is this process the program `codenets` itself, so that it can start itself again?
+    #[arg(skip)]
+    pub is_program: bool,
 }
 
 impl Options {

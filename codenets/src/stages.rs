@@ -6,20 +6,20 @@ use ledger::{Error, Recorded, Registry, Result, Stage, Store, conf::Conf, onnxru
 use pipeline::{Harvest, Ingest, Parse, Tokenize, Vocab};
 use trainer::{Adopt, Export, Train};
 
-use crate::memory;
-
 /// Every stage, each after the stages whose artifacts it reads.
 pub fn registry() -> Registry {
     Registry::new(vec![
-        Box::new(stage::<Harvest>()),
-        Box::new(stage::<Ingest>()),
-        Box::new(stage::<Parse>()),
-        Box::new(stage::<Vocab>().only_if(trains)),
-        Box::new(stage::<Tokenize>().only_if(trains)),
-        Box::new(stage::<Train>().prepared_by(teacher_library).started_by(teacher).only_if(trains).followed_by(|store, _, checkpoint| {
-            warn(store, trainer::tracking::record_checkpoint(store, checkpoint));
-            Ok(())
-        })),
+        Recorded::<Harvest>::boxed(),
+        Recorded::<Ingest>::boxed(),
+        Recorded::<Parse>::boxed(),
+        Box::new(Recorded::<Vocab>::new().only_if(trains)),
+        Box::new(Recorded::<Tokenize>::new().only_if(trains)),
+        Box::new(Recorded::<Train>::new().prepared_by(teacher_library).started_by(teacher).only_if(trains).followed_by(
+            |store, _, checkpoint| {
+                warn(store, trainer::tracking::record_checkpoint(store, checkpoint));
+                Ok(())
+            },
+        )),
         Box::new(with_onnxruntime::<Export>().only_if(trains).followed_by(|store, _, encoder| {
             warn(store, trainer::tracking::record_encoder(store, encoder));
             Ok(())
@@ -40,20 +40,11 @@ fn trains(conf: &Conf) -> Result<bool> {
     Ok(!conf.adopts()?)
 }
 
-/// A stage that starts with the memory that earlier stages no longer use returned to the system, so that its peak is its own.
-fn stage<S: Stage + 'static>() -> Recorded<S> {
-    Recorded::new().started_by(|_, _| {
-        memory::release();
-        Ok::<(), Error>(())
-    })
-}
-
 /// A stage that runs encoders. A missing library is reported before the first stage runs; it is loaded right before the stage.
 fn with_onnxruntime<S: Stage + 'static>() -> Recorded<S> {
-    Recorded::new().prepared_by(|store, _| onnxruntime_library(store.root()).map(drop)).started_by(|store, _| {
-        memory::release();
-        inference::load(&onnxruntime_library(store.root())?).map_err(Error::other)
-    })
+    Recorded::new()
+        .prepared_by(|store, _| onnxruntime_library(store.root()).map(drop))
+        .started_by(|store, _| inference::load(&onnxruntime_library(store.root())?).map_err(Error::other))
 }
 
 /// Does the training run another encoder?
@@ -67,7 +58,6 @@ fn teacher_library(store: &Store, conf: &Conf) -> Result<()> {
 }
 
 fn teacher(store: &Store, conf: &Conf) -> Result<()> {
-    memory::release();
     if has_teacher(conf)? { inference::load(&onnxruntime_library(store.root())?).map_err(Error::other) } else { Ok(()) }
 }
 

@@ -31,6 +31,7 @@ mod retrieval;
 mod searching;
 mod snapshots;
 mod sources;
+mod stage_processes;
 mod toy_stage;
 mod training;
 mod workspace;

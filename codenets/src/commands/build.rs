@@ -1,6 +1,7 @@
 //! Commands that run stages or say what would run.
 
 use std::{
+    ffi::OsString,
     io::Write,
     path::{Path, PathBuf},
     process::Command,
@@ -12,7 +13,7 @@ use ledger::{AnyStage, Freshness, Registry, Stage, StageSelection, StageStatus, 
 use serde_json::{Map, Value, json};
 use trainer::{Adopt, Train};
 
-use crate::options::Options;
+use crate::{options::Options, stage_process};
 
 /// Which stages run, and where a training starts.
 #[derive(Debug, Clone, Default, Args)]
@@ -37,7 +38,7 @@ pub struct RunArgs {
     pub conf_is_given: bool,
 }
 
-/// `run`: the selected stages that are not up to date, then unsent events where a server is named.
+/// `run`: the selected stages that are not up to date, each in a process of its own, then unsent events where a server is named.
 pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()> {
     let selection = match (&args.until, args.only.as_slice()) {
         (Some(stage), _) => StageSelection::Until(stage.clone()),
@@ -49,9 +50,37 @@ pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()>
     if args.resume {
         trainer::require_checkpoint(&store, &conf.section(Train::NAME)?)?;
     }
-    registry.run(&store, &conf, &selection)?;
+    let stages = registry.prepared(&store, &conf, &selection)?;
+    let own_processes = options.is_program && stages.len() > 1;
+    for stage in stages {
+        let is_up_to_date = stage.freshness(&store, &conf).is_ok_and(|freshness| freshness.is_up_to_date());
+        if is_up_to_date || !own_processes {
+            stage.run(&store, &conf)?;
+        } else {
+            stage_process::run(stage.name(), &arguments(stage.name(), options, args))?;
+        }
+    }
     send_events(&store);
     Ok(())
+}
+
+/// The arguments that run one stage of this run.
+fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["run".into(), "--only".into(), stage.into(), "--data".into(), options.data.clone().into()];
+    if args.conf_is_given {
+        arguments.extend(["--conf".into(), options.conf.clone().into()]);
+    }
+    if let Some(threads) = options.threads {
+        arguments.extend(["--threads".into(), threads.to_string().into()]);
+    }
+    arguments.extend(
+        [(options.quiet, "--quiet"), (options.json, "--json")].iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag.into()),
+    );
+    if stage == Train::NAME {
+        arguments.extend(args.resume.then(|| "--resume".into()));
+        arguments.extend(args.restore.iter().flat_map(|folder| ["--restore".into(), folder.clone().into()]));
+    }
+    arguments
 }
 
 /// The configuration that a run uses: with `--restore` the training starts from a recorded checkpoint.

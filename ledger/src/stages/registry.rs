@@ -266,8 +266,8 @@ impl Registry {
         Ok(states)
     }
 
-    /// Runs the selected stages that are not up to date.
-    pub fn run(&self, store: &Store, conf: &Conf, selection: &StageSelection) -> Result<()> {
+    /// The selected stages in order, after their configuration, and what they need from the machine, was checked.
+    pub fn prepared(&self, store: &Store, conf: &Conf, selection: &StageSelection) -> Result<Vec<&dyn AnyStage>> {
         let stages = self.selected(conf, selection)?;
         match selection {
             StageSelection::Only(_) => stages.iter().try_for_each(|stage| stage.config(conf).map(drop))?,
@@ -276,10 +276,12 @@ impl Registry {
         for stage in &stages {
             stage.prepare(store, conf)?;
         }
-        for stage in stages {
-            stage.run(store, conf)?;
-        }
-        Ok(())
+        Ok(stages)
+    }
+
+    /// Runs the selected stages that are not up to date, in this process.
+    pub fn run(&self, store: &Store, conf: &Conf, selection: &StageSelection) -> Result<()> {
+        self.prepared(store, conf, selection)?.into_iter().try_for_each(|stage| stage.run(store, conf))
     }
 
     /// Runs recorded stages again and compares the bytes; `report` receives the outcome of each stage.
