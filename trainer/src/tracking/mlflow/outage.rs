@@ -14,7 +14,7 @@ pub fn is_down() -> bool {
     IS_DOWN.load(Ordering::Relaxed)
 }
 
-/// Reports an error of an upload. That the server does not answer is reported once, until it has answered again.
+/// Reports an error of an upload. That the server does not answer is reported once by each process, until it has answered again.
 pub fn report(outcome: &Result<()>, progress: &Progress) {
     let Err(error) = outcome else { return IS_DOWN.store(false, Ordering::Relaxed) };
     if !(error.is_unreachable() && IS_DOWN.swap(true, Ordering::Relaxed)) {
