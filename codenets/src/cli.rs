@@ -76,8 +76,9 @@ enum Command {
     Search(search::SearchArgs),
     /// Score lexical, vector and hybrid search on the held-out split
     ///
-    /// Reads the recorded bundle and syntax; writes an artifact of kind scores and reports/evaluate.html. With --predictions and
-    /// --annotations: prints the NDCG of a predictions file by the CodeSearchNet challenge.
+    /// Reads the recorded bundle and syntax; writes an artifact of kind scores and reports/evaluate.html. With --judgments: scores judged
+    /// queries with any bundle and writes reports/judgments.json. With --predictions and --annotations: prints the NDCG of a predictions
+    /// file by the CodeSearchNet challenge.
     #[command(after_help = "Example: codenets evaluate --conf conf/demo.conf")]
     Evaluate(search::EvaluateArgs),
     /// Compare two evaluations of the same queries, with paired significance tests

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use arrow::{array::BooleanArray, compute::filter_record_batch};
 use bundle::{
     Bundle, CandidateLists, Mode, ParsedQuery,
+    lexical::Part,
     manifest::DOCS,
     ranking::{Scored, best_first},
 };
@@ -87,8 +88,6 @@ impl<'a> SplitQueries<'a> {
     ) -> Result<Vec<T>> {
         let parsed: Vec<ParsedQuery> = queries.iter().map(|query| self.bundle.parse_words(&query.summary)).collect();
         let vectors = self.bundle.encode_queries(&parsed)?;
-        let mut boosts = self.bundle.manifest().lexical.boosts;
-        boosts.documentation = 0.0;
         queries
             .par_iter()
             .zip(&parsed)
@@ -96,7 +95,8 @@ impl<'a> SplitQueries<'a> {
             .map(|((query, parsed), vector)| {
                 let nearest = self.vector_scores(vector);
                 let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
-                let lists = self.bundle.candidate_lists(parsed, Mode::Hybrid, self.allowed.len(), Some(&self.allowed), boosts, nearest)?;
+                let (allowed, hidden) = (Some(&self.allowed[..]), Some(Part::Documentation));
+                let lists = self.bundle.candidate_lists(parsed, Mode::Hybrid, self.allowed.len(), allowed, hidden, nearest)?;
                 with(query, &lists, &|row| cosines.get(&row).copied().unwrap_or_default())
             })
             .collect()

@@ -199,3 +199,53 @@ fn an_encoder_json_that_does_not_fit_its_graph_is_refused() {
         assert!(error.contains(reason), "{reason}: {error}");
     }
 }
+
+/// Scores of `evaluate --judgments` for the group `all`: measure to score by system.
+fn judged(workspace: &Workspace, format: &str, file: &str) -> Value {
+    let (text, _) = workspace.run(&["evaluate", "--json", "--judgments", format, file]);
+    let judged: Value = serde_json::from_str(&text).unwrap();
+    let all = judged["scores"].as_array().unwrap().iter().filter(|score| score["group"] == "all");
+    let scores = all.map(|score| (score["measure"].as_str().unwrap().to_owned(), score["systems"].clone())).collect();
+    json!({ "left_out": judged["left_out"], "scores": Value::Object(scores) })
+}
+
+#[test]
+fn judged_queries_are_scored_with_a_bundle_that_is_not_published() {
+    let workspace = Workspace::published();
+    write_judgments(&workspace);
+    fs::remove_dir_all(workspace.path("data/serve")).unwrap();
+    let found = judged(&workspace, "jsonl", "judged.jsonl");
+    // Two answers at the first rank, none for the third query.
+    assert!((found["scores"]["MRR"]["hybrid"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-9, "{found}");
+    let bundle = workspace.artifact("bundle").join("bundle");
+    let arguments = ["evaluate", "--judgments", "jsonl", "judged.jsonl", "--bundle", bundle.to_str().unwrap()];
+    assert!(workspace.run(&arguments).0.contains("MRR"));
+}
+
+#[test]
+fn questions_about_files_are_scored_by_file_and_others_are_counted() {
+    let workspace = Workspace::published();
+    let hit = &workspace.search(&["levenshtein", "--limit", "1"])[0];
+    let repo = hit["repo"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    let task = |repo: &str| json!({"repo": repo, "category": "symbol", "query": "levenshtein", "relevant_files": [hit["path"]], "relevant_count": 1});
+    fs::write(workspace.path("files.json"), json!({ "tasks": [task(&repo), task("elsewhere")] }).to_string()).unwrap();
+    let found = judged(&workspace, "files", "files.json");
+    assert_eq!((&found["scores"]["NDCG@10"]["bm25"], &found["left_out"]), (&json!(1.0), &json!(1)), "{found}");
+}
+
+#[test]
+fn challenge_judgments_give_the_score_of_the_predictions() {
+    let workspace = Workspace::published();
+    let hits = workspace.search(&["edit distance", "--language", "python", "--limit", "3"]);
+    let rows: String =
+        hits.iter().zip([0, 3, 1]).map(|(hit, grade)| format!("Python,edit distance,{},{grade}\n", hit["url"].as_str().unwrap())).collect();
+    fs::write(workspace.path("judged.csv"), format!("Language,Query,GitHubUrl,Relevance\n{rows}")).unwrap();
+    fs::write(workspace.path("queries.csv"), "query\nedit distance\n").unwrap();
+    let found = judged(&workspace, "csn", "judged.csv");
+    workspace.run(&["predictions", "--queries", "queries.csv", "--out", "predictions.csv", "--languages", "python"]);
+    let (scored, _) = workspace.run(&["evaluate", "--json", "--predictions", "predictions.csv", "--annotations", "judged.csv"]);
+    let scored: Value = serde_json::from_str(&scored).unwrap();
+    let close = |a: &Value, b: &Value| assert!((a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-12, "{found} {scored}");
+    close(&found["scores"]["NDCG All"]["hybrid"], &scored[0]["ndcg_all"]);
+    close(&found["scores"]["NDCG Within"]["hybrid"], &scored[0]["ndcg_within"]);
+}

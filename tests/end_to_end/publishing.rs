@@ -6,7 +6,7 @@ use crate::workspace::Workspace;
 
 /// Publishes a second bundle of other settings.
 fn publish_second(workspace: &Workspace) {
-    workspace.configure("index.boosts.name = 4.0");
+    workspace.configure("index.bm25f.fields.name.weight = 7.0");
     workspace.run_all();
 }
 
@@ -17,6 +17,7 @@ fn a_published_bundle_has_every_file_of_the_format() {
         "manifest.json",
         "CHECKSUMS",
         "docs.parquet",
+        "lengths.npy",
         "tombstones.parquet",
         "scores.json",
         "schema.md",
@@ -35,16 +36,16 @@ fn inspect_describes_the_published_bundle() {
     let workspace = Workspace::published();
     let (text, _) = workspace.run(&["inspect"]);
     let rows = workspace.manifest("bundle")["report"]["rows"].as_u64().unwrap();
-    assert!(text.contains(&rows.to_string()) && text.contains('4'), "{text}");
+    assert!(text.contains(&rows.to_string()) && text.contains('5'), "{text}");
     let manifest: serde_json::Value = serde_json::from_str(&workspace.run(&["inspect", "--json"]).0).unwrap();
-    assert_eq!((&manifest["bundle_format"], manifest["rows"].as_u64()), (&4.into(), Some(rows)));
+    assert_eq!((&manifest["bundle_format"], manifest["rows"].as_u64()), (&5.into(), Some(rows)));
 }
 
 #[test]
 fn a_bundle_below_the_least_score_is_not_published() {
     let workspace = Workspace::published();
     let first = workspace.published_bundle();
-    workspace.configure("index.boosts.name = 4.0\npublish.min-mrr = 0.999");
+    workspace.configure("index.bm25f.fields.name.weight = 7.0\npublish.min-mrr = 0.999");
     let error = workspace.fail(&["run"]);
     assert!(error.contains("not published") && error.contains("publish.min-mrr"), "{error}");
     assert_eq!(workspace.published_bundle(), first);
@@ -54,7 +55,7 @@ fn a_bundle_below_the_least_score_is_not_published() {
 fn a_bundle_that_is_worse_than_the_published_one_is_not_published() {
     let workspace = Workspace::published();
     let first = workspace.published_bundle();
-    workspace.configure("index.boosts.name = 4.5\npublish.min-share-of-current = 1.5");
+    workspace.configure("index.bm25f.fields.name.weight = 4.5\npublish.min-share-of-current = 1.5");
     let error = workspace.fail(&["run"]);
     assert!(error.contains("not published") && error.contains("publish.min-share-of-current"), "{error}");
     assert_eq!(workspace.published_bundle(), first);
@@ -64,7 +65,7 @@ fn a_bundle_that_is_worse_than_the_published_one_is_not_published() {
 fn scores_of_another_split_are_not_compared() {
     let workspace = Workspace::published();
     let first = workspace.published_bundle();
-    workspace.configure("index.boosts.name = 4.5\nevaluate.split = valid");
+    workspace.configure("index.bm25f.fields.name.weight = 4.5\nevaluate.split = valid");
     let error = workspace.fail(&["run"]);
     assert!(error.contains("valid_mrr@corpus_all_hybrid"), "{error}");
     assert_eq!(workspace.published_bundle(), first);
@@ -74,7 +75,7 @@ fn scores_of_another_split_are_not_compared() {
 fn a_damaged_bundle_is_not_published() {
     let workspace = Workspace::published();
     let first = workspace.published_bundle();
-    workspace.configure("index.boosts.name = 5.0");
+    workspace.configure("index.bm25f.fields.name.weight = 5.0");
     workspace.run_until("evaluate");
     let docs = workspace.artifact("bundle").join("bundle/docs.parquet");
     let mut bytes = fs::read(&docs).unwrap();

@@ -58,20 +58,29 @@ pub fn script(script: &str, argument: &Path, input: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Hits of the Python reader of bundles.
-pub fn read_bundle(bundle: &Path, mode: &str, query: &str) -> Vec<Value> {
-    let output = Command::new(python()).arg(folder().join("read_bundle.py")).arg(bundle).args([mode, query]).output().unwrap();
+/// Hits of a Python reader of bundles.
+pub fn read_bundle(reader: &str, bundle: &Path, mode: &str, query: &str) -> Vec<Value> {
+    let output = Command::new(python()).arg(folder().join(reader)).arg(bundle).args([mode, query]).output().unwrap();
     assert!(output.status.success(), "{}", texts(&output).1);
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Requires that both readers find the same ten functions with the same scores.
 pub fn require_equal_hits(workspace: &Workspace) {
-    let queries = ["parse an ISO date", "readLines of a file", "shortest distance between nodes", "HTTPHeader value", "mean of numbers"];
+    let queries = [
+        "parse_iso_date",
+        "Clock",
+        "distance.py",
+        "parse an ISO date",
+        "readLines of a file",
+        "shortest distance between nodes",
+        "HTTPHeader value",
+        "mean of numbers",
+    ];
     for query in queries {
         for mode in ["bm25", "vector", "hybrid"] {
             let ours = workspace.search(&[query, "--mode", mode, "--limit", "10"]);
-            let theirs = read_bundle(&workspace.path("data/serve/current"), mode, query);
+            let theirs = read_bundle("read_bundle.py", &workspace.path("data/serve/current"), mode, query);
             let names = |hits: &[Value]| hits.iter().map(|hit| (hit["id"].clone(), hit["func_name"].clone())).collect::<Vec<_>>();
             assert_eq!(names(&theirs), names(&ours), "{mode}: {query}");
             for (a, b) in ours.iter().zip(&theirs) {
@@ -90,7 +99,7 @@ fn a_python_reader_finds_the_same_ten_functions() {
 #[test]
 fn a_python_reader_fuses_by_reciprocal_ranks() {
     let workspace = Workspace::published();
-    workspace.configure(&(fusion("rrf", "k = 60") + "index.boosts.name = 0.12"));
+    workspace.configure(&(fusion("rrf", "k = 60") + "index.bm25f.fields.name.weight = 0.12"));
     workspace.run_all();
     // 0.12 has no exact binary form: the second run still finds the recorded artifact.
     assert!(workspace.run_all().lines().any(|line| line.starts_with("index ") && !line.contains("runs:")));

@@ -46,7 +46,7 @@ fn a_retracted_function_is_not_found_and_the_others_are() {
 #[test]
 fn a_retracted_function_stays_deleted_after_a_new_build_and_a_rollback() {
     let (workspace, id, _) = retracted();
-    workspace.configure("index.boosts.name = 3.0\npublish.min-share-of-current = 0");
+    workspace.configure("index.bm25f.fields.name.weight = 3.0\npublish.min-share-of-current = 0");
     workspace.run_all();
     require_deleted(&workspace, &id);
     workspace.run(&["rollback"]);

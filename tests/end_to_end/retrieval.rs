@@ -83,7 +83,7 @@ fn a_learned_fusion_explains_a_score_by_its_features() {
     let sum: f64 = parts.values().map(|part| part.as_f64().unwrap()).sum();
     assert!(parts.len() > 5 && (sum - hit["score"].as_f64().unwrap()).abs() < 1e-9, "{hit}");
     let (text, _) = workspace.run(&["search", "greatest common divisor", "--explain"]);
-    assert!(text.contains("valid split") && text.contains("13 weights") && text.contains("bm25-of-largest "), "{text}");
+    assert!(text.contains("valid split") && text.contains("16 weights") && text.contains("bm25-of-largest "), "{text}");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_fusion_file_that_is_not_one_is_refused() {
 fn settings_of_the_index_out_of_range_are_refused() {
     let workspace = Workspace::published();
     for (setting, reason) in [
-        ("index.bm25.b = 2.0", "index.bm25"),
+        ("index.bm25f.fields.code.b = 2.0", "index.bm25f.fields.code.b"),
         ("index.fusion.least = 0", "least"),
         ("index.fusion.penalty = -1", "penalty"),
         ("index.hnsw.connectivity = 1", "connectivity"),

@@ -152,3 +152,46 @@ fn the_tour_shows_stages_scores_and_three_searches() {
         "{text}"
     );
 }
+
+#[test]
+fn an_exact_name_comes_first_in_snake_camel_and_dotted_form() {
+    let workspace = Workspace::published();
+    for (query, expected) in [
+        ("parse_iso_date", "parse_iso_date"),
+        ("parseIsoDate", "parse_iso_date"),
+        ("ParseISODate", "parse_iso_date"),
+        ("LruCache.get", "LruCache.get"),
+        ("lru_cache_get", "LruCache.get"),
+        ("shortestDistances", "Dijkstra.shortestDistances"),
+    ] {
+        for mode in ["bm25", "hybrid"] {
+            let hits = workspace.search(&[query, "--mode", mode, "--limit", "2"]);
+            assert_eq!(hits[0]["func_name"], expected, "{mode} {query}: {hits:?}");
+        }
+    }
+}
+
+#[test]
+fn an_exact_file_name_or_path_comes_first() {
+    let workspace = Workspace::published();
+    for query in ["distance.py", "Dijkstra.java", "stats.php"] {
+        let hits = workspace.search(&[query, "--limit", "1"]);
+        assert_eq!(hits[0]["path"], query, "{hits:?}");
+    }
+}
+
+#[test]
+fn an_exact_name_obeys_the_filters() {
+    let workspace = Workspace::published();
+    let hits = workspace.search(&["parse_iso_date", "--language", "go", "--limit", "5"]);
+    assert!(!hits.is_empty() && hits.iter().all(|hit| hit["language"] == "go"), "{hits:?}");
+}
+
+#[test]
+fn a_name_is_found_by_two_of_its_words_without_the_space() {
+    let workspace = Workspace::published();
+    for (query, expected) in [("isodate", "parse_iso_date"), ("querystring", "parseQueryString"), ("camelto", "camel_to_snake")] {
+        let hits = workspace.search(&[query, "--mode", "bm25", "--limit", "1"]);
+        assert_eq!(hits[0]["func_name"], expected, "{query}: {hits:?}");
+    }
+}

@@ -16,24 +16,43 @@ import pyarrow.parquet
 import tantivy
 import tokenizers
 
-FIELDS = ["name", "signature", "file", "code", "documentation"]
-
-
-def scored_fields(manifest):
-    """Fields with a boost. A boost of 0 leaves a field out."""
-    return [field for field in FIELDS if manifest["lexical"]["boosts"][field] > 0]
+def fields(manifest, hidden=()):
+    """The text fields that are searched, with their settings and positions."""
+    numbered = enumerate(manifest["lexical"]["fields"])
+    return {field["name"]: (position, field) for position, field in numbered if field["weight"] > 0 and field["name"] not in hidden}
 
 
 def words(text):
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", text)]
 
 
-def parsed(manifest, query):
-    """Words of a query. In a bundle of one language, the name of the language is removed."""
-    all_words = words(query)
-    languages = list(manifest["languages"])
-    specific = [word for word in all_words if len(languages) > 1 or word != languages[0]]
-    return specific or all_words
+def compounds_of(part):
+    """Neighbouring words of a part joined, then all its words joined."""
+    own = words(part)
+    return [first + second for first, second in zip(own, own[1:])] + (["".join(own)] if len(own) > 2 else [])
+
+
+class Parsed(list):
+    """Words of a query, and its compounds. In a bundle of one language, the name of the language is removed from the words."""
+
+    def __init__(self, manifest, query):
+        all_words, languages = words(query), list(manifest["languages"])
+        specific = [word for word in all_words if len(languages) > 1 or word != languages[0]]
+        super().__init__(specific or all_words)
+        self.compounds = [compound for part in query.split() for compound in compounds_of(part)]
+
+
+def with_names_first(bundle, text, ranked):
+    """Rows whose name, qualified name or end of the path is the text come first, if the text is one word."""
+    if len(text.split()) != 1:
+        return ranked
+    index = tantivy.Index.open(str(bundle / "tantivy"))
+    searcher, key = index.searcher(), "".join(letter for letter in text.lower() if letter.isalnum())
+    either = [(tantivy.Occur.Should, tantivy.Query.term_query(index.schema, "symbol", form)) for form in (key, "/" + key)]
+    hits = searcher.search(tantivy.Query.boolean_query(either), 1000).hits
+    named = {searcher.doc(address)["row"][0] for _, address in hits} - deleted(bundle)
+    missing = [(row, 0.0) for row in sorted(named - {row for row, _ in ranked})]
+    return sorted(ranked + missing, key=lambda hit: hit[0] not in named)
 
 
 def terms(manifest, query):
@@ -54,28 +73,63 @@ def deleted(bundle):
 
 
 def scored_terms(manifest, query):
-    """Terms for scoring: without stop words, unless the query has only stop words."""
+    """Terms for scoring: those of the words without stop words, unless the query has only stop words; then those of the compounds."""
     stop_words = set(manifest["lexical"]["stop_words"])
-    return terms(manifest, [word for word in query if word not in stop_words] or query)
+    of_words = terms(manifest, [word for word in query if word not in stop_words] or query)
+    return of_words, [term for term in terms(manifest, query.compounds) if term not in of_words]
 
 
-def bm25(bundle, manifest, query, fields):
-    """BM25 of every row that has a term in one of the fields."""
+def idf_of(searcher, manifest, word):
+    having, rows = searcher.doc_freq("any", word), manifest["rows"]
+    return math.log(1 + (rows - having + 0.5) / (having + 0.5))
+
+
+def length_of(norm):
+    """The length that a field norm stands for: Lucene's SmallFloat.byte4ToInt."""
+    if norm < 24:
+        return norm
+    bits, shift = (norm - 24) & 7, ((norm - 24) >> 3) - 1
+    return 24 + (bits if shift < 0 else (bits | 8) << shift)
+
+
+def frequencies(index, searcher, manifest, field, mean, lengths, word):
+    """Frequency of a word in a field by row, from tantivy's score of the one word (k1 1.2, b .75, mean length over all rows)."""
+    having, rows = searcher.doc_freq(field, word), manifest["rows"]
+    if having == 0:
+        return {}
+    idf = math.log(1 + (rows - having + 0.5) / (having + 0.5))
+    term = tantivy.Query.term_query(index.schema, field, word, index_option="freq")
+    found = {}
+    for score, address in searcher.search(term, rows).hits:
+        row = searcher.doc(address)["row"][0]
+        share = score / (idf * 2.2)
+        found[row] = round(share * 1.2 * (0.25 + 0.75 * lengths[row] / mean) / (1 - share))
+    return found
+
+
+def bm25f(bundle, manifest, query):
+    """BM25F of every row that has a word in a searched field."""
     index = tantivy.Index.open(str(bundle / "tantivy"))
-    clauses = []
-    for field in fields:
-        for word in scored_terms(manifest, query):
-            term = tantivy.Query.term_query(index.schema, field, word, index_option="freq")
-            boosted = tantivy.Query.boost_query(term, manifest["lexical"]["boosts"][field])
-            clauses.append((tantivy.Occur.Should, boosted))
-    searcher = index.searcher()
-    found = searcher.search(tantivy.Query.boolean_query(clauses), manifest["rows"]).hits
-    return {searcher.doc(address)["row"][0]: score for score, address in found}
+    searcher, rows, k1 = index.searcher(), manifest["rows"], manifest["lexical"]["k1"]
+    norms = numpy.load(bundle / "lengths.npy", mmap_mode="r")
+    lengths_of_norms = numpy.array([length_of(norm) for norm in range(256)])
+    scores = collections.Counter()
+    for word in sum(scored_terms(manifest, query), []):
+        idf = idf_of(searcher, manifest, word)
+        counts = collections.Counter()
+        for name, (position, field) in fields(manifest).items():
+            lengths = lengths_of_norms[norms[:, position]]
+            mean = field["words"] / max(field["rows"], 1)
+            for row, frequency in frequencies(index, searcher, manifest, name, field["words"] / rows, lengths, word).items():
+                counts[row] += field["weight"] * frequency / (1 - field["b"] + field["b"] * lengths[row] / mean)
+        for row, count in counts.items():
+            scores[row] += idf * (k1 + 1) * count / (k1 + count)
+    return scores
 
 
 def lexical(bundle, manifest, query):
     tombstones = deleted(bundle)
-    rows = [hit for hit in bm25(bundle, manifest, query, scored_fields(manifest)).items() if hit[0] not in tombstones]
+    rows = [hit for hit in bm25f(bundle, manifest, query).items() if hit[0] not in tombstones]
     return sorted(rows, key=lambda hit: (-hit[1], hit[0]))[: manifest["candidates"]]
 
 
@@ -104,22 +158,27 @@ def vector(bundle, manifest, query):
 def features(bundle, manifest, query, lists):
     """Features of a learned fusion, of every row of either list (docs/bundle-format.md)."""
     searcher = tantivy.Index.open(str(bundle / "tantivy")).searcher()
-    query_terms, settings, rows = scored_terms(manifest, query), manifest["lexical"], manifest["rows"]
-    fields = scored_fields(manifest)
+    index, rows = tantivy.Index.open(str(bundle / "tantivy")), manifest["rows"]
+    query_terms, compounds = scored_terms(manifest, query)
+    scores, cosine = bm25f(bundle, manifest, query), cosines(bundle, manifest, query)
+    searched = fields(manifest)
+    groups = {"name": ["name", "class", "qualified"], "path": ["file"], "code": ["signature", "code", "comments", "strings"], "any": list(searched)}
+    covered = {group: collections.Counter() for group in groups}
+    most, all_idf = 0.0, 0.0
+    for word in query_terms + compounds:
+        idf = idf_of(searcher, manifest, word)
+        most += idf * (manifest["lexical"]["k1"] + 1)
+        all_idf += idf if word in query_terms else 0
+        for group, names in groups.items():
+            if group == "any" and word in compounds:
+                continue
+            one = [(tantivy.Occur.Should, tantivy.Query.term_query(index.schema, name, word)) for name in names if name in searched]
+            for _, address in searcher.search(tantivy.Query.boolean_query(one), rows).hits if one else []:
+                covered[group][searcher.doc(address)["row"][0]] += idf
 
-    def idf(having):
-        return math.log(1 + (rows - having + 0.5) / (having + 0.5))
+    def share(group, row):
+        return min(covered[group][row] / all_idf, 1.5) if all_idf else 0
 
-    by_field = {word: {field: searcher.doc_freq(field, word) for field in fields} for word in query_terms}
-    by_word = {word: idf(max(frequencies.values())) for word, frequencies in by_field.items()}
-    weigh = {word: [settings["boosts"][f] * idf(n) * (settings["k1"] + 1) for f, n in of.items() if n] for word, of in by_field.items()}
-    most = sum(max(weights, default=0) for weights in weigh.values())
-    scores, names, cosine = bm25(bundle, manifest, query, fields), bm25(bundle, manifest, query, ["name"]), cosines(bundle, manifest, query)
-    covered = collections.Counter()
-    for word in query_terms:
-        one = [(tantivy.Occur.Should, tantivy.Query.term_query(tantivy.Index.open(str(bundle / "tantivy")).schema, f, word)) for f in fields]
-        for _, address in searcher.search(tantivy.Query.boolean_query(one), rows).hits:
-            covered[searcher.doc(address)["row"][0]] += by_word[word]
     ranks = [{row: rank for rank, (row, _) in enumerate(hits)} for hits in lists]
     best, best_cosine = (hits[0][1] if hits else 0.0 for hits in lists)
     listed = numpy.array([score for _, score in lists[1]] or [0.0])
@@ -136,8 +195,11 @@ def features(bundle, manifest, query, lists):
             "cosine-standard": standard,
             "bm25-rank": 1 / (1 + ranks[0][row] / 10) if row in ranks[0] else 0,
             "cosine-rank": 1 / (1 + ranks[1][row] / 10) if row in ranks[1] else 0,
-            "covered": covered[row] / sum(by_word.values()) if by_word else 0,
-            "name-of-most": names.get(row, 0) / most if most else 0,
+            "covered": covered["any"][row] / all_idf if all_idf else 0,
+            "name-covered": share("name", row),
+            "path-covered": share("path", row),
+            "code-covered": share("code", row),
+            "name-of-most": covered["name"][row] / most if most else 0,
             "bm25-of-largest x length": largest * length,
             "cosine x length": own * length,
             "cosine-standard x length": standard * length,
@@ -172,15 +234,16 @@ def fuse(bundle, manifest, query, lists):
 def main(folder, mode, query):
     bundle = pathlib.Path(folder)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert (manifest["lexical"]["k1"], manifest["lexical"]["b"]) == (1.2, 0.75), "the parameters of tantivy"
-    assert manifest["bundle_format"] == 4, "this reader supports format 4"
-    query = parsed(manifest, query)
+    assert manifest["bundle_format"] == 5, "this reader supports format 5"
+    text, query = query, Parsed(manifest, query)
     if mode == "bm25":
         ranked = lexical(bundle, manifest, query)
     elif mode == "vector":
         ranked = vector(bundle, manifest, query)
     else:
         ranked = fuse(bundle, manifest, query, [lexical(bundle, manifest, query), vector(bundle, manifest, query)])
+    if mode != "vector":
+        ranked = with_names_first(bundle, text, ranked)
     docs = pyarrow.parquet.read_table(bundle / "docs.parquet", columns=["id", "func_name"]).to_pylist()
     hits = [{"row": row, "score": score, **docs[row]} for row, score in ranked[:10]]
     print(json.dumps(hits))

@@ -50,15 +50,28 @@ pub struct ExecutionArgs {
     pub provider: inference::Provider,
 }
 
-/// A file of predictions, and the judgments that score it.
+/// What to score: the held-out split, judged queries, or a file of predictions.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
+    /// Score judged queries instead of the held-out split: their format (csn, cosqa, files or jsonl) and their file
+    #[arg(long, num_args = 2, value_names = ["FORMAT", "FILE"], conflicts_with_all = ["predictions", "annotations"])]
+    pub judgments: Option<Vec<String>>,
+    #[command(flatten)]
+    pub bundle: BundleArgs,
     /// CSV with columns query, language, url, best first
     #[arg(long, value_name = "CSV", requires = "annotations")]
     pub predictions: Option<PathBuf>,
     /// CSV with columns Query, Language, GitHubUrl, Relevance: CodeSearchNet's annotationStore.csv
     #[arg(long, value_name = "CSV", requires = "predictions")]
     pub annotations: Option<PathBuf>,
+}
+
+/// Which bundle is searched.
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    /// Folder of a bundle [default: the published one, else the recorded one]
+    #[arg(long, value_name = "FOLDER")]
+    pub bundle: Option<PathBuf>,
 }
 
 /// Queries in, predictions out.
@@ -76,6 +89,8 @@ pub struct PredictionsArgs {
     /// Search mode: bm25, vector or hybrid
     #[arg(long, short, default_value = "hybrid")]
     pub mode: Mode,
+    #[command(flatten)]
+    pub bundle: BundleArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
 }
@@ -109,8 +124,24 @@ fn published(options: &Options, provider: Provider, workers: usize) -> Result<Bu
         "the command line has {bytes} bytes, ONNX Runtime accepts {MAX_ARGUMENT_BYTES}: pass the query on standard input, `codenets search - < file`"
     );
     ensure!(current.exists(), "nothing is published at {}: run `codenets run`", current.display());
-    let dir = current.canonicalize()?;
-    Ok(Bundle::options().onnxruntime(onnxruntime_library(&options.data)?).provider(provider).workers(workers).open(&dir)?)
+    open(options, &current.canonicalize()?, provider, workers)
+}
+
+fn open(options: &Options, dir: &Path, provider: Provider, workers: usize) -> Result<Bundle> {
+    Ok(Bundle::options().onnxruntime(onnxruntime_library(&options.data)?).provider(provider).workers(workers).open(dir)?)
+}
+
+/// Opens the bundle of the arguments, else the published one, else the recorded one.
+fn selected(options: &Options, store: &Store, args: &BundleArgs, provider: Provider) -> Result<Bundle> {
+    let workers = rayon::current_num_threads();
+    match &args.bundle {
+        Some(dir) => open(options, dir, provider, workers),
+        None if Serve::of(&options.data).current().exists() => published(options, provider, workers),
+        None => {
+            let recorded = store.current::<ledger::Bundle>().context("no bundle is published or recorded: run `codenets run`")?;
+            open(options, &recorded.open()?.dir, provider, workers)
+        }
+    }
 }
 
 /// `search`.
@@ -142,12 +173,27 @@ pub fn evaluate(registry: &Registry, options: &Options, args: &EvaluateArgs) -> 
     if let (Some(predictions), Some(annotations)) = (&args.predictions, &args.annotations) {
         return challenge(options, predictions, annotations);
     }
+    if let Some([format, file]) = args.judgments.as_deref() {
+        return judge(registry, options, &args.bundle, format, Path::new(file));
+    }
     let conf = options.load(registry)?;
     let store = options.store_of(registry, &conf)?;
     registry.run(&store, &conf, &StageSelection::Only(vec![Evaluate::NAME.to_owned()]))?;
     let report = report(&store)?.context("the scores were just recorded")?;
     options.print(&evaluate::render(&report), &serde_json::to_value(&report)?)?;
     Ok(())
+}
+
+/// Scores of judged queries, also in reports/judgments.json.
+fn judge(registry: &Registry, options: &Options, bundle: &BundleArgs, format: &str, file: &Path) -> Result<()> {
+    let store = options.store(registry);
+    let bundle = selected(options, &store, bundle, Provider::Cpu)?;
+    let judged = evaluate::judge::score(&bundle, format.parse()?, file, store.progress())?;
+    let flat = judged.scores.iter().flat_map(|score| {
+        score.systems.iter().map(move |(system, value)| (format!("{}_{}_{system}", score.measure, score.group), Value::from(*value)))
+    });
+    write_report(&options.data, "judgments", &flat.collect())?;
+    options.print(&evaluate::judge::render(&judged), &serde_json::to_value(&judged)?)
 }
 
 fn report(store: &Store) -> Result<Option<evaluate::EvaluateReport>> {
@@ -181,7 +227,7 @@ pub fn compare(options: &Options, first: &Path, second: &Path) -> Result<()> {
 pub fn predictions(registry: &Registry, options: &Options, args: &PredictionsArgs) -> Result<()> {
     let store = options.store(registry);
     let languages = if args.languages.is_empty() { Language::ALL.to_vec() } else { args.languages.clone() };
-    let bundle = published(options, args.execution.provider, rayon::current_num_threads())?;
+    let bundle = selected(options, &store, &args.bundle, args.execution.provider)?;
     let rows = indexer::predictions::write(&bundle, &args.queries, &args.out, &languages, args.mode, store.progress())?;
     options.print(&format!("{rows} predictions in {}", args.out.display()), &json!({ "rows": rows, "file": args.out }))
 }

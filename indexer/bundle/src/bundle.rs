@@ -1,7 +1,7 @@
 //! An open bundle, and a search in it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::{Mutex, OnceLock, PoisonError},
 };
@@ -12,7 +12,7 @@ use ledger::{EncoderSpec, Language};
 use crate::{
     BundleManifest, Error, Explanation, Hit, ListEntry, Mode, ParsedQuery, Query, Result,
     fusion::Candidates,
-    lexical::{Boosts, Filter, LEXICAL, Lexical, QueryStats, TermScores},
+    lexical::{Filter, LEXICAL, Lexical, Part, QueryStats, TermScores},
     manifest::MANIFEST,
     ranking::Scored,
     snippet::{Line, snippet},
@@ -45,6 +45,9 @@ impl CandidateLists {
         }
     }
 }
+
+/// Largest number of rows with the name that a query is.
+const MAX_NAMED: usize = 1000;
 
 /// A bundle that is ready to search. It can be shared between threads.
 #[derive(Debug)]
@@ -152,19 +155,34 @@ impl Bundle {
         let allowed = matching.as_deref().or(self.live_rows());
         let vector = if query.mode == Mode::Bm25 || parsed.is_empty() { Vec::new() } else { self.encode_queries([&parsed])? };
         let nearest = if vector.is_empty() { Vec::new() } else { self.vectors.search(&vector, count, allowed)? };
-        let lists = self.candidate_lists(&parsed, query.mode, count, allowed, self.manifest.lexical.boosts, nearest)?;
+        let named = if query.mode == Mode::Vector { Vec::new() } else { self.rows_of_name(&query.text, allowed)? };
+        let lists = self.candidate_lists(&parsed, query.mode, count, allowed, None, nearest)?;
         let cosine = |row: u32| if vector.is_empty() { 0.0 } else { self.vectors.score(row, &vector) };
         let mut ranked: Vec<(u32, f64)> = match query.mode {
             Mode::Bm25 => widened(&lists.lexical),
             Mode::Vector => widened(&lists.vector),
             Mode::Hybrid => self.with_candidates(&lists, &cosine, |candidates| self.manifest.fusion.fuse(candidates)),
         };
+        put_first(&mut ranked, &named);
         ranked.truncate(query.limit);
-        let mut explanations = if query.explain { self.explanations(query.mode, &ranked, &lists, &cosine) } else { HashMap::new() };
+        let mut explanations =
+            if query.explain { self.explanations(&parsed, query.mode, &ranked, &lists, &cosine)? } else { HashMap::new() };
         let terms: BTreeSet<String> = self.lexical.distinct_terms(&parsed.words).into_iter().collect();
         let stem = self.lexical.stemmer();
         let snippet = |code: &str| snippet(code, query.snippet_lines, &terms, &stem);
         ranked.into_iter().map(|(row, score)| self.hit(row, score, &snippet, explanations.remove(&row))).collect()
+    }
+
+    /// Allowed rows whose name, qualified name or end of the path is the whole query, which is one word; sorted.
+    fn rows_of_name(&self, text: &str, allowed: Option<&[bool]>) -> Result<Vec<u32>> {
+        let text = text.trim();
+        if text.contains(char::is_whitespace) {
+            return Ok(Vec::new());
+        }
+        let mut rows = self.lexical.rows_of_names(text)?;
+        rows.retain(|&row| allowed.is_none_or(|allowed| allowed.get(row as usize) == Some(&true)));
+        rows.truncate(MAX_NAMED);
+        Ok(rows)
     }
 
     /// By row: does it meet the query's conditions, and is it not deleted? None where the query has no conditions.
@@ -189,11 +207,12 @@ impl Bundle {
     /// Explanations of the ranked rows.
     fn explanations(
         &self,
+        parsed: &ParsedQuery,
         mode: Mode,
         ranked: &[(u32, f64)],
         lists: &CandidateLists,
         cosine: &dyn Fn(u32) -> f32,
-    ) -> HashMap<u32, Explanation> {
+    ) -> Result<HashMap<u32, Explanation>> {
         let entry = |list: &[Scored], row: u32| {
             list.iter().position(|(other, _)| *other == row).map(|index| ListEntry { rank: index + 1, score: list[index].1 })
         };
@@ -204,24 +223,27 @@ impl Bundle {
             }
             Mode::Bm25 | Mode::Vector => ("none".to_owned(), HashMap::new()),
         };
-        let mut explain = |row: u32| Explanation {
-            bm25: entry(&lists.lexical, row),
-            fields: lists.term_scores.get(&row).map(|scores| self.lexical.field_scores(scores)).unwrap_or_default(),
-            vector: entry(&lists.vector, row),
-            fusion: fusion.clone(),
-            features: features.remove(&row).unwrap_or_default(),
+        let mut explain = |row: u32| -> Result<Explanation> {
+            Ok(Explanation {
+                bm25: entry(&lists.lexical, row),
+                fields: if mode == Mode::Vector { BTreeMap::new() } else { self.lexical.field_scores(parsed, row)? },
+                vector: entry(&lists.vector, row),
+                fusion: fusion.clone(),
+                features: features.remove(&row).unwrap_or_default(),
+            })
         };
-        ranked.iter().map(|&(row, _)| (row, explain(row))).collect()
+        ranked.iter().map(|&(row, _)| Ok((row, explain(row)?))).collect()
     }
 
-    /// Both lists of a query: the given vector list, and the best `limit` of the rows that `allowed` has (none: all) by BM25.
+    /// Both lists of a query: the given vector list, and the best `limit` of the rows that `allowed` has (none: all) by lexical search,
+    /// which does not search the `hidden` group of fields.
     pub fn candidate_lists(
         &self,
         query: &ParsedQuery,
         mode: Mode,
         limit: usize,
         allowed: Option<&[bool]>,
-        boosts: Boosts,
+        hidden: Option<Part>,
         vector: Vec<Scored>,
     ) -> Result<CandidateLists> {
         if mode == Mode::Vector {
@@ -229,7 +251,7 @@ impl Bundle {
         }
         let mut others: Vec<u32> = vector.iter().map(|(row, _)| *row).collect();
         others.sort_unstable();
-        let (found, stats) = self.lexical.search(query, allowed, boosts, limit, &others)?;
+        let (found, stats) = self.lexical.search(query, allowed, hidden, limit, &others)?;
         Ok(CandidateLists { lexical: found.ranked, vector, stats, term_scores: found.term_scores.into_iter().collect() })
     }
 
@@ -272,6 +294,13 @@ impl Bundle {
         let ids = queries.into_iter().map(|query| encoder.query_ids(&query.text())).collect::<Result<Vec<_>, _>>()?;
         Ok(encoder.encode_queries(&ids, BATCH_TOKENS)?)
     }
+}
+
+/// Puts the rows `first` (sorted) before all others. A row that is not ranked follows those of `first` that are, with score 0.
+fn put_first(ranked: &mut Vec<(u32, f64)>, first: &[u32]) {
+    let known: BTreeSet<u32> = ranked.iter().map(|(row, _)| *row).collect();
+    ranked.extend(first.iter().filter(|row| !known.contains(row)).map(|&row| (row, 0.0)));
+    ranked.sort_by_key(|(row, _)| first.binary_search(row).is_err());
 }
 
 fn widened(list: &[Scored]) -> Vec<(u32, f64)> {

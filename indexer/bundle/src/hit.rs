@@ -37,8 +37,8 @@ pub struct Hit {
 pub struct Explanation {
     /// Rank and score in the lexical list.
     pub bm25: Option<ListEntry>,
-    /// BM25 of each text field, boost included.
-    pub fields: BTreeMap<&'static str, f32>,
+    /// The part of the lexical score that each text field adds.
+    pub fields: BTreeMap<String, f32>,
     /// Rank and inner product in the vector list.
     pub vector: Option<ListEntry>,
     /// The fusion, in words.

@@ -20,6 +20,8 @@ const MAX_WORDS: usize = 512;
 pub struct ParsedQuery {
     /// All words in order, also those of phrases and prefixes.
     pub words: Vec<String>,
+    /// Neighbouring words of one identifier, joined: `my sql` of `connectMySQL` is also searched as `mysql`.
+    pub compounds: Vec<String>,
     /// Words that must occur next to each other.
     pub phrases: Vec<Vec<String>>,
     /// Prefixes of words that must occur.
@@ -43,6 +45,7 @@ impl ParsedQuery {
         }
         query.add_words(rest);
         query.words.truncate(MAX_WORDS);
+        query.compounds.truncate(MAX_WORDS);
         query.phrases.truncate(MAX_WORDS);
         query.prefixes.truncate(MAX_WORDS);
         query
@@ -50,10 +53,14 @@ impl ParsedQuery {
 
     /// Parses words only: quotes and stars have no meaning.
     pub fn words_of(text: &str) -> Self {
-        let mut words = Vec::new();
-        words::subtokens(text, &mut words);
-        words.truncate(MAX_WORDS);
-        Self { words, ..Self::default() }
+        let mut query = Self::default();
+        for part in text.split_whitespace() {
+            words::subtokens(part, &mut query.words);
+            query.compounds.extend(words::compounds(part));
+        }
+        query.words.truncate(MAX_WORDS);
+        query.compounds.truncate(MAX_WORDS);
+        query
     }
 
     fn add_phrase(&mut self, phrase: &str) {
@@ -74,6 +81,7 @@ impl ParsedQuery {
                 self.prefixes.extend(words.last().cloned());
             }
             self.words.extend(words);
+            self.compounds.extend(words::compounds(part));
         }
     }
 

@@ -20,10 +20,10 @@ use serde::Serialize;
 use crate::{Result, error::Context};
 
 /// URLs of a ranking that count.
-const DEPTH: usize = 300;
+pub(super) const DEPTH: usize = 300;
 
 /// Language to query to URL to mean relevance.
-type Judgments = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
+pub(super) type Judgments = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
 /// Language to query to URLs, best first.
 type Rankings = BTreeMap<String, HashMap<String, Vec<String>>>;
 
@@ -61,7 +61,8 @@ fn read<const N: usize>(path: &Path, columns: [&str; N], mut row: impl FnMut(u64
     Ok(())
 }
 
-fn judgments(path: &Path) -> Result<Judgments> {
+/// The judgments of a file.
+pub(super) fn judgments(path: &Path) -> Result<Judgments> {
     // Sorted as written, as pandas sorts before the reference lower-cases: of two spellings of a query, the mean of the later one counts.
     let mut sums: BTreeMap<[String; 3], (f64, f64)> = BTreeMap::new();
     read(path, ["Query", "Language", "GitHubUrl", "Relevance"], |_, [query, language, url, relevance]| {
@@ -109,6 +110,14 @@ fn gain(ranking: &[String], judged: &BTreeMap<String, f64>, within: bool) -> f64
     sum
 }
 
+/// NDCG of one ranking; 0 where no URL is relevant.
+pub(super) fn ndcg(ranking: &[String], judged: &BTreeMap<String, f64>, within: bool) -> f64 {
+    let mut best: Vec<f64> = judged.values().copied().collect();
+    best.sort_by(|a, b| b.total_cmp(a));
+    let ideal: f64 = best.iter().enumerate().map(|(index, relevance)| (relevance.exp2() - 1.0) / (index as f64 + 2.0).log2()).sum();
+    if ideal > 0.0 { gain(ranking, judged, within) / ideal } else { 0.0 }
+}
+
 /// Score of one language; none where no query has a relevant URL.
 fn score_of(
     language: &str,
@@ -127,13 +136,10 @@ fn score_of(
             relevant += usize::from(good);
             covered_relevant += usize::from(hit && good);
         }
-        let mut best: Vec<f64> = judged.values().copied().collect();
-        best.sort_by(|a, b| b.total_cmp(a));
-        let ideal: f64 = best.iter().enumerate().map(|(index, relevance)| (relevance.exp2() - 1.0) / (index as f64 + 2.0).log2()).sum();
-        if ideal > 0.0 {
+        if judged.values().any(|&relevance| relevance > 0.0) {
             queries += 1;
-            within += gain(ranking, judged, true) / ideal;
-            all += gain(ranking, judged, false) / ideal;
+            within += ndcg(ranking, judged, true);
+            all += ndcg(ranking, judged, false);
         }
     }
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;

@@ -161,8 +161,7 @@ impl Judgments {
             .map(|(judged, vector)| {
                 let nearest = bundle.vectors().search_exact(vector, all.len(), bundle.live_rows());
                 let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
-                let boosts = bundle.manifest().lexical.boosts;
-                let lists = bundle.candidate_lists(&judged.parsed, Mode::Hybrid, all.len(), bundle.live_rows(), boosts, nearest)?;
+                let lists = bundle.candidate_lists(&judged.parsed, Mode::Hybrid, all.len(), bundle.live_rows(), None, nearest)?;
                 let rankings = bundle.rankings(&lists, &|row| cosines.get(&row).copied().unwrap_or_default());
                 let ranks = rankings.map(|list| {
                     let scores = list.into_iter().collect();

@@ -6,6 +6,7 @@ pub mod compare;
 mod config;
 pub mod curve;
 mod examples;
+pub mod judge;
 mod judged;
 mod page;
 mod ranks;
@@ -61,7 +62,7 @@ struct QueryResult {
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
     const ABOUT: &'static str = "Score lexical, vector and hybrid search on the held-out split";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     type Config = Config;
     type Inputs = (Artifact<BundleRecord>, Artifact<Syntax>);
     type Output = ScoresRecord;

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use bundle::{
     LexicalInfo,
-    lexical::{Bm25, Boosts, LexicalSettings, tokenizer},
+    lexical::{TEXT_FIELDS, tokenizer},
 };
 use ledger::ensure;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::{Result, fusion, vectors::Hnsw};
+use super::bm25f;
+use crate::{Result, fusion, lexical::FieldStatistics, vectors::Hnsw};
 
 /// Section `index`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -20,10 +21,16 @@ pub struct Config {
     pub segment_rows: u64,
     /// Buffer of each segment's writer, in megabytes.
     pub writer_megabytes: usize,
-    /// Weight of the BM25 score of each text field; 0 leaves a field out.
-    pub boosts: Boosts,
-    /// Parameters of BM25.
-    pub bm25: Bm25,
+    /// Parameters of the lexical score.
+    pub bm25f: bm25f::Config,
+    /// Parameters of bundle format 4.
+    #[serde(default, skip_serializing)]
+    #[schemars(skip)]
+    pub boosts: Option<Replaced>,
+    /// Parameters of bundle format 4.
+    #[serde(default, skip_serializing)]
+    #[schemars(skip)]
+    pub bm25: Option<Replaced>,
     /// Do words of one stem match each other (`parsing` and `parsed`)?
     pub stemming: bool,
     /// Stop words: ignored when scoring, unless a query has only stop words. Phrases still match them.
@@ -36,29 +43,33 @@ pub struct Config {
     pub candidates: usize,
 }
 
+/// A key of earlier versions: every value is an error that shows the new lines.
+#[derive(Debug, Clone, Copy)]
+pub struct Replaced;
+
+impl<'de> Deserialize<'de> for Replaced {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> std::result::Result<Self, D::Error> {
+        Err(D::Error::custom(
+            "`index.boosts` and `index.bm25` belong to bundle format 4: replace them by \
+             `index.bm25f { k1 = 1.5, fields { name { weight = 4.0, b = 0.5 } } }` (conf/base.conf has every field), or delete them",
+        ))
+    }
+}
+
 impl Config {
     /// Checks that the numbers are in range, but those of the fusion.
     pub(super) fn check(&self) -> Result<()> {
         ensure!(self.segment_rows > 0 && self.candidates > 0, "index.segment-rows and index.candidates must be positive");
-        let Bm25 { k1, b } = self.bm25;
-        ensure!(k1.is_finite() && k1 >= 0.0, "index.bm25.k1 is {k1}: it must be 0 or more");
-        ensure!((0.0..=1.0).contains(&b), "index.bm25.b is {b}: it must be 0 to 1");
+        self.bm25f.check()?;
         self.hnsw.check()
     }
 
-    /// How the lexical index is searched.
-    pub(super) fn settings(&self) -> LexicalSettings {
-        LexicalSettings { bm25: self.bm25, boosts: self.boosts, stop_words: self.stop_words.clone() }
-    }
-
     /// The lexical index in the manifest of a bundle.
-    pub(super) fn lexical_info(&self, segments: u64) -> LexicalInfo {
+    pub(super) fn lexical_info(&self, segments: u64, statistics: &[FieldStatistics; TEXT_FIELDS.len()]) -> LexicalInfo {
         LexicalInfo {
             engine: format!("tantivy {}", tantivy::version_string()),
             tokenizer: tokenizer(self.stemming).to_owned(),
-            k1: self.bm25.k1,
-            b: self.bm25.b,
-            boosts: self.boosts,
+            scoring: self.bm25f.scoring(statistics),
             stop_words: self.stop_words.clone(),
             segments,
         }

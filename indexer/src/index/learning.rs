@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bundle::{
     Bundle,
-    fusion::{FEATURES, Fusion, features},
+    fusion::{FEATURES, Fusion, LEARNED_VERSION, features},
 };
 use ledger::{Run, Syntax};
 use serde::{Deserialize, Serialize};
@@ -65,5 +65,5 @@ pub fn learn(config: &Learned, dir: &Path, syntax: &Syntax, run: &Run<'_>) -> Re
         loss_after: learned.loss_after,
     };
     let weights = FEATURES.iter().zip(learned.weights).map(|(name, weight)| ((*name).to_owned(), weight)).collect();
-    Ok((Fusion::Learned { weights, split: Some(split) }, Some(report)))
+    Ok((Fusion::Learned { version: LEARNED_VERSION, weights, split: Some(split) }, Some(report)))
 }

@@ -1,5 +1,6 @@
 //! Stage `index`: columns, vectors and the encoder to a bundle.
 
+mod bm25f;
 pub mod checksums;
 mod config;
 mod learning;
@@ -13,7 +14,7 @@ use bundle::{
     BundleManifest, FORMAT, VectorInfo,
     fusion::{FUSION, Fusion},
     lexical::LEXICAL,
-    manifest::{DOCS, MANIFEST},
+    manifest::{DOCS, LENGTHS, MANIFEST},
     vectors::{HnswInfo, VECTORS, Vectors},
 };
 use ledger::{Artifact, Bundle, Digest, Embeddings, Encoder, EncoderSpec, Report, Rows, Run, Shard, Stage, Syntax, ensure};
@@ -61,7 +62,7 @@ impl Report for IndexReport {
 impl Stage for Index {
     const NAME: &'static str = "index";
     const ABOUT: &'static str = "Build the bundle: lexical index, vector index, fusion, encoder";
-    const REVISION: u32 = 5;
+    const REVISION: u32 = 6;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
@@ -88,7 +89,9 @@ impl Stage for Index {
         let bar = run.progress.bar("index", rows, "functions");
         let options = SegmentOptions { rows: config.segment_rows, megabytes: config.writer_megabytes, stemming: config.stemming };
         let segments = segments::write(&options, &shards, rows, &dir.join(LEXICAL), &run.out.join("segments"), || bar.add(1))?;
-        lexical::check(&dir.join(LEXICAL), config.settings(), rows)?;
+        let statistics = lexical::write_lengths(&dir.join(LEXICAL), rows, &dir.join(LENGTHS))?;
+        let lexical_info = config.lexical_info(segments, &statistics);
+        lexical::check(&dir.join(LEXICAL), lexical_info.settings(), rows)?;
         let languages = write_docs(&shards, &dir.join(DOCS))?;
         write_vectors(&embeddings.open()?, &shards, rows, dimension, &dir.join(VECTORS))?;
         bar.finish();
@@ -103,7 +106,7 @@ impl Stage for Index {
             format: FORMAT,
             rows,
             languages,
-            lexical: config.lexical_info(segments),
+            lexical: lexical_info,
             vectors: vector_info(embeddings, dimension, hnsw)?,
             encoder: opened.spec,
             fusion,

@@ -3,12 +3,20 @@
 use bundle::{
     BundleManifest,
     fusion::{FEATURES_EXPLAINED, Fusion},
+    lexical::{FieldSettings, Scoring},
 };
 use ledger::TokenPooling;
 
+fn field_line(field: &FieldSettings) -> String {
+    format!("   | `{}` | {} | {} | {:.3} |\n", field.name, field.weight, field.b, field.mean_length())
+}
+
 /// `schema.md`: how to read the bundle without this program.
 pub fn schema_page(manifest: &BundleManifest) -> String {
-    let boosts = manifest.lexical.boosts;
+    let fields: String = match &manifest.lexical.scoring {
+        Scoring::Bm25f(bm25f) => bm25f.fields.iter().map(field_line).collect(),
+        Scoring::Sum(_) => String::new(),
+    };
     let fusion = match &manifest.fusion {
         Fusion::MinMax { weight } => format!(
             "scale each list to 0..1 over itself, `(s - min) / (max - min)` (1 if all are equal); a row's score is `{:.4} * lexical + {weight:.4} * vector`, 0 for a list that lacks it",
@@ -55,8 +63,10 @@ the document of `tantivy/` whose fast field `row` is r.
 
 - `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code.
 - `tombstones.parquet`: ids that were retracted; leave them out of results. It changes, by rename, while the bundle is served.
-- `tantivy/`: {engine}, text fields `name`, `signature`, `file`, `code`, `documentation` (tokenizer `{tokenizer}`, words joined by spaces), filters
-  `language`, `split`, `id`, `repo`, `path`. BM25 with k1 {k1}, b {b}.
+- `tantivy/`: {engine}, the text fields below and `any` with the words of all of them (tokenizer `{tokenizer}`, words joined by spaces),
+  filters `language`, `split`, `id`, `repo`, `path`, exact names `symbol`.
+- `lengths.npy`: u8 [{rows}, {field_count}], the field norms of the text fields, in the order below. A norm below 24 is the number of words; a larger one,
+  less 24, has 3 bits of mantissa `m` and an exponent `e` above: 24 + m if e is 0, else 24 + (8 + m) * 2^(e - 1).
 - `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale){graphs}.
 - `encoder/`: {query_graph} for queries, {code_graph} for code (`input_ids`, `attention_mask`{types} i64 [batch, length] ->
   `{output}` {pooled}), `tokenizer.json`, `encoder.json`.
@@ -67,8 +77,13 @@ between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+
 name is left out of the query, unless nothing else is asked.
 
 ## Search
-1. Lexical: what the tokenizer `{tokenizer}` makes of the words{stop_words}, each distinct term in each field; the score is the sum of BM25 by field times its boost
-   (name {name}, signature {signature}, file {file}, code {code}, documentation {documentation}; 0 leaves a field out). The best {candidates}.
+1. Lexical: what the tokenizer `{tokenizer}` makes of the words{stop_words}, each distinct term. Its count in a row is the sum over the text fields of
+   `weight * tf / (1 - b + b * length / mean length)`; the score is the sum over terms of `idf * (k1 + 1) * count / (k1 + count)`, k1 {k1},
+   `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`, n rows with the term in `any`. The best {candidates}.
+
+   | text field | weight | b | mean length of the rows where it is not empty |
+   |---|---|---|---|
+{fields}
 2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
    at most {query_tokens}; the inner product of the graph's output with every row. The best {candidates}.
 3. Fusion: {fusion}. Equal scores by row.
@@ -81,14 +96,9 @@ name is left out of the query, unless nothing else is asked.
         rows = manifest.rows,
         engine = manifest.lexical.engine,
         tokenizer = manifest.lexical.tokenizer,
-        k1 = manifest.lexical.k1,
-        b = manifest.lexical.b,
+        k1 = manifest.lexical.scoring.k1(),
+        field_count = manifest.lexical.scoring.fields().len(),
         dimension = manifest.vectors.dimension,
-        name = boosts.name,
-        signature = boosts.signature,
-        file = boosts.file,
-        code = boosts.code,
-        documentation = boosts.documentation,
         candidates = manifest.candidates,
         output = form.output,
         query_graph = manifest.encoder.query_graph,

@@ -3,8 +3,12 @@
 use std::{fs, ops::Range, path::Path};
 
 use arrow::array::{Array, RecordBatch, StringArray};
-use bundle::lexical::{Document, tokenizer};
-use ledger::{Shard, table, words};
+use bundle::lexical::{Document, TEXT_FIELDS, name_parts, symbol_keys, tokenizer};
+use ledger::{
+    Shard,
+    table::{self, Lists},
+    words,
+};
 use rayon::prelude::*;
 
 use crate::{
@@ -45,7 +49,7 @@ pub fn write(options: &SegmentOptions, shards: &[&Shard], rows: u64, target: &Pa
     Ok(count)
 }
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 17] = [
     "id",
     "language",
     "repo",
@@ -60,6 +64,9 @@ const COLUMNS: [&str; 14] = [
     "name_words",
     "code_words",
     "doc_words",
+    "query_words",
+    "comments",
+    "strings",
 ];
 
 /// Calls `take` with the documents of a range of rows, in order.
@@ -87,8 +94,7 @@ fn documents_of_shard(shard: &Shard, start: u64, range: &Range<u64>, take: &mut 
         let (languages, codes) = (text("language")?, text("code")?);
         let (first, last) = (table::u32s(&batch, "line_start")?, table::u32s(&batch, "line_end")?);
         let summaries = summaries(&batch)?;
-        let (signatures, name_words, code_words, doc_words) =
-            (text("signature")?, text("name_words")?, text("code_words")?, text("doc_words")?);
+        let texts = RowTexts::of(&batch)?;
         for row in 0..batch.num_rows() {
             if range.contains(&number) {
                 let [id, repo, path, name, url] = [0, 1, 2, 3, 4].map(|column| stored[column].value(row).to_owned());
@@ -97,13 +103,8 @@ fn documents_of_shard(shard: &Shard, start: u64, range: &Range<u64>, take: &mut 
                     row: number,
                     language: languages.value(row).to_owned(),
                     split: shard.split.to_string(),
-                    words: [
-                        name_words.value(row).to_owned(),
-                        words::joined(signatures.value(row)),
-                        words::joined(&path),
-                        code_words.value(row).to_owned(),
-                        doc_words.value(row).to_owned(),
-                    ],
+                    words: texts.words(row, &name, &path),
+                    symbols: symbol_keys(&name, &path),
                     stored: [id, repo, path, name, url, lines, summaries.value(row).to_owned(), codes.value(row).to_owned()],
                 })?;
             }
@@ -111,6 +112,56 @@ fn documents_of_shard(shard: &Shard, start: u64, range: &Range<u64>, take: &mut 
         }
     }
     Ok(())
+}
+
+/// Columns of a batch that the text fields are made of.
+struct RowTexts {
+    signature: StringArray,
+    code_words: StringArray,
+    doc_words: StringArray,
+    query_words: StringArray,
+    comments: Lists<StringArray>,
+    strings: Lists<StringArray>,
+}
+
+impl RowTexts {
+    fn of(batch: &RecordBatch) -> Result<Self> {
+        let text = |name: &str| table::texts(batch, name);
+        Ok(Self {
+            signature: text("signature")?,
+            code_words: text("code_words")?,
+            doc_words: text("doc_words")?,
+            query_words: text("query_words")?,
+            comments: table::text_lists(batch, "comments")?,
+            strings: table::text_lists(batch, "strings")?,
+        })
+    }
+
+    /// The words of [`TEXT_FIELDS`] of a row.
+    fn words(&self, row: usize, name: &str, path: &str) -> [String; TEXT_FIELDS.len()] {
+        let parts = name_parts(name);
+        let (last, classes) = parts.split_last().map_or((name, &[][..]), |(last, classes)| (*last, classes));
+        let (documentation, brief) = (self.doc_words.value(row), self.query_words.value(row));
+        let rest = documentation.strip_prefix(brief).filter(|rest| rest.is_empty() || rest.starts_with(' ')).unwrap_or(documentation);
+        [
+            words::joined(last),
+            words::joined(&classes.join(" ")),
+            words::compounds(name).join(" "),
+            words::joined(self.signature.value(row)),
+            brief.to_owned(),
+            rest.trim_start().to_owned(),
+            self.code_words.value(row).to_owned(),
+            joined(self.comments.row(row)),
+            joined(self.strings.row(row)),
+            words::joined(path),
+        ]
+    }
+}
+
+fn joined<'t>(texts: impl Iterator<Item = &'t str>) -> String {
+    let mut found = Vec::new();
+    texts.for_each(|text| words::subtokens(text, &mut found));
+    found.join(" ")
 }
 
 /// Summaries of the documentation: CodeSearchNet's docstring tokens, joined by spaces.

@@ -4,8 +4,10 @@
 //! segment is written by its own single-threaded writer over a fixed range of rows, then renamed after its content and listed in
 //! `meta.json` in row order.
 
+mod statistics;
 mod write;
 
+pub use statistics::{FieldStatistics, write as write_lengths};
 pub use write::{SegmentWriter, assemble, check, tantivy_document};
 
 #[cfg(test)]

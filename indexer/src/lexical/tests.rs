@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use bundle::{
     ParsedQuery,
-    lexical::{Bm25, Boosts, Document, Filter, Lexical, LexicalSettings, TEXT_FIELDS, TermScores, tokenizer},
+    lexical::{
+        Bm25f, Boosts, Document, FieldSettings, Filter, Lexical, LexicalSettings, Part, Scoring, SumOfFields, TEXT_FIELDS, TermScores,
+        symbol_keys, tokenizer,
+    },
     ranking::{Scored, best_first},
 };
 use tantivy::{
@@ -34,13 +37,25 @@ fn index(stemming: bool) -> (tempfile::TempDir, Lexical) {
                 language: "python".to_owned(),
                 split: "test".to_owned(),
                 stored: [&format!("{row:032x}"), repo, path, name, "", "", documentation, code].map(str::to_owned),
-                words: [joined(name), joined(name), joined(path), joined(code), joined(documentation)],
+                words: [
+                    joined(name),
+                    String::new(),
+                    ledger::words::compounds(name).join(" "),
+                    joined(name),
+                    String::new(),
+                    joined(documentation),
+                    joined(code),
+                    String::new(),
+                    String::new(),
+                    joined(path),
+                ],
+                symbols: symbol_keys(name, path),
             })
             .unwrap();
     }
     let segment = (dir.path().join("part"), writer.finish().unwrap());
     assemble(&[segment], &dir.path().join("tantivy")).unwrap();
-    let lexical = open(&dir, settings(1.2, 0.75, &[]));
+    let lexical = open(&dir, settings(&dir, 1.2, 0.75, &[]));
     (dir, lexical)
 }
 
@@ -48,15 +63,26 @@ fn open(dir: &tempfile::TempDir, settings: LexicalSettings) -> Lexical {
     Lexical::open(&dir.path().join("tantivy"), settings).unwrap()
 }
 
-fn settings(k1: f64, b: f64, stop_words: &[&str]) -> LexicalSettings {
-    let boosts = Boosts { name: 2.0, signature: 0.0, file: 0.5, code: 1.0, documentation: 1.0 };
-    LexicalSettings { bm25: Bm25 { k1, b }, boosts, stop_words: stop_words.iter().map(|word| (*word).to_owned()).collect() }
+/// BM25F with these weights, and 0 for all other fields.
+const WEIGHTS: [(&str, f64); 4] = [("name", 2.0), ("code", 1.0), ("documentation", 1.0), ("file", 0.5)];
+
+fn settings(dir: &tempfile::TempDir, k1: f64, b: f64, stop_words: &[&str]) -> LexicalSettings {
+    let statistics = write_lengths(&dir.path().join("tantivy"), FUNCTIONS.len() as u64, &dir.path().join("lengths.npy")).unwrap();
+    let fields = TEXT_FIELDS.iter().zip(statistics).map(|(name, statistics)| FieldSettings {
+        name: (*name).to_owned(),
+        weight: WEIGHTS.iter().find(|(weighted, _)| weighted == name).map_or(0.0, |(_, weight)| *weight),
+        b,
+        words: statistics.words,
+        rows: statistics.rows,
+    });
+    let scoring = Scoring::Bm25f(Bm25f { k1, fields: fields.collect() });
+    LexicalSettings { scoring, stop_words: stop_words.iter().map(|word| (*word).to_owned()).collect() }
 }
 
 fn ranked(lexical: &Lexical, text: &str, filter: &Filter) -> Vec<Scored> {
     let query = ParsedQuery::parse(text);
     let allowed = lexical.matching(&query, filter).unwrap();
-    lexical.search(&query, allowed.as_deref(), lexical.settings().boosts, 10, &[]).unwrap().0.ranked
+    lexical.search(&query, allowed.as_deref(), None, 10, &[]).unwrap().0.ranked
 }
 
 /// Rows that a search finds, sorted.
@@ -154,29 +180,76 @@ fn conditions_are_flags_by_row_and_none_without_conditions() {
 fn the_fields_of_a_score_add_up_to_it() {
     let (_dir, lexical) = index(true);
     let query = ParsedQuery::parse("read the rows of a csv file");
-    let (found, stats) = lexical.search(&query, None, lexical.settings().boosts, 2, &[1]).unwrap();
+    let (found, stats) = lexical.search(&query, None, None, 2, &[1]).unwrap();
     let scores: BTreeMap<u32, TermScores> = found.term_scores.iter().copied().collect();
     assert_eq!((found.ranked.len(), scores.len(), stats.terms), (2, 3, 7), "the best two rows, and the other row that was named");
     for (row, score) in found.ranked {
-        let fields = lexical.field_scores(&scores[&row]);
+        let fields = lexical.field_scores(&query, row).unwrap();
         assert!((fields.values().sum::<f32>() - score).abs() < 1e-4, "{row}: {fields:?} {score}");
-        assert!(!fields.contains_key("signature"), "its boost is 0");
+        assert!(!fields.contains_key("signature"), "its weight is 0");
     }
     // read_rows has every term in some field.
     let first = scores[&0];
     assert!((first.covered - stats.idf).abs() < 1e-5, "{first:?} {stats:?}");
-    assert!(stats.max_score > first.fields[3]);
+    assert!(stats.max_score > first.score && first.name_words == 2, "{first:?}");
+    assert!(first.parts[Part::Name as usize] < first.covered && first.parts[Part::Code as usize] > 0.0, "{first:?}");
 }
 
-/// tantivy's own scorer, which has these two constants only, is the reference.
 #[test]
-fn scores_equal_those_of_tantivy() {
+fn a_hidden_group_of_fields_adds_nothing() {
+    let (_dir, lexical) = index(true);
+    assert_eq!(rows(&lexical, "iso"), [1], "the documentation has it");
+    let (found, _) = lexical.search(&ParsedQuery::parse("iso"), None, Some(Part::Documentation), 10, &[]).unwrap();
+    assert!(found.ranked.is_empty(), "{found:?}");
+    let (found, _) = lexical.search(&ParsedQuery::parse("kind of file"), None, Some(Part::Documentation), 10, &[]).unwrap();
+    assert!(found.term_scores.iter().all(|(_, scores)| scores.parts[Part::Documentation as usize] == 0.0));
+}
+
+/// By hand, from the formula: `csv` is once in the code of row 0, once in its path and once in its documentation.
+#[test]
+fn counts_of_all_fields_are_added_before_they_saturate() {
+    let (dir, _) = index(false);
+    let lexical = open(&dir, settings(&dir, 1.2, 0.0, &[]));
+    let found = ranked(&lexical, "csv", &Filter::default());
+    let idf = (1.0 + (4.0 - 3.0 + 0.5) / 3.5f32).ln();
+    let count = 1.0 + 1.0 + 0.5;
+    let row = found.iter().find(|(row, _)| *row == 0).unwrap();
+    assert!((row.1 - idf * 2.2 * count / (1.2 + count)).abs() < 1e-5, "{found:?}");
+}
+
+#[test]
+fn the_mean_length_is_over_rows_whose_field_is_not_empty() {
     let (dir, lexical) = index(true);
+    let Scoring::Bm25f(bm25f) = &lexical.settings().scoring else { panic!("{:?}", lexical.settings()) };
+    let field = |name: &str| bm25f.fields.iter().find(|field| field.name == name).unwrap();
+    assert_eq!((field("name").words, field("name").rows, field("name").mean_length()), (8, 4, 2.0));
+    assert_eq!((field("class").words, field("class").rows), (0, 0));
+    let header = bundle::vectors::npy_header("|u1", &[4, TEXT_FIELDS.len()]);
+    let lengths = std::fs::read(dir.path().join("lengths.npy")).unwrap();
+    assert_eq!((lengths.len() - header.len(), lengths[header.len()]), (4 * TEXT_FIELDS.len(), 2));
+}
+
+#[test]
+fn a_name_or_the_end_of_a_path_is_found_in_any_form() {
+    let (_dir, lexical) = index(true);
+    let found = |text: &str| lexical.rows_of_names(text).unwrap();
+    assert_eq!((found("parse_date"), found("parseDate"), found("parse date")), (vec![1], vec![1], vec![1]));
+    assert_eq!((found("csv/reader.py"), found("tools/csv.py"), found("parsers.py")), (vec![0], vec![3], vec![2]));
+    assert_eq!((found("parse"), found("")), (vec![], vec![]));
+}
+
+/// The score of formats 3 and 4. tantivy's own scorer, which has these two constants only, is the reference.
+#[test]
+fn sums_of_fields_equal_those_of_tantivy() {
+    let (dir, _) = index(true);
+    let boosts = Boosts { name: 2.0, signature: 0.0, file: 0.5, code: 1.0, documentation: 1.0 };
+    let scoring = Scoring::Sum(SumOfFields { k1: 1.2, b: 0.75, boosts });
+    let lexical = open(&dir, LexicalSettings { scoring, stop_words: Default::default() });
     let reference = Index::open_in_dir(dir.path().join("tantivy")).unwrap();
     let searcher = reference.reader().unwrap().searcher();
     for text in ["rows of a csv file", "parse a date", "date date DATE", "kind", "read write rows path parser file csv"] {
         let mut should: Vec<(Occur, Box<dyn Query>)> = Vec::new();
-        for (name, boost) in TEXT_FIELDS.iter().zip(lexical.settings().boosts.list()).filter(|(_, boost)| *boost > 0.0) {
+        for (name, boost) in lexical.settings().scoring.fields().into_iter().filter(|(_, boost)| *boost > 0.0) {
             for term in lexical.distinct_terms(&ParsedQuery::parse(text).words) {
                 let term = Term::from_field_text(reference.schema().get_field(name).unwrap(), &term);
                 let query = TermQuery::new(term, IndexRecordOption::WithFreqs);
@@ -195,19 +268,18 @@ fn scores_equal_those_of_tantivy() {
 #[test]
 fn with_k1_0_repetitions_do_not_count() {
     let (dir, _) = index(true);
-    // By hand: a row scores the idf of `kind` in each field that has it, times the boost. `kind` is in the code and in the documentation
-    // of one row of four.
+    // By hand: a row scores the idf of a word that any field has. `kind` is in one row of four.
     let idf = (1.0 + 3.5 / 1.5f32).ln();
-    let found = ranked(&open(&dir, settings(0.0, 0.75, &[])), "kind", &Filter::default());
+    let found = ranked(&open(&dir, settings(&dir, 0.0, 0.75, &[])), "kind", &Filter::default());
     assert_eq!(found.len(), 1);
-    assert!((found[0].1 - 2.0 * idf).abs() < 1e-5, "{found:?}");
+    assert!((found[0].1 - idf).abs() < 1e-5, "{found:?}");
 }
 
 #[test]
 fn with_b_0_lengths_do_not_count() {
     let (dir, _) = index(true);
     // By hand: `date by date` has the term twice, k1 is 1.2.
-    let found = ranked(&open(&dir, settings(1.2, 0.0, &[])), "date", &Filter::default());
+    let found = ranked(&open(&dir, settings(&dir, 1.2, 0.0, &[])), "date", &Filter::default());
     let idf = (1.0 + 2.5 / 2.5f32).ln();
     let row = found.iter().find(|(row, _)| *row == 3).unwrap();
     assert!((row.1 - idf * 2.2 * 2.0 / 3.2).abs() < 1e-5, "{found:?}");
@@ -216,7 +288,7 @@ fn with_b_0_lengths_do_not_count() {
 #[test]
 fn stop_words_are_ignored_unless_there_are_only_stop_words() {
     let (dir, lexical) = index(true);
-    let stopped = open(&dir, settings(1.2, 0.75, &["the", "of", "a", "rows"]));
+    let stopped = open(&dir, settings(&dir, 1.2, 0.75, &["the", "of", "a", "rows"]));
     assert_eq!(rows(&stopped, "the rows of a csv"), rows(&lexical, "csv"));
     assert_eq!(rows(&stopped, "the rows"), rows(&lexical, "the rows"));
     assert_eq!(rows(&stopped, "\"rows of a csv\""), [0], "phrases still match them");
@@ -230,7 +302,9 @@ fn rows_are_found_by_id() {
 
 #[test]
 fn an_index_without_rows_is_refused() {
+    let (written, lexical) = index(true);
     let dir = tempfile::tempdir().unwrap();
     assert!(assemble(&[], dir.path()).unwrap_err().to_string().contains("no functions to index"));
-    assert!(Lexical::open(dir.path(), settings(1.2, 0.75, &[])).is_err());
+    assert!(Lexical::open(dir.path(), lexical.settings().clone()).is_err());
+    drop(written);
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bundle::lexical::{Document, Lexical, LexicalSettings, STORED_FIELDS, TEXT_FIELDS, schema};
+use bundle::lexical::{ANY_FIELD, Document, Lexical, LexicalSettings, STORED_FIELDS, SYMBOL_FIELD, TEXT_FIELDS, schema};
 use ledger::{Digest, ensure};
 use tantivy::{Index, TantivyDocument, directory::MmapDirectory, indexer::SingleSegmentIndexWriter, schema::Schema};
 use uuid::Uuid;
@@ -56,6 +56,11 @@ pub fn tantivy_document(schema: &Schema, document: &Document) -> Result<TantivyD
     }
     for (name, words) in TEXT_FIELDS.iter().zip(&document.words) {
         row.add_text(field(name)?, words);
+        // One value a field, so that no phrase crosses two fields.
+        row.add_text(field(ANY_FIELD)?, words);
+    }
+    for symbol in &document.symbols {
+        row.add_text(field(SYMBOL_FIELD)?, symbol);
     }
     Ok(row)
 }

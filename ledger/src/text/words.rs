@@ -69,6 +69,21 @@ pub fn subtokens(text: &str, words: &mut Vec<String>) {
     }
 }
 
+/// Neighbouring words joined, then all words joined: `my sql` of `connectMySQL` is also found as `mysql`.
+///
+/// ```
+/// assert_eq!(ledger::words::compounds("connectMySQL"), ["connectmy", "mysql", "connectmysql"]);
+/// ```
+pub fn compounds(name: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    subtokens(name, &mut parts);
+    let mut joined: Vec<String> = parts.windows(2).map(<[String]>::concat).collect();
+    if parts.len() > 2 {
+        joined.push(parts.concat());
+    }
+    joined
+}
+
 /// [`subtokens`] of a text, joined by single spaces: the form of the fields in the lexical index.
 pub fn joined(text: &str) -> String {
     let mut words = Vec::new();

@@ -36,7 +36,7 @@ pub struct Features {
 /// The features of a tree.
 pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
     let mut found = Features { cyclomatic: 1, ..Features::default() };
-    let mut function = None;
+    let (mut function, mut docstrings) = (None, HashSet::new());
     let [mut calls, mut imports, mut strings]: [Distinct; 3] = Default::default();
     for (number, node) in flat.nodes.iter().enumerate() {
         let kind = node.kind;
@@ -51,13 +51,16 @@ pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
             continue;
         }
         found.cyclomatic += u32::from(parts.decisions.has(kind));
-        if function.is_none() && parts.functions.has(kind) {
-            function = Some(number);
+        if parts.functions.has(kind) {
+            function.get_or_insert(number);
+            docstrings.extend(docstring(flat, number, parts));
         }
         if parts.calls.has(kind) {
             calls.add(callee(flat, number, parts));
         } else if parts.strings.has(kind) {
-            strings.add(short(&flat.text(number)));
+            if !docstrings.contains(&number) {
+                strings.add(short(&flat.text(number)));
+            }
         } else if parts.comments.has(kind) && found.comments.len() < MAX_LISTED {
             found.comments.push(short(&flat.text(number)));
         } else if parts.imports.has(kind) {
@@ -70,6 +73,16 @@ pub fn features(flat: &Flat<'_>, parts: &Parts) -> Features {
         found.parameters = parameters(flat, function, parts);
     }
     found
+}
+
+/// The docstring of a Python function: a string that is the first statement of the body. It is documentation, not a string of the code.
+fn docstring(flat: &Flat<'_>, function: usize, parts: &Parts) -> Option<usize> {
+    let body = flat.child(function, "body").filter(|&body| flat.kind(body) == "block")?;
+    let statement = |child: &usize| flat.is_named(*child) && !parts.comments.has(flat.nodes[*child].kind);
+    let first = flat.children(body).find(statement).filter(|&first| flat.kind(first) == "expression_statement")?;
+    let mut inner = flat.children(first).filter(|&child| flat.is_named(child));
+    let string = inner.next().filter(|&string| flat.kind(string) == "string")?;
+    inner.next().is_none().then_some(string)
 }
 
 /// A list without repetitions and with a limited length: a data table can have a hundred thousand strings.
@@ -243,6 +256,15 @@ mod tests {
         ]
         .concat();
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn docstrings_are_not_strings() {
+        let source =
+            "def f(a):\n    # comment\n    \"\"\"Reads a file.\"\"\"\n    def g():\n        'Inner.'\n        return 'x'\n    'later'\n";
+        let tree = grammar::parse(Language::Python, Scope::Function, source.as_bytes()).unwrap();
+        let flat = Flat::of(&tree, tree::kinds(Language::Python, Scope::Function), source);
+        assert_eq!(features(&flat, &Parts::of(Language::Python, flat.kinds)).strings, ["'x'", "'later'"]);
     }
 
     #[test]

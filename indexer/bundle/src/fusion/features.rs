@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 
 use super::{Candidates, union};
+use crate::lexical::{Part, TermScores};
 
 /// Names, in the order of the numbers.
-pub const FEATURES: [&str; 13] = [
+pub const FEATURES: [&str; 16] = [
     // BM25 / largest BM25 of the list; BM25 / largest score that the query's terms could add in one field each
     "bm25-of-largest",
     "bm25-of-most",
@@ -18,8 +19,12 @@ pub const FEATURES: [&str; 13] = [
     // 1 / (1 + rank / 10) in each list, ranks from 0; 0 for a row that the list lacks
     "bm25-rank",
     "cosine-rank",
-    // share of the query's idf that the row has in any field; BM25 of the name alone / largest possible score
+    // share of the query's idf that the row has in any field, in its name, in its path, in its code
     "covered",
+    "name-covered",
+    "path-covered",
+    "code-covered",
+    // formats 3 and 4: BM25 of the name alone / largest possible score
     "name-of-most",
     // times ln(1 + terms) / 4
     "bm25-of-largest x length",
@@ -32,15 +37,18 @@ pub const FEATURES: [&str; 13] = [
 
 /// The features in words, for `schema.md` of a bundle.
 pub const FEATURES_EXPLAINED: &str = "\
-- `bm25-of-largest`, `bm25-of-most`: the row's BM25 by the largest of the list; by the sum over terms of the largest `boost * idf * (k1 + 1)`
-  of a field that has the term, `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`.
+- `bm25-of-largest`, `bm25-of-most`: the row's lexical score by the largest of the list; by the most, the sum over terms of `idf * (k1 + 1)`.
 - `cosine`, `cosine-standard`: its cosine; less the mean of the vector list, by the list's standard deviation, by 4.
 - `bm25-rank`, `cosine-rank`: `1 / (1 + rank / 10)`, ranks from 0; 0 where the list lacks the row.
-- `covered`: the sum of idf of the terms it has in any field searched, by that of all terms; a term's idf is that of the field where most
-  rows have it.
-- `name-of-most`: BM25 of the name alone, boost included, by the most as above.
+- `covered`, `name-covered`, `path-covered`, `code-covered`: the sum of idf of the terms it has in any field searched; in `name`, `class` or
+  `qualified`; in `file`; in `signature`, `code`, `comments` or `strings`; each by the sum of idf of the words, and at most 1.5. Compounds
+  count in all of them but the first.
+- `name-of-most`: the sum of idf of the terms it has in its name, as above, by the most.
 - `... x length`: by `ln(1 + terms) / 4`; `... x best-cosine`: by the largest cosine of the list. Terms are the distinct ones that are scored.
 ";
+
+/// Largest value of a `…-covered` feature: compounds can add more than the words have.
+const MOST_COVERED: f64 = 1.5;
 
 /// The features of every row of either list, sorted by row.
 pub fn features(candidates: &Candidates<'_>) -> Vec<(u32, [f64; FEATURES.len()])> {
@@ -54,12 +62,13 @@ pub fn features(candidates: &Candidates<'_>) -> Vec<(u32, [f64; FEATURES.len()])
     let ratio = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
     let (max_score, idf) = (f64::from(candidates.stats.max_score), f64::from(candidates.stats.idf));
     let length = (1.0 + candidates.stats.terms as f64).ln() / 4.0;
+    let part = |scores: &TermScores, part: Part| ratio(f64::from(scores.parts[part as usize]), idf).min(MOST_COVERED);
     let rank = |ranks: &HashMap<u32, usize>, row: u32| ranks.get(&row).map_or(0.0, |rank| 1.0 / (1.0 + *rank as f64 / 10.0));
     union(candidates)
         .into_iter()
         .map(|row| {
             let scores = (candidates.term_scores)(row);
-            let bm25 = f64::from(scores.score());
+            let bm25 = f64::from(scores.score);
             let cosine = if candidates.vector.is_empty() { 0.0 } else { f64::from((candidates.cosine)(row)) };
             let (largest, standard) = (ratio(bm25, best_bm25), ratio(cosine - mean, deviation) / 4.0);
             let values = [
@@ -70,7 +79,10 @@ pub fn features(candidates: &Candidates<'_>) -> Vec<(u32, [f64; FEATURES.len()])
                 rank(&lexical_ranks, row),
                 rank(&vector_ranks, row),
                 ratio(f64::from(scores.covered), idf),
-                ratio(f64::from(scores.fields[0]), max_score),
+                part(&scores, Part::Name),
+                part(&scores, Part::Path),
+                part(&scores, Part::Code),
+                ratio(f64::from(scores.parts[Part::Name as usize]), max_score),
                 largest * length,
                 cosine * length,
                 standard * length,
@@ -98,7 +110,7 @@ mod tests {
 
     #[test]
     fn features_equal_values_computed_by_hand() {
-        let term_scores = |row: u32| TermScores::of([4.0, 2.0, 0.0][row as usize]);
+        let term_scores = |row: u32| TermScores { score: [4.0, 2.0, 0.0][row as usize], ..TermScores::default() };
         let cosine = |row: u32| [0.1, 0.5, 0.3][row as usize];
         let stats = QueryStats { terms: 3, idf: 6.0, max_score: 8.0 };
         let (lexical, vector) = ([(0, 4.0), (1, 2.0)], [(1, 0.5), (2, 0.3)]);

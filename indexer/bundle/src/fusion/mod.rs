@@ -31,12 +31,22 @@ pub enum Fusion {
     Rrf { k: f64 },
     /// Sum of learned weights times [`FEATURES`] for every row of either list.
     Learned {
+        /// Meaning of the features: [`LEARNED_VERSION`], or 1 in formats 3 and 4.
+        #[serde(default = "first_version")]
+        version: u32,
         weights: BTreeMap<String, f64>,
         /// The split of this bundle that the weights were learned from, which must not evaluate them; none where they come from
         /// another bundle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         split: Option<ledger::Split>,
     },
+}
+
+/// Version of the features of a learned fusion.
+pub const LEARNED_VERSION: u32 = 2;
+
+fn first_version() -> u32 {
+    1
 }
 
 /// File with a learned fusion, in its bundle.
@@ -60,8 +70,8 @@ impl fmt::Display for Fusion {
             Self::MinMax { weight } => write!(f, "min-max, weight of the vector side {weight}"),
             Self::Sum { weight } => write!(f, "sum, weight of the vector side {weight}"),
             Self::Rrf { k } => write!(f, "reciprocal ranks, k {k}"),
-            Self::Learned { weights, split: None } => write!(f, "learned elsewhere, {} weights", weights.len()),
-            Self::Learned { weights, split: Some(split) } => write!(f, "learned from the {split} split, {} weights", weights.len()),
+            Self::Learned { weights, split: None, .. } => write!(f, "learned elsewhere, {} weights", weights.len()),
+            Self::Learned { weights, split: Some(split), .. } => write!(f, "learned from the {split} split, {} weights", weights.len()),
         }
     }
 }
@@ -72,7 +82,12 @@ impl Fusion {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let mut fusion: Self = serde_json::from_str(&text).with_context(|| format!("{} is not a fusion", path.display()))?;
         fusion.check().with_context(|| path.display().to_string())?;
-        if let Self::Learned { split, .. } = &mut fusion {
+        if let Self::Learned { split, version, .. } = &mut fusion {
+            ensure!(
+                *version == LEARNED_VERSION,
+                "{}: its features are of version {version}, expected {LEARNED_VERSION}: learn a fusion again (index.fusion.learned.from = null)",
+                path.display()
+            );
             *split = None;
         }
         Ok(fusion)
@@ -130,7 +145,7 @@ impl Fusion {
             }
             Self::Sum { weight } => {
                 let largest = candidates.lexical.first().map_or(0.0, |(_, score)| f64::from(*score));
-                let lexical = |row| if largest > 0.0 { f64::from((candidates.term_scores)(row).score()) / largest } else { 0.0 };
+                let lexical = |row| if largest > 0.0 { f64::from((candidates.term_scores)(row).score) / largest } else { 0.0 };
                 let score = |row| (1.0 - weight) * lexical(row) + weight * f64::from((candidates.cosine)(row));
                 union(candidates).into_iter().map(|row| (row, score(row))).collect()
             }
@@ -163,7 +178,7 @@ mod tests {
 
     fn fuse(fusion: &Fusion, lexical: &[Scored], vector: &[Scored]) -> Vec<(u32, f64)> {
         let of = |list: &[Scored], row| list.iter().find(|scored| scored.0 == row).map_or(0.0, |scored| scored.1);
-        let term_scores = |row| TermScores::of(of(lexical, row));
+        let term_scores = |row| TermScores { score: of(lexical, row), ..TermScores::default() };
         let cosine = |row| of(vector, row);
         fusion.fuse(&Candidates { lexical, vector, stats: QueryStats::default(), term_scores: &term_scores, cosine: &cosine })
     }
@@ -191,7 +206,7 @@ mod tests {
     #[test]
     fn an_empty_list_does_not_change_the_order_of_the_other() {
         let list = [(4, 3.0), (1, 2.0), (6, 1.0)];
-        let learned = Fusion::Learned { weights: [("bm25-of-largest".to_owned(), 1.0)].into(), split: None };
+        let learned = Fusion::Learned { version: LEARNED_VERSION, weights: [("bm25-of-largest".to_owned(), 1.0)].into(), split: None };
         for fusion in [Fusion::MinMax { weight: 0.5 }, Fusion::Rrf { k: 60.0 }, Fusion::Sum { weight: 0.5 }, learned] {
             assert_eq!(fuse(&fusion, &list, &[]).iter().map(|&(row, _)| row).collect::<Vec<_>>(), [4, 1, 6], "{fusion}");
             assert!(fuse(&fusion, &[], &[]).is_empty());
@@ -201,7 +216,7 @@ mod tests {
     #[test]
     fn numbers_out_of_range_and_unknown_features_are_errors() {
         assert!(Fusion::MinMax { weight: 1.5 }.check().is_err() && Fusion::Rrf { k: f64::NAN }.check().is_err());
-        let foreign = Fusion::Learned { weights: [("moon-phase".to_owned(), 1.0)].into(), split: None };
+        let foreign = Fusion::Learned { version: LEARNED_VERSION, weights: [("moon-phase".to_owned(), 1.0)].into(), split: None };
         assert!(foreign.check().unwrap_err().to_string().contains("`moon-phase`"));
     }
 }

@@ -1,59 +1,55 @@
 //! Fields of the lexical index.
 
-use std::collections::BTreeSet;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tantivy::schema::{FAST, INDEXED, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions};
 
-/// Text fields, in the order of [`Boosts::list`].
-pub const TEXT_FIELDS: [&str; 5] = ["name", "signature", "file", "code", "documentation"];
+/// Text fields of format 5. Each holds words joined by spaces.
+///
+/// | field | words of |
+/// |---|---|
+/// | `name` | the last part of the function's name |
+/// | `class` | the parts before it |
+/// | `qualified` | the whole name: neighbouring words joined (`mysql` of `connectMySQL`), and all words joined |
+/// | `signature` | parameters and types |
+/// | `brief` | the first sentence of the documentation |
+/// | `documentation` | the rest of the documentation |
+/// | `code` | the code |
+/// | `comments` | comments in the code |
+/// | `strings` | string literals in the code |
+/// | `file` | folders and file name of the path |
+pub const TEXT_FIELDS: [&str; 10] =
+    ["name", "class", "qualified", "signature", "brief", "documentation", "code", "comments", "strings", "file"];
+/// Text fields of formats 3 and 4, in the order of [`Boosts::list`](super::Boosts::list).
+pub const SUM_FIELDS: [&str; 5] = ["name", "signature", "file", "code", "documentation"];
+/// Field with the words of all text fields, without frequencies: how many rows have a word.
+pub const ANY_FIELD: &str = "any";
+/// Field with the exact names by which a function is found: see [`symbol_key`](super::symbol_key).
+pub const SYMBOL_FIELD: &str = "symbol";
 /// Fields of the document store, for showing a hit; filters also search those of `EXACT_FIELDS`.
 pub const STORED_FIELDS: [&str; 8] = ["id", "repo", "path", "func_name", "url", "lines", "summary", "source"];
 const EXACT_FIELDS: [&str; 3] = ["id", "repo", "path"];
 
-/// Weight of the BM25 score of each text field; 0 leaves a field out.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Boosts {
-    /// Name of the function.
-    pub name: f64,
-    /// Parameters and types.
-    #[serde(default)]
-    pub signature: f64,
-    /// Folders and file name of the path.
-    #[serde(default)]
-    pub file: f64,
-    /// Body of the function.
-    pub code: f64,
-    /// Documentation of the function.
-    pub documentation: f64,
+/// Group of text fields, whose words are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Name,
+    Path,
+    Documentation,
+    Code,
 }
 
-/// Parameters of BM25 (Robertson & Zaragoza 2009).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Bm25 {
-    /// How slowly repetitions of a term saturate; 0 counts a term once.
-    pub k1: f64,
-    /// How much a long field counts less, from 0 (not at all) to 1.
-    pub b: f64,
-}
+impl Part {
+    /// All groups.
+    pub const ALL: [Part; 4] = [Self::Name, Self::Path, Self::Documentation, Self::Code];
 
-impl Boosts {
-    /// The boosts in the order of [`TEXT_FIELDS`].
-    pub fn list(self) -> [f64; TEXT_FIELDS.len()] {
-        [self.name, self.signature, self.file, self.code, self.documentation]
+    /// The group of a text field.
+    pub fn of(field: &str) -> Self {
+        match field {
+            "name" | "class" | "qualified" => Self::Name,
+            "file" => Self::Path,
+            "brief" | "documentation" => Self::Documentation,
+            _ => Self::Code,
+        }
     }
-}
-
-/// How a lexical index is searched.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LexicalSettings {
-    pub bm25: Bm25,
-    pub boosts: Boosts,
-    /// Ignored when scoring, unless a query has only stop words.
-    pub stop_words: BTreeSet<String>,
 }
 
 /// A function in the lexical index.
@@ -67,6 +63,8 @@ pub struct Document {
     pub stored: [String; STORED_FIELDS.len()],
     /// Words of [`TEXT_FIELDS`], joined by spaces.
     pub words: [String; TEXT_FIELDS.len()],
+    /// Values of [`SYMBOL_FIELD`].
+    pub symbols: Vec<String>,
 }
 
 /// Restricts a search to some functions; an empty filter restricts nothing.
@@ -101,5 +99,8 @@ pub fn schema(tokenizer: &str) -> Schema {
     for name in TEXT_FIELDS {
         builder.add_text_field(name, TextOptions::default().set_indexing_options(indexing.clone()));
     }
+    let any = TextFieldIndexing::default().set_tokenizer(tokenizer).set_index_option(IndexRecordOption::Basic).set_fieldnorms(false);
+    builder.add_text_field(ANY_FIELD, TextOptions::default().set_indexing_options(any));
+    builder.add_text_field(SYMBOL_FIELD, STRING);
     builder.build()
 }

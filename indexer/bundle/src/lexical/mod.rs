@@ -3,8 +3,10 @@
 //! Words are split when a bundle is built (`ledger::words`), so the fields use one of tantivy's built-in tokenizers (`whitespace`, or
 //! `en_stem`, which reduces `parsing` and `parsed` to one term), and `tantivy-py` can query them without this crate.
 
-mod bm25;
 mod fields;
+mod scorer;
+mod settings;
+mod symbols;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,10 +18,12 @@ use tantivy::{
     tokenizer::TextAnalyzer,
 };
 
-use self::bm25::{Scorer, TextField, row_of};
+use self::scorer::{Scorer, TextField, row_of};
 pub use self::{
-    bm25::{LexicalList, QueryStats, TermScores},
-    fields::{Bm25, Boosts, Document, Filter, LexicalSettings, STORED_FIELDS, TEXT_FIELDS, schema, tokenizer},
+    fields::{ANY_FIELD, Document, Filter, Part, STORED_FIELDS, SYMBOL_FIELD, TEXT_FIELDS, schema, tokenizer},
+    scorer::{LexicalList, QueryStats, TermScores},
+    settings::{Bm25f, Boosts, FieldSettings, LexicalSettings, Scoring, SumOfFields},
+    symbols::{name_parts, symbol_keys},
 };
 use crate::{Error, ParsedQuery, Result, error::Context, paths::PathGlob};
 
@@ -31,6 +35,10 @@ pub struct Lexical {
     searcher: Searcher,
     schema: Schema,
     text_fields: Vec<TextField>,
+    /// The field with the words of all text fields; none in formats 3 and 4.
+    any: Option<Field>,
+    /// The field of exact names; none in formats 3 and 4.
+    symbol: Option<Field>,
     settings: LexicalSettings,
     analyzer: TextAnalyzer,
     /// First row of each segment.
@@ -53,11 +61,13 @@ impl Lexical {
         let schema = index.schema();
         let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let searcher = reader.searcher();
-        let mut text_fields = Vec::new();
-        for (position, name) in TEXT_FIELDS.iter().enumerate() {
-            let field = schema.get_field(name).map_err(|error| Error::damaged(dir, error))?;
-            text_fields.push(TextField::open(&searcher, position, field, settings.bm25)?);
-        }
+        settings.scoring.check()?;
+        let text_fields = TextField::open_all(&searcher, &settings.scoring).map_err(|error| Error::damaged(dir, error))?;
+        let field_of_format_5 = |name: &str| match settings.scoring {
+            Scoring::Bm25f(_) => schema.get_field(name).map(Some).map_err(|error| Error::damaged(dir, error)),
+            Scoring::Sum(_) => Ok(None),
+        };
+        let (any, symbol) = (field_of_format_5(ANY_FIELD)?, field_of_format_5(SYMBOL_FIELD)?);
         let analyzer = index.tokenizer_for_field(text_fields[0].field)?;
         let (mut starts, mut next) = (Vec::new(), 0);
         for segment in searcher.segment_readers() {
@@ -70,7 +80,7 @@ impl Lexical {
             next = end.checked_add(1).ok_or_else(|| Error::damaged(dir, "it holds too many rows"))?;
             starts.push(start);
         }
-        Ok(Self { searcher, schema, text_fields, settings, analyzer, starts })
+        Ok(Self { searcher, schema, text_fields, any, symbol, settings, analyzer, starts })
     }
 
     /// Number of functions.
@@ -109,13 +119,20 @@ impl Lexical {
         }
     }
 
-    /// The distinct terms of a query that are scored: without stop words, unless the query has only stop words.
-    fn scored_terms(&self, query: &ParsedQuery) -> Vec<String> {
+    /// The distinct terms of a query that are scored: without stop words, unless the query has only stop words; then, in format 5, the
+    /// terms of its compounds. Returns the number of terms before the compounds too.
+    fn scored_terms(&self, query: &ParsedQuery) -> (Vec<String>, usize) {
         let words: Vec<String> = query.words.iter().filter(|word| !self.settings.stop_words.contains(*word)).cloned().collect();
-        self.distinct_terms(if words.is_empty() { &query.words } else { &words })
+        let mut terms = self.distinct_terms(if words.is_empty() { &query.words } else { &words });
+        let count = terms.len();
+        if self.any.is_some() {
+            let compounds = self.distinct_terms(&query.compounds);
+            terms.extend(compounds.into_iter().filter(|term| !terms[..count].contains(term)).collect::<Vec<_>>());
+        }
+        (terms, count)
     }
 
-    /// Searches with BM25: the sum over the distinct terms of the query and the text fields, each field times its boost.
+    /// Searches by the distinct terms of the query: [`Scoring`] has the formulas. `hidden`: a group of fields that is not searched.
     ///
     /// `allowed` has one flag a row (none: all rows); a query with phrases or prefixes also finds allowed rows that score 0. Returns
     /// the best `limit` rows, and the scores by term of these rows and of `others` (sorted row numbers).
@@ -123,11 +140,11 @@ impl Lexical {
         &self,
         query: &ParsedQuery,
         allowed: Option<&[bool]>,
-        boosts: Boosts,
+        hidden: Option<Part>,
         limit: usize,
         others: &[u32],
     ) -> Result<(LexicalList, QueryStats)> {
-        let scorer = Scorer::new(&self.searcher, &self.text_fields, &self.scored_terms(query), boosts, self.settings.bm25)?;
+        let scorer = self.scorer(query, hidden)?;
         let limit = limit.min(usize::try_from(self.rows())?);
         let found = scorer.search(
             limit,
@@ -136,6 +153,31 @@ impl Lexical {
             others,
         )?;
         Ok((found, scorer.stats))
+    }
+
+    fn scorer(&self, query: &ParsedQuery, hidden: Option<Part>) -> Result<Scorer<'_>> {
+        let (terms, words) = self.scored_terms(query);
+        Scorer::new(&self.searcher, &self.text_fields, &self.settings.scoring, self.any, &terms, words, hidden)
+    }
+
+    /// The part of a row's score that each text field adds; fields that add nothing are left out.
+    pub fn field_scores(&self, query: &ParsedQuery, row: u32) -> Result<BTreeMap<String, f32>> {
+        let address = self.address(row)?;
+        self.scorer(query, None)?.field_scores(self.searcher.segment_reader(address.segment_ord), address.doc_id)
+    }
+
+    /// Rows whose name, qualified name or end of the path is the text, in snake, camel or dotted form; sorted. None in formats 3 and 4.
+    pub fn rows_of_names(&self, text: &str) -> Result<Vec<u32>> {
+        let Some(field) = self.symbol else { return Ok(Vec::new()) };
+        let mut rows = Vec::new();
+        for key in symbols::query_keys(text) {
+            let query = TermQuery::new(Term::from_field_text(field, &key), IndexRecordOption::Basic);
+            let found = self.searcher.search(&query, &DocSetCollector)?;
+            rows.extend(found.into_iter().map(|address| self.starts[address.segment_ord as usize] + address.doc_id));
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(rows)
     }
 
     /// By row: does the row meet the filter and the query's phrases and prefixes? None where there are no conditions.
@@ -233,20 +275,15 @@ impl Lexical {
             .collect()
     }
 
-    /// The part of a row's score that each text field adds, boosts included; fields that add nothing are left out.
-    pub fn field_scores(&self, scores: &TermScores) -> BTreeMap<&'static str, f32> {
-        let boosts = self.settings.boosts.list();
-        let is_scored = |position: &usize| boosts[*position] > 0.0 && scores.fields[*position] > 0.0;
-        let positions = self.text_fields.iter().map(|field| field.position).filter(is_scored);
-        positions.map(|position| (TEXT_FIELDS[position], scores.fields[position])).collect()
+    fn address(&self, row: u32) -> Result<DocAddress> {
+        let segment = self.starts.partition_point(|&start| start <= row).checked_sub(1).filter(|_| u64::from(row) < self.rows());
+        let segment = segment.with_context(|| format!("row {row} is not in the lexical index"))?;
+        Ok(DocAddress::new(u32::try_from(segment)?, row - self.starts[segment]))
     }
 
     /// The stored document of a row.
     pub fn document(&self, row: u32) -> Result<Document> {
-        let segment = self.starts.partition_point(|&start| start <= row).checked_sub(1).filter(|_| u64::from(row) < self.rows());
-        let segment = segment.with_context(|| format!("row {row} is not in the lexical index"))?;
-        let address = DocAddress::new(u32::try_from(segment)?, row - self.starts[segment]);
-        let stored: TantivyDocument = self.searcher.doc(address)?;
+        let stored: TantivyDocument = self.searcher.doc(self.address(row)?)?;
         let text = |name: &str| -> Result<String> {
             Ok(stored.get_first(self.schema.get_field(name)?).and_then(|value| value.as_str()).unwrap_or_default().to_owned())
         };

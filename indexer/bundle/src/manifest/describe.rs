@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::BundleManifest;
-use crate::lexical::TEXT_FIELDS;
+use crate::lexical::Scoring;
 
 impl BundleManifest {
     /// Describes the bundle in lines of `name  value`: format, rows, languages, text fields, encoder, vector index, fusion, and for a
@@ -39,19 +39,20 @@ impl BundleManifest {
     fn lexical_text(&self) -> String {
         let lexical = &self.lexical;
         format!(
-            "{}, tokenizer {}, BM25 k1 {} b {}, {} segments, {} stop words",
+            "{}, tokenizer {}, {} k1 {}, {} segments, {} stop words",
             lexical.engine,
             lexical.tokenizer,
-            lexical.k1,
-            lexical.b,
+            if matches!(lexical.scoring, Scoring::Bm25f(_)) { "BM25F" } else { "BM25 by field" },
+            lexical.scoring.k1(),
             lexical.segments,
             lexical.stop_words.len()
         )
     }
 
     fn fields_text(&self) -> String {
-        let fields = TEXT_FIELDS.iter().zip(self.lexical.boosts.list()).filter(|(_, boost)| *boost > 0.0);
-        fields.map(|(name, boost)| format!("{name} (boost {boost})")).collect::<Vec<_>>().join(", ")
+        let fields = self.lexical.scoring.fields();
+        let searched = fields.iter().filter(|(_, weight)| *weight > 0.0);
+        searched.map(|(name, weight)| format!("{name} (weight {weight})")).collect::<Vec<_>>().join(", ")
     }
 
     fn encoder_text(&self) -> String {

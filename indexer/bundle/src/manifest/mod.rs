@@ -17,18 +17,20 @@ use crate::{
     Error, Result,
     error::Context,
     fusion::Fusion,
-    lexical::{Bm25, Boosts, LexicalSettings},
+    lexical::{LexicalSettings, Scoring},
     vectors::HnswInfo,
 };
 
 /// Bundle format that this version writes.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 /// Bundle formats that this version reads.
 pub const FORMATS_READ: RangeInclusive<u32> = 3..=FORMAT;
 /// Name of the manifest in a bundle.
 pub const MANIFEST: &str = "manifest.json";
 /// Name of the table of functions in a bundle.
 pub const DOCS: &str = "docs.parquet";
+/// Name of the matrix `[rows, text fields]` of tantivy's field norms in a bundle.
+pub const LENGTHS: &str = "lengths.npy";
 
 /// `manifest.json` of a bundle: what it holds and how it is searched.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,9 +65,9 @@ pub struct LexicalInfo {
     pub engine: String,
     /// Tokenizer of the text fields: `en_stem` or `whitespace`.
     pub tokenizer: String,
-    pub k1: f64,
-    pub b: f64,
-    pub boosts: Boosts,
+    /// The formula, its parameters and the statistics of the fields.
+    #[serde(flatten)]
+    pub scoring: Scoring,
     /// Ignored when scoring, unless a query has only stop words.
     #[serde(default)]
     pub stop_words: BTreeSet<String>,
@@ -76,7 +78,7 @@ pub struct LexicalInfo {
 impl LexicalInfo {
     /// How the index is searched.
     pub fn settings(&self) -> LexicalSettings {
-        LexicalSettings { bm25: Bm25 { k1: self.k1, b: self.b }, boosts: self.boosts, stop_words: self.stop_words.clone() }
+        LexicalSettings { scoring: self.scoring.clone(), stop_words: self.stop_words.clone() }
     }
 }
 
@@ -113,6 +115,7 @@ impl BundleManifest {
         }
         let manifest: Self = serde_json::from_value(value).map_err(|error| Error::damaged(&path, error))?;
         manifest.fusion.check().with_context(|| path.display().to_string())?;
+        manifest.lexical.scoring.check().map_err(|error| Error::damaged(&path, error))?;
         Ok(manifest)
     }
 }
@@ -133,7 +136,7 @@ mod tests {
         fs::write(dir.path().join(MANIFEST), r#"{"bundle_format": 99}"#).unwrap();
         let error = BundleManifest::read(dir.path()).unwrap_err();
         assert!(matches!(error, Error::UnknownFormat { found: 99, .. }));
-        assert!(error.to_string().contains("format 99, this version reads 3 to 4"), "{error}");
+        assert!(error.to_string().contains("format 99, this version reads 3 to 5"), "{error}");
     }
 
     #[test]

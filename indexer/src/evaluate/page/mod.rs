@@ -104,11 +104,9 @@ pub fn facts(config: &Config, bundle: &Bundle, report: &EvaluateReport) -> Vec<(
         (
             "lexical",
             format!(
-                "BM25 k1 {} b {}, boosts name {} code {}, documentation left out, {} stop words",
-                manifest.lexical.k1,
-                manifest.lexical.b,
-                manifest.lexical.boosts.name,
-                manifest.lexical.boosts.code,
+                "BM25F k1 {}, {}, documentation left out, {} stop words",
+                manifest.lexical.scoring.k1(),
+                manifest.lexical.scoring.fields().iter().map(|(name, weight)| format!("{name} {weight}")).collect::<Vec<_>>().join(" "),
                 manifest.lexical.stop_words.len()
             ),
         ),
