@@ -231,6 +231,19 @@ def fuse(bundle, manifest, query, lists):
     return sorted(fused.items(), key=lambda hit: (-hit[1], hit[0]))
 
 
+def diversified(bundle, manifest, ranked):
+    """A row loses a part of its scaled score for each better row of the same file."""
+    penalty, files = manifest["diversity"]["file"], numpy.load(bundle / "files.npy", mmap_mode="r")
+    if not ranked or ranked[0][1] == ranked[-1][1]:
+        return ranked
+    best, worst, better = ranked[0][1], ranked[-1][1], collections.Counter()
+    keys = {}
+    for row, score in ranked:
+        keys[row] = (score - worst) / (best - worst) - penalty * better[files[row]]
+        better[files[row]] += 1
+    return sorted(ranked, key=lambda hit: -keys[hit[0]])
+
+
 def main(folder, mode, query):
     bundle = pathlib.Path(folder)
     manifest = json.loads((bundle / "manifest.json").read_text())
@@ -242,6 +255,8 @@ def main(folder, mode, query):
         ranked = vector(bundle, manifest, query)
     else:
         ranked = fuse(bundle, manifest, query, [lexical(bundle, manifest, query), vector(bundle, manifest, query)])
+    if mode == "hybrid":
+        ranked = diversified(bundle, manifest, ranked)
     if mode != "vector":
         ranked = with_names_first(bundle, text, ranked)
     docs = pyarrow.parquet.read_table(bundle / "docs.parquet", columns=["id", "func_name"]).to_pylist()

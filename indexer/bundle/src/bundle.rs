@@ -11,6 +11,7 @@ use ledger::{EncoderSpec, Language};
 
 use crate::{
     BundleManifest, Error, Explanation, Hit, ListEntry, Mode, ParsedQuery, Query, Result,
+    diversity::FileNumbers,
     fusion::Candidates,
     lexical::{Filter, LEXICAL, Lexical, Part, QueryStats, TermScores},
     manifest::MANIFEST,
@@ -58,6 +59,8 @@ pub struct Bundle {
     vectors: Vectors,
     encoder: LazyEncoder,
     languages: Vec<String>,
+    /// Where results are diversified.
+    files: Option<FileNumbers>,
     /// By row: is it not deleted? None where no row is deleted.
     live: Option<Vec<bool>>,
 }
@@ -109,8 +112,9 @@ impl Bundle {
         }
         let encoder = LazyEncoder { dir: encoder_dir, provider, workers, encoder: OnceLock::new(), opening: Mutex::new(()) };
         let languages: Vec<String> = manifest.languages.keys().cloned().collect();
+        let files = manifest.diversity.map(|_| FileNumbers::open(dir, rows)).transpose()?;
         let live = tombstones::live_rows(dir, &lexical)?;
-        Ok(Self { dir: dir.to_owned(), manifest, lexical, vectors, encoder, languages, live })
+        Ok(Self { dir: dir.to_owned(), manifest, lexical, vectors, encoder, languages, files, live })
     }
 
     /// The manifest.
@@ -163,6 +167,9 @@ impl Bundle {
             Mode::Vector => widened(&lists.vector),
             Mode::Hybrid => self.with_candidates(&lists, &cosine, |candidates| self.manifest.fusion.fuse(candidates)),
         };
+        if let (Mode::Hybrid, Some(diversity), Some(files)) = (query.mode, &self.manifest.diversity, &self.files) {
+            diversity.apply(&mut ranked, |row| files.of(row));
+        }
         put_first(&mut ranked, &named);
         ranked.truncate(query.limit);
         let mut explanations =

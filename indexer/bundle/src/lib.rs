@@ -78,11 +78,12 @@
 //!
 //! # Parts
 //!
-//! The modules [`lexical`], [`vectors`], [`fusion`], [`checksums`] and [`tombstones`] are the parts that a program which writes or
+//! The modules [`lexical`], [`vectors`], [`fusion`], [`diversity`], [`checksums`] and [`tombstones`] are the parts that a program which writes or
 //! evaluates bundles needs.
 
 mod bundle;
 pub mod checksums;
+pub mod diversity;
 mod error;
 pub mod fusion;
 mod hit;

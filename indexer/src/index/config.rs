@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bundle::{
     LexicalInfo,
+    diversity::Diversity,
     lexical::{TEXT_FIELDS, tokenizer},
 };
 use ledger::ensure;
@@ -11,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::bm25f;
-use crate::{Result, fusion, lexical::FieldStatistics, vectors::Hnsw};
+use crate::{Result, error::Context, fusion, lexical::FieldStatistics, vectors::Hnsw};
 
 /// Section `index`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +40,8 @@ pub struct Config {
     pub hnsw: Hnsw,
     /// How the lexical and the vector list become one list.
     pub fusion: fusion::Config,
+    /// How results of hybrid search are diversified.
+    pub diversity: Diversity,
     /// Best functions of each list that are fused.
     pub candidates: usize,
 }
@@ -61,6 +64,7 @@ impl Config {
     pub(super) fn check(&self) -> Result<()> {
         ensure!(self.segment_rows > 0 && self.candidates > 0, "index.segment-rows and index.candidates must be positive");
         self.bm25f.check()?;
+        self.diversity.check().context("index")?;
         self.hnsw.check()
     }
 

@@ -14,7 +14,7 @@ use bundle::{
     BundleManifest, FORMAT, VectorInfo,
     fusion::{FUSION, Fusion},
     lexical::LEXICAL,
-    manifest::{DOCS, LENGTHS, MANIFEST},
+    manifest::{LENGTHS, MANIFEST},
     vectors::{HnswInfo, VECTORS, Vectors},
 };
 use ledger::{Artifact, Bundle, Digest, Embeddings, Encoder, EncoderSpec, Report, Rows, Run, Shard, Stage, Syntax, ensure};
@@ -92,7 +92,7 @@ impl Stage for Index {
         let statistics = lexical::write_lengths(&dir.join(LEXICAL), rows, &dir.join(LENGTHS))?;
         let lexical_info = config.lexical_info(segments, &statistics);
         lexical::check(&dir.join(LEXICAL), lexical_info.settings(), rows)?;
-        let languages = write_docs(&shards, &dir.join(DOCS))?;
+        let languages = write_docs(&shards, rows, &dir)?;
         write_vectors(&embeddings.open()?, &shards, rows, dimension, &dir.join(VECTORS))?;
         bar.finish();
         let hnsw = write_graphs(&config.hnsw, rows, dimension, &dir.join(VECTORS), run)?;
@@ -111,6 +111,7 @@ impl Stage for Index {
             encoder: opened.spec,
             fusion,
             candidates: config.candidates,
+            diversity: Some(config.diversity),
             inputs: digests.into_iter().map(|(kind, digest)| (kind.to_owned(), digest)).collect(),
             parent: None,
             published: None,

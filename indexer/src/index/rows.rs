@@ -1,13 +1,20 @@
 //! Files of a bundle with one entry a row: `docs.parquet` and the vectors.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+    sync::Arc,
+};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
     datatypes::SchemaRef,
 };
+use bundle::{diversity::FILES, manifest::DOCS, vectors::npy_header};
 use ledger::{
-    Embeddings, Shard, ensure,
+    Digest, Embeddings, Shard, ensure,
     table::{self, TableWriter, text_field, u32_field},
 };
 
@@ -34,9 +41,36 @@ fn schema() -> SchemaRef {
     ])
 }
 
-/// Writes `docs.parquet` in row order; returns the number of rows by language.
-pub fn write_docs(shards: &[&Shard], path: &Path) -> Result<BTreeMap<String, u64>> {
-    let mut writer = TableWriter::create(path, schema())?;
+/// Writes the file number of each row: see [`FILES`].
+struct FileNumberWriter {
+    file: BufWriter<File>,
+    /// By digest of repository and path.
+    numbers: HashMap<u64, u32>,
+}
+
+impl FileNumberWriter {
+    fn create(path: &Path, rows: u64) -> Result<Self> {
+        let mut file = BufWriter::new(File::create(path).with_context(|| format!("creating {}", path.display()))?);
+        file.write_all(&npy_header("<u4", &[usize::try_from(rows)?]))?;
+        Ok(Self { file, numbers: HashMap::new() })
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let (repositories, paths) = (table::texts(batch, "repo")?, table::texts(batch, "path")?);
+        for (repository, path) in repositories.iter().zip(paths.iter()) {
+            let next = u32::try_from(self.numbers.len())?;
+            let digest = Digest::of(&(repository, path))?.short();
+            let number = *self.numbers.entry(u64::from_str_radix(&digest, 16)?).or_insert(next);
+            self.file.write_all(&number.to_le_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes `docs.parquet` and the file numbers in row order; returns the number of rows by language.
+pub fn write_docs(shards: &[&Shard], rows: u64, dir: &Path) -> Result<BTreeMap<String, u64>> {
+    let mut writer = TableWriter::create(&dir.join(DOCS), schema())?;
+    let mut files = FileNumberWriter::create(&dir.join(FILES), rows)?;
     let mut languages = BTreeMap::new();
     let columns = [
         "id",
@@ -66,12 +100,14 @@ pub fn write_docs(shards: &[&Shard], path: &Path) -> Result<BTreeMap<String, u64
                 })
                 .collect::<Result<Vec<_>>>()?;
             writer.write(&RecordBatch::try_new(schema(), arrays)?)?;
+            files.write(&batch)?;
             for language in table::texts(&batch, "language")?.iter().flatten() {
                 *languages.entry(language.to_owned()).or_default() += 1;
             }
         }
     }
     writer.finish()?;
+    files.file.flush()?;
     Ok(languages)
 }
 

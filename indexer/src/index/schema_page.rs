@@ -87,6 +87,10 @@ name is left out of the query, unless nothing else is asked.
 2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
    at most {query_tokens}; the inner product of the graph's output with every row. The best {candidates}.
 3. Fusion: {fusion}. Equal scores by row.
+4. Diversity, of the fused list: a row's score, scaled to 0..1 over the list, less {penalty} for each better row of the same number in
+   `files.npy` (u32 [{rows}]). The rows are ordered by this, equal ones as before.
+5. Exact names, of the lexical and of the fused list: where the query is one word, and its letters and digits in lower case are a `symbol`
+   (or are one after a `/`), the rows with this symbol come first.
 {features}"#,
         features = match &manifest.fusion {
             Fusion::Learned { .. } => format!("\n## Features\n{FEATURES_EXPLAINED}"),
@@ -100,6 +104,7 @@ name is left out of the query, unless nothing else is asked.
         field_count = manifest.lexical.scoring.fields().len(),
         dimension = manifest.vectors.dimension,
         candidates = manifest.candidates,
+        penalty = manifest.diversity.unwrap_or_default().file,
         output = form.output,
         query_graph = manifest.encoder.query_graph,
         code_graph = manifest.encoder.code_graph,

@@ -22,6 +22,9 @@ impl BundleManifest {
         line("encoder", self.encoder_text());
         line("vector index", self.vectors_text());
         line("fusion", format!("{} over the best {} of each list", self.fusion, self.candidates));
+        if let Some(diversity) = self.diversity {
+            line("diversity", format!("penalty {} for each better function of the same file", diversity.file));
+        }
         for (kind, digest) in &self.inputs {
             line(&format!("input {kind}"), digest.to_string());
         }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::{
     Error, Result,
+    diversity::Diversity,
     error::Context,
     fusion::Fusion,
     lexical::{LexicalSettings, Scoring},
@@ -49,6 +50,9 @@ pub struct BundleManifest {
     pub fusion: Fusion,
     /// Best rows of the lexical and of the vector list that are fused.
     pub candidates: usize,
+    /// How results of hybrid search are diversified; not in formats 3 and 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diversity: Option<Diversity>,
     /// Digests of the artifacts that the bundle was built from, by kind.
     pub inputs: BTreeMap<String, Digest>,
     /// Bundle that this one extends; none for a full build.
@@ -115,6 +119,7 @@ impl BundleManifest {
         }
         let manifest: Self = serde_json::from_value(value).map_err(|error| Error::damaged(&path, error))?;
         manifest.fusion.check().with_context(|| path.display().to_string())?;
+        manifest.diversity.map_or(Ok(()), |diversity| diversity.check()).map_err(|error| Error::damaged(&path, error))?;
         manifest.lexical.scoring.check().map_err(|error| Error::damaged(&path, error))?;
         Ok(manifest)
     }

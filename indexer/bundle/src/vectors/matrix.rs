@@ -31,7 +31,7 @@ pub fn quantise(row: &[f32]) -> (Vec<i8>, f32) {
 
 /// A memory-mapped `.npy` file.
 #[derive(Debug)]
-pub(super) struct Npy {
+pub(crate) struct Npy {
     map: Mmap,
     start: usize,
 }

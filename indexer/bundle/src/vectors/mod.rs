@@ -15,7 +15,7 @@ use crate::{
     ranking::{Best, Scored, best_first},
 };
 pub use hnsw::{HnswFile, HnswGraphs, HnswInfo, codes, index_options};
-use matrix::Npy;
+pub(crate) use matrix::Npy;
 pub use matrix::{npy_header, quantise};
 
 /// Name of the folder in a bundle.
