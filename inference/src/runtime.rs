@@ -14,8 +14,8 @@ use crate::{Error, Result, error::LIBRARY_VARIABLE};
 pub const API_VERSION: u32 = 24;
 
 struct Loaded {
-    /// Canonical where the file system can tell.
-    library: PathBuf,
+    /// File of the library, canonical where the file system can tell.
+    path: PathBuf,
     environment: Environment,
 }
 
@@ -33,15 +33,15 @@ pub fn load(library: &Path) -> Result<()> {
     // A panic of another thread while it loaded leaves nothing half done that this thread could see.
     let _guard = LOADING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(loaded) = LOADED.get() {
-        if loaded.library == library {
+        if loaded.path == library {
             return Ok(());
         }
-        return Err(Error::OtherLibrary { loaded: loaded.library.clone(), requested: library });
+        return Err(Error::OtherLibrary { loaded: loaded.path.clone(), requested: library });
     }
     let failed = |message: String| Error::Load { library: library.clone(), message };
     let builder = ort::init_from(&library).map_err(|error| failed(error.to_string()))?;
     let environment = builder.with_name("codenets").build().map_err(|error| failed(error.to_string()))?;
-    let _ = LOADED.set(Loaded { library, environment });
+    let _ = LOADED.set(Loaded { path: library, environment });
     Ok(())
 }
 
