@@ -249,3 +249,9 @@ fn challenge_judgments_give_the_score_of_the_predictions() {
     close(&found["scores"]["NDCG All"]["hybrid"], &scored[0]["ndcg_all"]);
     close(&found["scores"]["NDCG Within"]["hybrid"], &scored[0]["ndcg_within"]);
 }
+
+#[test]
+fn a_bundle_is_only_named_with_judgments() {
+    let workspace = Workspace::published();
+    assert!(workspace.fail(&["evaluate", "--bundle", "data/serve/current"]).contains("--bundle needs --judgments"));
+}

@@ -127,10 +127,15 @@ def bm25f(bundle, manifest, query):
     return scores
 
 
-def lexical(bundle, manifest, query):
+def best(bundle, manifest, scores):
+    """The best candidates of lexical search, without deleted rows."""
     tombstones = deleted(bundle)
-    rows = [hit for hit in bm25f(bundle, manifest, query).items() if hit[0] not in tombstones]
+    rows = [hit for hit in scores.items() if hit[0] not in tombstones]
     return sorted(rows, key=lambda hit: (-hit[1], hit[0]))[: manifest["candidates"]]
+
+
+def lexical(bundle, manifest, query):
+    return best(bundle, manifest, bm25f(bundle, manifest, query))
 
 
 def cosines(bundle, manifest, query):
@@ -157,11 +162,9 @@ def vector(bundle, manifest, query):
 
 def features(bundle, manifest, query, lists):
     """Features of a learned fusion, of every row of either list (docs/bundle-format.md)."""
-    searcher = tantivy.Index.open(str(bundle / "tantivy")).searcher()
     index, rows = tantivy.Index.open(str(bundle / "tantivy")), manifest["rows"]
+    searcher, searched = index.searcher(), fields(manifest)
     query_terms, compounds = scored_terms(manifest, query)
-    scores, cosine = bm25f(bundle, manifest, query), cosines(bundle, manifest, query)
-    searched = fields(manifest)
     groups = {"name": ["name", "class", "qualified"], "path": ["file"], "code": ["signature", "code", "comments", "strings"], "any": list(searched)}
     covered = {group: collections.Counter() for group in groups}
     most, all_idf = 0.0, 0.0
@@ -179,10 +182,28 @@ def features(bundle, manifest, query, lists):
     def share(group, row):
         return min(covered[group][row] / all_idf, 1.5) if all_idf else 0
 
+    def own(row):
+        return {
+            "covered": covered["any"][row] / all_idf if all_idf else 0,
+            "name-covered": share("name", row),
+            "path-covered": share("path", row),
+            "code-covered": share("code", row),
+            "name-of-most": covered["name"][row] / most if most else 0,
+        }
+
+    return features_of(bundle, manifest, query, lists, bm25f(bundle, manifest, query), most, own)
+
+
+def features_of(bundle, manifest, query, lists, scores, most, own_features):
+    """Features of every row of either list: those of both lists, and those that `own_features` gives for a row.
+
+    `scores`: lexical score by row; `most`: the largest possible one.
+    """
+    cosine = cosines(bundle, manifest, query)
     ranks = [{row: rank for rank, (row, _) in enumerate(hits)} for hits in lists]
     best, best_cosine = (hits[0][1] if hits else 0.0 for hits in lists)
     listed = numpy.array([score for _, score in lists[1]] or [0.0])
-    length = math.log(1 + len(query_terms)) / 4
+    length = math.log(1 + len(scored_terms(manifest, query)[0])) / 4
     found = {}
     for row in set(ranks[0]) | set(ranks[1]):
         largest = scores.get(row, 0) / best if best else 0
@@ -195,11 +216,7 @@ def features(bundle, manifest, query, lists):
             "cosine-standard": standard,
             "bm25-rank": 1 / (1 + ranks[0][row] / 10) if row in ranks[0] else 0,
             "cosine-rank": 1 / (1 + ranks[1][row] / 10) if row in ranks[1] else 0,
-            "covered": covered["any"][row] / all_idf if all_idf else 0,
-            "name-covered": share("name", row),
-            "path-covered": share("path", row),
-            "code-covered": share("code", row),
-            "name-of-most": covered["name"][row] / most if most else 0,
+            **own_features(row),
             "bm25-of-largest x length": largest * length,
             "cosine x length": own * length,
             "cosine-standard x length": standard * length,
@@ -209,7 +226,7 @@ def features(bundle, manifest, query, lists):
     return found
 
 
-def fuse(bundle, manifest, query, lists):
+def fuse(bundle, manifest, query, lists, features):
     fusion = manifest["fusion"]
     fused = {}
     if fusion["kind"] == "min-max":
@@ -244,25 +261,30 @@ def diversified(bundle, manifest, ranked):
     return sorted(ranked, key=lambda hit: -keys[hit[0]])
 
 
-def main(folder, mode, query):
+def arranged(bundle, manifest, text, mode, ranked):
+    """Diversity of hybrid search, and exact names first."""
+    if mode == "hybrid":
+        ranked = diversified(bundle, manifest, ranked)
+    return ranked if mode == "vector" else with_names_first(bundle, text, ranked)
+
+
+def search(folder, mode, text, version, lexical, features, arrange):
+    """Prints the ten best functions of a bundle of this format."""
     bundle = pathlib.Path(folder)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["bundle_format"] == 5, "this reader supports format 5"
-    text, query = query, Parsed(manifest, query)
+    assert manifest["bundle_format"] == version, f"this reader supports format {version}"
+    query = Parsed(manifest, text)
     if mode == "bm25":
         ranked = lexical(bundle, manifest, query)
     elif mode == "vector":
         ranked = vector(bundle, manifest, query)
     else:
-        ranked = fuse(bundle, manifest, query, [lexical(bundle, manifest, query), vector(bundle, manifest, query)])
-    if mode == "hybrid":
-        ranked = diversified(bundle, manifest, ranked)
-    if mode != "vector":
-        ranked = with_names_first(bundle, text, ranked)
+        ranked = fuse(bundle, manifest, query, [lexical(bundle, manifest, query), vector(bundle, manifest, query)], features)
+    ranked = arrange(bundle, manifest, text, mode, ranked)
     docs = pyarrow.parquet.read_table(bundle / "docs.parquet", columns=["id", "func_name"]).to_pylist()
     hits = [{"row": row, "score": score, **docs[row]} for row, score in ranked[:10]]
     print(json.dumps(hits))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    search(*sys.argv[1:], 5, lexical, features, arranged)

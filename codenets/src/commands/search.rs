@@ -176,6 +176,7 @@ pub fn evaluate(registry: &Registry, options: &Options, args: &EvaluateArgs) -> 
     if let Some([format, file]) = args.judgments.as_deref() {
         return judge(registry, options, &args.bundle, format, Path::new(file));
     }
+    ensure!(args.bundle.bundle.is_none(), "--bundle needs --judgments FORMAT FILE: the held-out split is scored with the recorded bundle");
     let conf = options.load(registry)?;
     let store = options.store_of(registry, &conf)?;
     registry.run(&store, &conf, &StageSelection::Only(vec![Evaluate::NAME.to_owned()]))?;

@@ -191,7 +191,7 @@ fn the_fields_of_a_score_add_up_to_it() {
     // read_rows has every term in some field.
     let first = scores[&0];
     assert!((first.covered - stats.idf).abs() < 1e-5, "{first:?} {stats:?}");
-    assert!(stats.max_score > first.score && first.name_words == 2, "{first:?}");
+    assert!(stats.max_score > first.score, "{first:?} {stats:?}");
     assert!(first.parts[Part::Name as usize] < first.covered && first.parts[Part::Code as usize] > 0.0, "{first:?}");
 }
 

@@ -30,8 +30,6 @@ pub struct TermScores {
     pub covered: f32,
     /// By [`Part`]: the sum of the idf of the words that a field of the group contains. In formats 3 and 4: the score of the group.
     pub parts: [f32; Part::ALL.len()],
-    /// Number of distinct words in the field `name`.
-    pub name_words: u8,
 }
 
 /// Statistics of the words of a query in an index.
@@ -212,7 +210,7 @@ impl<'a> Scorer<'a> {
             for (index, field) in self.fields.iter().enumerate().filter(|(index, _)| term.by_field[*index] > 0.0) {
                 let key = Term::from_field_text(field.field, &term.term);
                 let Some(mut postings) = inverted[index].read_block_postings(&key, IndexRecordOption::WithFreqs)? else { continue };
-                let (weight, lengths, is_name) = (term.by_field[index], &lengths[index], field.name == "name");
+                let (weight, lengths) = (term.by_field[index], &lengths[index]);
                 while postings.block_len() > 0 {
                     for (&doc, &frequency) in postings.docs().iter().zip(postings.freqs()) {
                         let cell =
@@ -224,7 +222,6 @@ impl<'a> Scorer<'a> {
                         }
                         let norm = field.norms[usize::from(lengths.fieldnorm_id(doc))];
                         self.add(cell, field.part, term.idf, weight, frequency as f32, norm);
-                        cell.scores.name_words = cell.scores.name_words.saturating_add(u8::from(is_name && term.is_word));
                     }
                     postings.advance();
                 }
