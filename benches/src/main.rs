@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use ledger::conf::Conf;
+use ledger::{Progress, Store, Syntax, conf::Conf, onnxruntime_library};
 
 mod latency;
 mod measure;
@@ -13,6 +13,9 @@ mod train_steps;
 /// Training allocates and frees many tensors in each step; `codenets` has the same allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Largest number of queries of a split.
+const EXAMPLES: usize = 3000;
 
 /// Measure parts of codenets
 #[derive(Debug, Parser)]
@@ -61,6 +64,22 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         steps: usize,
     },
+    /// Write the candidates of judged queries with their reranking features and grades
+    ///
+    /// Reads a bundle and a file of judged queries; writes one JSON line for each query. benches/reranking.py chooses weights with them.
+    /// With the format `documentation` or `rules` the queries are those of a split of the recorded bundle.
+    #[command(after_help = "Example: codenets-bench candidates data/serve/current files questions.json --out candidates.jsonl")]
+    Candidates {
+        /// Folder of the bundle
+        bundle: PathBuf,
+        /// Format of the judged queries: csn, cosqa, files or jsonl; or documentation or rules
+        format: String,
+        /// File of judged queries, or the split
+        judgments: PathBuf,
+        /// JSON lines to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -76,6 +95,22 @@ fn run(cli: Cli) -> Result<()> {
         Command::TrainSteps { conf, lengths, steps } => {
             let conf = Conf::load(&conf, &codenets::stages::registry().sections())?;
             train_steps::run(&conf.section("train")?, &lengths, steps)
+        }
+        Command::Candidates { bundle, format, judgments, out } => {
+            let library = onnxruntime_library(&cli.data)?;
+            if let "documentation" | "rules" = format.as_str() {
+                inference::load(&library)?;
+                let store = Store::at(&cli.data, Progress::new(cli.json), threads).with_kinds(codenets::stages::registry().kinds());
+                let syntax = store.current::<Syntax>().context("no syntax is recorded: run `codenets run`")?.open()?;
+                let split = judgments.to_string_lossy().parse()?;
+                let examples = indexer::index::write_examples(&bundle, &syntax, split, format == "rules", EXAMPLES, &out)?;
+                println!("{examples} queries in {}", out.display());
+                return Ok(());
+            }
+            let bundle = bundle::Bundle::options().onnxruntime(library).workers(threads).open(&bundle)?;
+            let queries = indexer::evaluate::judge::candidates::write(&bundle, format.parse()?, &judgments, &out)?;
+            println!("{queries} queries in {}", out.display());
+            Ok(())
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! embed          functions to vectors
-//! index          columns and vectors to a bundle: lexical index, vectors, HNSW graphs, fusion
+//! index          columns and vectors to a bundle: lexical index, vectors, HNSW graphs, fusion, reranking
 //! evaluate       scores of lexical, vector and hybrid search; its page; comparisons; the CodeSearchNet challenge
 //! publish        gates, and the atomic change of the published bundle; rollback, prune, verify
 //! retract        deletes functions from published bundles
@@ -18,9 +18,11 @@ mod error;
 pub mod evaluate;
 pub mod fusion;
 pub mod index;
+mod lbfgs;
 pub mod lexical;
 pub mod predictions;
 pub mod publish;
+pub mod reranking;
 pub mod retract;
 mod split_queries;
 mod tombstones;

@@ -14,7 +14,7 @@ const DEPTH: usize = 300;
 const GROUP: usize = 64;
 
 /// Searches with every query of a CSV with a column `query` in every language, and writes the hits to the CSV `out`; returns the number
-/// of rows written. Languages that the bundle lacks are left out.
+/// of rows written. Languages that the bundle lacks are left out. Each alias is a hit of its own.
 pub fn write(bundle: &Bundle, queries: &Path, out: &Path, languages: &[Language], mode: Mode, progress: &Progress) -> Result<usize> {
     let context = || format!("reading {}", queries.display());
     let mut reader = csv::Reader::from_path(queries).with_context(context)?;
@@ -36,7 +36,7 @@ pub fn write(bundle: &Bundle, queries: &Path, out: &Path, languages: &[Language]
     for group in searches.chunks(GROUP) {
         let results = group
             .par_iter()
-            .map(|&(language, text)| bundle.search(&Query::new(text).language(language).mode(mode).limit(DEPTH)))
+            .map(|&(language, text)| bundle.search(&Query::new(text).language(language).mode(mode).limit(DEPTH).group_aliases(false)))
             .collect::<bundle::Result<Vec<_>>>()?;
         bar.add(group.len() as u64);
         for ((language, text), hits) in group.iter().zip(&results) {

@@ -1,15 +1,18 @@
 //! Queries from documentation: the summary of a function is the query, the function is the answer, and all functions of the split are
-//! searched.
+//! searched. Functions that duplicate another one are left out.
 //!
 //! The documentation is not searched: BM25 reads the other fields, and where the bundle's encoder read the documentation, the functions
 //! are encoded again without it. `evaluate` scores a held-out split with these queries, and `index` learns a fusion from another split.
 
 use std::collections::HashMap;
 
-use arrow::{array::BooleanArray, compute::filter_record_batch};
+use arrow::{
+    array::{Array, BooleanArray},
+    compute::filter_record_batch,
+};
 use bundle::{
     Bundle, CandidateLists, Mode, ParsedQuery,
-    lexical::Part,
+    lexical::{Part, Selection},
     manifest::DOCS,
     ranking::{Scored, best_first},
 };
@@ -25,8 +28,29 @@ pub struct SplitFunction {
     pub row: u32,
     pub id: String,
     pub language: String,
+    pub repo: String,
+    pub path: String,
     pub name: String,
     pub summary: String,
+}
+
+/// A text that searches a split.
+#[derive(Debug)]
+pub struct SplitQuery<'f> {
+    pub text: String,
+    /// The function that the text is about.
+    pub function: &'f SplitFunction,
+    /// Is the text made of the documentation, which is then not searched?
+    pub hides_documentation: bool,
+    /// Are only the functions of the function's repository searched?
+    pub within_repository: bool,
+}
+
+impl<'f> SplitQuery<'f> {
+    /// The summary of a function, which searches the whole split.
+    pub fn of_summary(function: &'f SplitFunction) -> Self {
+        Self { text: function.summary.clone(), function, hides_documentation: true, within_repository: false }
+    }
 }
 
 /// The functions of a split, and the search among them.
@@ -46,17 +70,22 @@ impl<'a> SplitQueries<'a> {
     pub fn read(bundle: &'a Bundle, syntax: &Syntax, split: Split, limit: Option<usize>) -> Result<Self> {
         let mut functions = Vec::new();
         let mut row = 0u32;
-        for batch in table::read(&bundle.dir().join(DOCS), &["id", "split", "language", "func_name", "summary"])? {
+        for batch in
+            table::read(&bundle.dir().join(DOCS), &["id", "split", "language", "repo", "path", "func_name", "summary", "duplicate_of"])?
+        {
             let batch = batch?;
             let text = |name: &str| table::texts(&batch, name);
             let (id, splits, languages, names, summaries) =
                 (text("id")?, text("split")?, text("language")?, text("func_name")?, text("summary")?);
+            let (repos, paths, duplicate_of) = (text("repo")?, text("path")?, text("duplicate_of")?);
             for index in 0..batch.num_rows() {
-                if splits.value(index) == split.name() {
+                if splits.value(index) == split.name() && duplicate_of.is_null(index) {
                     functions.push(SplitFunction {
                         row,
                         id: id.value(index).to_owned(),
                         language: languages.value(index).to_owned(),
+                        repo: repos.value(index).to_owned(),
+                        path: paths.value(index).to_owned(),
                         name: names.value(index).to_owned(),
                         summary: summaries.value(index).to_owned(),
                     });
@@ -86,30 +115,57 @@ impl<'a> SplitQueries<'a> {
         queries: &[&SplitFunction],
         with: impl Fn(&SplitFunction, &CandidateLists, &dyn Fn(u32) -> f32) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        let parsed: Vec<ParsedQuery> = queries.iter().map(|query| self.bundle.parse_words(&query.summary)).collect();
+        let queries: Vec<SplitQuery<'_>> = queries.iter().map(|function| SplitQuery::of_summary(function)).collect();
+        self.search_with(&queries.iter().collect::<Vec<_>>(), |index, lists, cosine| with(queries[index].function, lists, cosine))
+    }
+
+    /// Searches with these queries, in parallel; `with` receives the index of the query, both lists over the functions that it searches, and the
+    /// cosines by row.
+    pub fn search_with<T: Send>(
+        &self,
+        queries: &[&SplitQuery<'_>],
+        with: impl Fn(usize, &CandidateLists, &dyn Fn(u32) -> f32) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let parsed: Vec<ParsedQuery> = queries.iter().map(|query| self.bundle.parse_words(&query.text)).collect();
         let vectors = self.bundle.encode_queries(&parsed)?;
         queries
             .par_iter()
             .zip(&parsed)
             .zip(vectors.par_chunks(self.bundle.manifest().vectors.dimension))
-            .map(|((query, parsed), vector)| {
-                let nearest = self.vector_scores(vector);
+            .enumerate()
+            .map(|(index, ((query, parsed), vector))| {
+                let own = query.within_repository.then(|| self.of_repository(&query.function.repo));
+                let allowed = own.as_deref().unwrap_or(&self.allowed);
+                let nearest = self.vector_scores(vector, allowed, query.hides_documentation);
                 let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
-                let (allowed, hidden) = (Some(&self.allowed[..]), Some(Part::Documentation));
-                let lists = self.bundle.candidate_lists(parsed, Mode::Hybrid, self.allowed.len(), allowed, hidden, nearest)?;
-                with(query, &lists, &|row| cosines.get(&row).copied().unwrap_or_default())
+                let hidden = query.hides_documentation.then_some(Part::Documentation);
+                let selection = Selection { limit: allowed.len(), allowed: Some(allowed), hidden, distinct: None };
+                let lists = self.bundle.candidate_lists(parsed, Mode::Hybrid, &selection, nearest)?;
+                with(index, &lists, &|row| cosines.get(&row).copied().unwrap_or_default())
             })
             .collect()
     }
 
-    /// Inner products of the query with every function, best first.
-    fn vector_scores(&self, query: &[f32]) -> Vec<Scored> {
-        let Some(vectors) = &self.vectors else {
-            return self.bundle.vectors().search_exact(query, self.functions.len(), Some(&self.allowed));
+    /// By row of the bundle: is it one of the functions of this repository?
+    fn of_repository(&self, repo: &str) -> Vec<bool> {
+        let mut allowed = vec![false; self.allowed.len()];
+        self.functions.iter().filter(|function| function.repo == repo).for_each(|function| allowed[function.row as usize] = true);
+        allowed
+    }
+
+    /// Inner products of the query with every allowed function, best first.
+    fn vector_scores(&self, query: &[f32], allowed: &[bool], hides_documentation: bool) -> Vec<Scored> {
+        let Some(vectors) = self.vectors.as_ref().filter(|_| hides_documentation) else {
+            return self.bundle.vectors().search_exact(query, self.functions.len(), Some(allowed));
         };
         let dot = |vector: &[f32]| vector.iter().zip(query).map(|(a, b)| a * b).sum();
-        let mut scores: Vec<Scored> =
-            self.functions.iter().zip(vectors.chunks_exact(query.len())).map(|(function, vector)| (function.row, dot(vector))).collect();
+        let mut scores: Vec<Scored> = self
+            .functions
+            .iter()
+            .zip(vectors.chunks_exact(query.len()))
+            .filter(|(function, _)| allowed[function.row as usize])
+            .map(|(function, vector)| (function.row, dot(vector)))
+            .collect();
         scores.sort_by(best_first);
         scores
     }
@@ -146,7 +202,7 @@ impl<'a> SplitQueries<'a> {
 }
 
 /// At most `limit` items, evenly spread.
-fn evenly<T>(items: Vec<T>, limit: Option<usize>) -> Vec<T> {
+pub fn evenly<T>(items: Vec<T>, limit: Option<usize>) -> Vec<T> {
     match limit {
         Some(limit) if items.len() > limit => {
             let (len, mut next) = (items.len(), 0);

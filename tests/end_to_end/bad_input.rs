@@ -141,9 +141,9 @@ fn every_bad_row_is_counted_with_its_reason() {
 #[test]
 fn every_line_is_written_rejected_or_a_duplicate() {
     let report = report();
-    let sum = count(&report, "written") + count(&report, "rejected") + count(&report, "duplicates");
+    let sum = count(&report, "written") + count(&report, "rejected") + count(&report, "repeated");
     assert_eq!(count(&report, "lines"), sum, "{report}");
-    assert_eq!(count(&report, "written") + count(&report, "duplicates"), 40 + 4 + 2 + 10 + 6 + 4);
+    assert_eq!(count(&report, "written") + count(&report, "repeated"), 40 + 4 + 2 + 10 + 6 + 4);
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn the_near_duplicate_search_finds_what_comparing_every_pair_finds() {
     let recall = workspace.report("duplicates");
     assert!(recall["by_force"].as_u64().unwrap() > 50, "{recall}");
     assert!(recall["recall"].as_f64().unwrap() >= 0.99, "{recall}");
-    assert_eq!(recall["by_search"], workspace.manifest("functions")["report"]["duplicates"], "the stage leaves out the same rows");
+    assert_eq!(recall["by_search"], workspace.manifest("functions")["report"]["duplicates"], "the stage marks the same rows");
 }
 
 fn explored(workspace: &Workspace) -> String {

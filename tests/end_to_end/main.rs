@@ -10,6 +10,7 @@ mod crash_safety;
 mod damaged_bundles;
 mod dataset_layouts;
 mod downloads;
+mod duplicates;
 mod evaluation;
 mod events;
 mod fuzz;

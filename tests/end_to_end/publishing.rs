@@ -17,7 +17,7 @@ fn a_published_bundle_has_every_file_of_the_format() {
         "manifest.json",
         "CHECKSUMS",
         "docs.parquet",
-        "files.npy",
+        "groups.npy",
         "lengths.npy",
         "tombstones.parquet",
         "scores.json",

@@ -4,9 +4,13 @@ use std::{fs, sync::LazyLock};
 
 use serde_json::Value;
 
-use crate::workspace::{Workspace, encoder, ran};
+use crate::workspace::{Workspace, encoder, ran, read_json};
 
-const LEARNED: &str = "index.fusion.learned { least = 2, penalty = 0.01 }";
+const LEARNED: &str = "index.fusion { kind = learned, learned { least = 2, penalty = 0.01 } }\nindex.reranking.kind = none";
+/// A fusion that is taken from the file `fusion.json`.
+const TAKEN: &str = "index.fusion { kind = learned, learned.from = fusion.json }\nindex.reranking.kind = none";
+/// A reranking model that is learned from the validation split.
+const RERANKED: &str = "index.reranking { kind = learned, learned.least = 2 }";
 
 fn names(hits: &[Value]) -> Vec<&str> {
     hits.iter().map(|hit| hit["func_name"].as_str().unwrap()).collect()
@@ -56,10 +60,12 @@ fn the_evaluation_page_shows_recall_and_latency_but_the_artifact_has_no_times() 
 }
 
 #[test]
-fn a_fusion_is_not_learned_from_few_queries() {
+fn nothing_is_learned_from_few_queries() {
     let workspace = Workspace::trained();
+    workspace.configure("index.fusion.kind = learned\nindex.reranking.kind = learned");
     let messages = workspace.run_all();
-    assert!(messages.contains("index.fusion.least") && messages.contains("weight 0.5"), "{messages}");
+    assert!(messages.contains("index.fusion.least") && messages.contains("weight 0.3"), "{messages}");
+    assert!(messages.contains("index.reranking.least"), "{messages}");
     assert_eq!(workspace.bundle_manifest()["fusion"]["kind"], "min-max");
 }
 
@@ -98,7 +104,7 @@ fn a_fusion_is_taken_from_a_file() {
     let workspace = Workspace::copy_of(&WITH_LEARNED_FUSION);
     let weights = workspace.bundle_manifest()["fusion"]["weights"].clone();
     fs::copy(workspace.path("data/serve/current/fusion.json"), workspace.path("fusion.json")).unwrap();
-    workspace.configure("index.fusion.learned.from = fusion.json\nevaluate.split = valid\npublish.min-share-of-current = 0");
+    workspace.configure(&format!("{TAKEN}\nevaluate.split = valid\npublish.min-share-of-current = 0"));
     workspace.run_all();
     let fusion = workspace.bundle_manifest()["fusion"].clone();
     assert_eq!((&fusion["weights"], fusion.get("split")), (&weights, None));
@@ -107,7 +113,7 @@ fn a_fusion_is_taken_from_a_file() {
 #[test]
 fn a_fusion_file_that_is_not_one_is_refused() {
     let workspace = Workspace::published();
-    workspace.configure("index.fusion.learned.from = fusion.json");
+    workspace.configure(TAKEN);
     for (text, reason) in [("{}", "fusion.json"), ("{\"kind\": \"learned\", \"weights\": {\"moon-phase\": 1.0}}", "`moon-phase`")] {
         fs::write(workspace.path("fusion.json"), text).unwrap();
         let error = workspace.fail_only("index");
@@ -120,14 +126,89 @@ fn settings_of_the_index_out_of_range_are_refused() {
     let workspace = Workspace::published();
     for (setting, reason) in [
         ("index.bm25f.fields.code.b = 2.0", "index.bm25f.fields.code.b"),
-        ("index.fusion.least = 0", "least"),
-        ("index.fusion.penalty = -1", "penalty"),
+        ("index.fusion { kind = learned, learned.least = 0 }", "index.fusion: queries, candidates and least"),
+        ("index.fusion { kind = learned, learned.penalty = -1 }", "index.fusion.penalty"),
+        ("index.reranking { kind = learned, learned.penalty = -1 }", "index.reranking.penalty"),
+        ("index.reranking.weights.all.moon-phase = 1", "`moon-phase`"),
+        ("index.diversity.similar = -1", "diversity.similar"),
         ("index.hnsw.connectivity = 1", "connectivity"),
     ] {
         workspace.configure(setting);
         let error = workspace.fail_only("index");
         assert!(error.contains(reason), "{setting}: {error}");
     }
+}
+
+/// A workspace with a reranking model that is learned from the validation split.
+static WITH_LEARNED_RERANKING: LazyLock<Workspace> = LazyLock::new(|| {
+    let workspace = Workspace::shared("learned-reranking");
+    workspace.replace_with(&Workspace::published());
+    workspace.configure(RERANKED);
+    assert_eq!(ran(&workspace.run_all()), ["index", "evaluate"]);
+    workspace
+});
+
+#[test]
+fn a_learned_reranking_model_lowers_its_loss_and_names_its_encoder() {
+    let workspace = &*WITH_LEARNED_RERANKING;
+    let manifest = workspace.bundle_manifest();
+    let model = &manifest["reranker"];
+    assert_eq!((&model["split"], &model["encoder"]), (&"valid".into(), &manifest["inputs"]["encoder"]), "{manifest}");
+    let report = &workspace.manifest("bundle")["report"]["reranking"];
+    assert!(report["loss_after"].as_f64().unwrap() < report["loss_before"].as_f64().unwrap(), "{report}");
+    let current = workspace.path("data/serve/current");
+    assert_eq!(&read_json(&current.join("reranker.json")), model);
+    let page = fs::read_to_string(current.join("schema.md")).unwrap();
+    assert!(page.contains("## Features of reranking") && page.contains("`file-covered`"), "{page}");
+}
+
+#[test]
+fn a_reranking_model_explains_a_score_by_its_features() {
+    let workspace = Workspace::published();
+    let hit = &workspace.search(&["greatest common divisor", "--explain"])[0];
+    let parts = hit["explanation"]["reranking"].as_object().unwrap();
+    let sum: f64 = parts.values().map(|part| part.as_f64().unwrap()).sum();
+    assert!(parts.len() > 5 && (sum - hit["score"].as_f64().unwrap()).abs() < 1e-9, "{hit}");
+    let (text, _) = workspace.run(&["search", "greatest common divisor", "--explain"]);
+    assert!(text.contains("reranking: ") && text.contains("name-words "), "{text}");
+}
+
+#[test]
+fn the_functions_of_a_class_are_found_by_its_name() {
+    let hits = Workspace::published().search(&["LruCache", "--limit", "2"]);
+    assert!(hits.iter().all(|hit| hit["func_name"].as_str().unwrap().starts_with("LruCache.")), "{hits:?}");
+}
+
+#[test]
+fn a_model_is_not_evaluated_on_the_queries_that_it_was_learned_from() {
+    let workspace = Workspace::copy_of(&WITH_LEARNED_RERANKING);
+    workspace.configure(&format!("{RERANKED}\nevaluate.split = valid"));
+    assert!(workspace.fail(&["evaluate"]).contains("index.reranking.split"));
+}
+
+#[test]
+fn a_model_of_another_encoder_is_refused_unless_it_is_allowed() {
+    let workspace = Workspace::copy_of(&WITH_LEARNED_RERANKING);
+    let mut model = workspace.bundle_manifest()["reranker"].clone();
+    model["encoder"] = "0".repeat(64).into();
+    fs::write(workspace.path("model.json"), model.to_string()).unwrap();
+    let taken = "index.reranking { kind = learned, learned { from = model.json";
+    workspace.configure(&format!("{taken} }} }}"));
+    let error = workspace.fail_only("index");
+    assert!(error.contains("another encoder") && error.contains("any-encoder"), "{error}");
+    workspace.configure(&format!("{taken}, any-encoder = true }} }}"));
+    workspace.run_only("index");
+    assert_eq!(workspace.bundle_manifest()["reranker"]["weights"], model["weights"]);
+}
+
+#[test]
+fn without_reranking_the_score_is_the_fused_one() {
+    let workspace = Workspace::published();
+    workspace.configure("index.reranking.kind = none\npublish.min-share-of-current = 0");
+    workspace.run_all();
+    assert!(workspace.bundle_manifest().get("reranker").is_none() && !workspace.path("data/serve/current/reranker.json").exists());
+    let hits = workspace.search(&["parse an iso date", "--explain"]);
+    assert!(hits[0]["explanation"].get("reranking").is_none() && hits[0]["score"].as_f64().unwrap() <= 1.0, "{hits:?}");
 }
 
 /// Settings of an encoder with attention, in which padding could change the last bits of a vector.

@@ -16,6 +16,9 @@ import pyarrow.parquet
 import tantivy
 import tokenizers
 
+import reranking
+
+
 def fields(manifest, hidden=()):
     """The text fields that are searched, with their settings and positions."""
     numbered = enumerate(manifest["lexical"]["fields"])
@@ -127,11 +130,35 @@ def bm25f(bundle, manifest, query):
     return scores
 
 
+GROUPS = ["file", "repository", "similar", "alias"]
+
+
+def aliases(bundle):
+    return numpy.load(bundle / "groups.npy", mmap_mode="r")[:, GROUPS.index("alias")]
+
+
+def distinct(bundle, manifest, ranked):
+    """The best of each group of aliases; format 4 has none."""
+    if "aliases" not in manifest:
+        return ranked
+    groups, seen = aliases(bundle), set()
+    return [(row, score) for row, score in ranked if not (groups[row] in seen or seen.add(groups[row]))]
+
+
+def of_same_rows(bundle, manifest, lexical, vector):
+    """Both lists; where they have aliases of each other, the vector list has the row of the lexical list."""
+    if "aliases" not in manifest:
+        return [lexical, vector]
+    groups = aliases(bundle)
+    rows = {groups[row]: row for row, _ in lexical}
+    return [lexical, [(rows.get(groups[row], row), score) for row, score in vector]]
+
+
 def best(bundle, manifest, scores):
     """The best candidates of lexical search, without deleted rows."""
     tombstones = deleted(bundle)
     rows = [hit for hit in scores.items() if hit[0] not in tombstones]
-    return sorted(rows, key=lambda hit: (-hit[1], hit[0]))[: manifest["candidates"]]
+    return distinct(bundle, manifest, sorted(rows, key=lambda hit: (-hit[1], hit[0])))[: manifest["candidates"]]
 
 
 def lexical(bundle, manifest, query):
@@ -157,27 +184,35 @@ def cosines(bundle, manifest, query):
 def vector(bundle, manifest, query):
     scores, tombstones = cosines(bundle, manifest, query), deleted(bundle)
     best = sorted((row for row in range(len(scores)) if row not in tombstones), key=lambda row: (-scores[row], row))
-    return [(row, float(scores[row])) for row in best[: manifest["candidates"]]]
+    return distinct(bundle, manifest, [(row, float(scores[row])) for row in best])[: manifest["candidates"]]
 
 
-def features(bundle, manifest, query, lists):
-    """Features of a learned fusion, of every row of either list (docs/bundle-format.md)."""
+def coverage(bundle, manifest, query):
+    """By group of fields the sum of the idf of the terms that each row has; the words that each row has; the idf of the words."""
     index, rows = tantivy.Index.open(str(bundle / "tantivy")), manifest["rows"]
     searcher, searched = index.searcher(), fields(manifest)
     query_terms, compounds = scored_terms(manifest, query)
     groups = {"name": ["name", "class", "qualified"], "path": ["file"], "code": ["signature", "code", "comments", "strings"], "any": list(searched)}
-    covered = {group: collections.Counter() for group in groups}
-    most, all_idf = 0.0, 0.0
+    covered, words_of_rows = {group: collections.Counter() for group in groups}, collections.defaultdict(set)
     for word in query_terms + compounds:
-        idf = idf_of(searcher, manifest, word)
-        most += idf * (manifest["lexical"]["k1"] + 1)
-        all_idf += idf if word in query_terms else 0
         for group, names in groups.items():
             if group == "any" and word in compounds:
                 continue
             one = [(tantivy.Occur.Should, tantivy.Query.term_query(index.schema, name, word)) for name in names if name in searched]
             for _, address in searcher.search(tantivy.Query.boolean_query(one), rows).hits if one else []:
-                covered[group][searcher.doc(address)["row"][0]] += idf
+                row = searcher.doc(address)["row"][0]
+                covered[group][row] += idf_of(searcher, manifest, word)
+                if group == "any":
+                    words_of_rows[row].add(word)
+    return covered, words_of_rows, {word: idf_of(searcher, manifest, word) for word in query_terms}
+
+
+def features(bundle, manifest, query, lists):
+    """Features of a learned fusion, of every row of either list (docs/bundle-format.md)."""
+    covered, _, idf = coverage(bundle, manifest, query)
+    searcher, k1 = tantivy.Index.open(str(bundle / "tantivy")).searcher(), manifest["lexical"]["k1"]
+    most = sum(idf_of(searcher, manifest, word) * (k1 + 1) for word in sum(scored_terms(manifest, query), []))
+    all_idf = sum(idf.values())
 
     def share(group, row):
         return min(covered[group][row] / all_idf, 1.5) if all_idf else 0
@@ -249,23 +284,40 @@ def fuse(bundle, manifest, query, lists, features):
 
 
 def diversified(bundle, manifest, ranked):
-    """A row loses a part of its scaled score for each better row of the same file."""
-    penalty, files = manifest["diversity"]["file"], numpy.load(bundle / "files.npy", mmap_mode="r")
+    """A row loses a part of its scaled score for each better row of the same group."""
+    penalties, groups = dict(manifest["diversity"]), numpy.load(bundle / "groups.npy", mmap_mode="r")
     if not ranked or ranked[0][1] == ranked[-1][1]:
         return ranked
+    repositories = collections.Counter(groups[row, GROUPS.index("repository")] for row, _ in ranked)
+    penalties["file"] *= sum((count / len(ranked)) ** 2 for count in repositories.values())
     best, worst, better = ranked[0][1], ranked[-1][1], collections.Counter()
     keys = {}
     for row, score in ranked:
-        keys[row] = (score - worst) / (best - worst) - penalty * better[files[row]]
-        better[files[row]] += 1
+        keys[row] = (score - worst) / (best - worst)
+        for kind, penalty in penalties.items():
+            group = kind, groups[row, GROUPS.index(kind)]
+            keys[row] -= penalty * better[group]
+            better[group] += 1
     return sorted(ranked, key=lambda hit: -keys[hit[0]])
+
+
+def reranked(bundle, manifest, text, query, lists, fused):
+    """The fused candidates, ordered by the reranking model; format 4 has none."""
+    if "reranker" not in manifest:
+        return fused
+
+    def term_of(word):
+        return next(iter(terms(manifest, [word])), word)
+
+    scores, known = bm25f(bundle, manifest, query), coverage(bundle, manifest, query)
+    return reranking.rerank(bundle, manifest, text, words, term_of, lists, fused, scores, known, length_of)
 
 
 def arranged(bundle, manifest, text, mode, ranked):
     """Diversity of hybrid search, and exact names first."""
     if mode == "hybrid":
         ranked = diversified(bundle, manifest, ranked)
-    return ranked if mode == "vector" else with_names_first(bundle, text, ranked)
+    return distinct(bundle, manifest, ranked if mode == "vector" else with_names_first(bundle, text, ranked))
 
 
 def search(folder, mode, text, version, lexical, features, arrange):
@@ -279,7 +331,8 @@ def search(folder, mode, text, version, lexical, features, arrange):
     elif mode == "vector":
         ranked = vector(bundle, manifest, query)
     else:
-        ranked = fuse(bundle, manifest, query, [lexical(bundle, manifest, query), vector(bundle, manifest, query)], features)
+        lists = of_same_rows(bundle, manifest, lexical(bundle, manifest, query), vector(bundle, manifest, query))
+        ranked = reranked(bundle, manifest, text, query, lists, fuse(bundle, manifest, query, lists, features))
     ranked = arrange(bundle, manifest, text, mode, ranked)
     docs = pyarrow.parquet.read_table(bundle / "docs.parquet", columns=["id", "func_name"]).to_pylist()
     hits = [{"row": row, "score": score, **docs[row]} for row, score in ranked[:10]]

@@ -1,44 +1,67 @@
-//! Diversity of results: functions of a file that has better results already are placed lower.
+//! Diversity of results: functions that have better results in their file, repository or group of near-duplicates are placed lower.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
 use ledger::ensure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, vectors::Npy};
+use crate::{
+    Result,
+    groups::{Group, Groups},
+    reranking::concentration,
+};
 
-/// File with the file number of each row in a bundle: a vector u32 `[rows]`. Rows of one path of one repository have one number.
-pub const FILES: &str = "files.npy";
-
-/// How results are diversified: key `index.diversity`.
+/// How results are diversified: key `index.diversity`. For each better result of the same group a function loses so much of its score,
+/// scaled to 0..1 over all candidates. The penalty for the same file is multiplied by the [`concentration`] of the candidates: where a
+/// search finds functions of many repositories, their files differ anyway.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Diversity {
-    /// For each better result of the same file a function loses so much of its score, scaled to 0..1 over all candidates.
+    /// Penalty for the same file.
     pub file: f64,
+    /// Penalty for the same repository.
+    pub repository: f64,
+    /// Penalty for near-duplicates of the same function.
+    pub similar: f64,
 }
 
 impl Diversity {
+    /// The penalties with their names and groups.
+    pub fn penalties(&self) -> [(&'static str, Group, f64); 3] {
+        [("file", Group::File, self.file), ("repository", Group::Repository, self.repository), ("similar", Group::Similar, self.similar)]
+    }
+
     /// Checks that the numbers are in range.
     pub fn check(&self) -> Result<()> {
-        ensure!(self.file.is_finite() && self.file >= 0.0, "the penalty of diversity.file is {}, expected 0 or more", self.file);
+        for (name, _, penalty) in self.penalties() {
+            ensure!(penalty.is_finite() && penalty >= 0.0, "the penalty of diversity.{name} is {penalty}, expected 0 or more");
+        }
         Ok(())
     }
 
-    /// Orders ranked rows (best first) by their score, scaled to 0..1, less the penalty; the scores stay. Equal rows keep their order.
-    pub(crate) fn apply(&self, ranked: &mut Vec<(u32, f64)>, file_of: impl Fn(u32) -> u32) {
+    /// Orders ranked rows (best first) by their score, scaled to 0..1, less the penalties; the scores stay. Equal rows keep their order.
+    pub(crate) fn apply(&self, ranked: &mut Vec<(u32, f64)>, groups: &Groups) {
+        let diversity = Self { file: self.file * concentration(ranked, groups), ..*self };
+        diversity.apply_by(ranked, |row, group| groups.of(row, group));
+    }
+
+    fn apply_by(&self, ranked: &mut Vec<(u32, f64)>, group_of: impl Fn(u32, Group) -> u32) {
         let (Some(best), Some(worst)) = (ranked.first().map(|(_, score)| *score), ranked.last().map(|(_, score)| *score)) else { return };
-        if self.file == 0.0 || best <= worst {
+        let penalties = self.penalties().map(|(_, group, penalty)| (group, penalty));
+        if penalties.iter().all(|(_, penalty)| *penalty == 0.0) || best <= worst {
             return;
         }
-        let mut better: HashMap<u32, f64> = HashMap::new();
+        let mut better: [HashMap<u32, f64>; 3] = Default::default();
         let mut ordered: Vec<(f64, (u32, f64))> = ranked
             .iter()
             .map(|&(row, score)| {
-                let count = better.entry(file_of(row)).or_default();
-                let value = (score - worst) / (best - worst) - self.file * *count;
-                *count += 1.0;
+                let mut value = (score - worst) / (best - worst);
+                for ((group, penalty), better) in penalties.iter().zip(&mut better).filter(|((_, penalty), _)| *penalty > 0.0) {
+                    let count = better.entry(group_of(row, *group)).or_default();
+                    value -= penalty * *count;
+                    *count += 1.0;
+                }
                 (value, (row, score))
             })
             .collect();
@@ -47,41 +70,28 @@ impl Diversity {
     }
 }
 
-/// The file number of each row.
-#[derive(Debug)]
-pub(crate) struct FileNumbers(Npy);
-
-impl FileNumbers {
-    /// Maps the file of a bundle.
-    pub fn open(dir: &Path, rows: usize) -> Result<Self> {
-        Ok(Self(Npy::open(&dir.join(FILES), "<u4", &[rows], 4)?))
-    }
-
-    /// The file number of a row; a row beyond the bundle has a number of its own.
-    pub fn of(&self, row: u32) -> u32 {
-        let start = 4 * row as usize;
-        let bytes = self.0.bytes().get(start..start + 4).and_then(|bytes| bytes.try_into().ok());
-        bytes.map_or(u32::MAX - row, u32::from_le_bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ordered(file: f64, scores: &[f64], files: &[u32]) -> Vec<u32> {
+    fn ordered(diversity: Diversity, scores: &[f64], groups: &[u32]) -> Vec<u32> {
         let mut ranked: Vec<(u32, f64)> = (0..).zip(scores.iter().copied()).collect();
-        Diversity { file }.apply(&mut ranked, |row| files[row as usize]);
+        diversity.apply_by(&mut ranked, |row, group| if group == Group::Repository { 0 } else { groups[row as usize] });
         ranked.into_iter().map(|(row, _)| row).collect()
     }
 
     #[test]
-    fn rows_of_a_file_with_better_rows_lose_by_their_number() {
+    fn rows_of_a_group_with_better_rows_lose_by_their_number() {
         // Scaled: 1, .9, .75, .55, 0. Rows 1 and 2 have one and two better rows of their file.
         let scores = [12.0, 11.0, 9.5, 7.5, 2.0];
-        assert_eq!(ordered(0.0, &scores, &[7, 7, 7, 8, 8]), [0, 1, 2, 3, 4]);
-        assert_eq!(ordered(0.2, &scores, &[7, 7, 7, 8, 8]), [0, 1, 3, 2, 4]);
-        assert_eq!(ordered(0.4, &scores, &[7, 7, 7, 8, 8]), [0, 3, 1, 2, 4]);
-        assert_eq!(ordered(9.0, &[1.0, 1.0], &[7, 7]), [0, 1], "equal scores have no scale");
+        let by_file = |file| Diversity { file, ..Diversity::default() };
+        assert_eq!(ordered(by_file(0.0), &scores, &[7, 7, 7, 8, 8]), [0, 1, 2, 3, 4]);
+        assert_eq!(ordered(by_file(0.2), &scores, &[7, 7, 7, 8, 8]), [0, 1, 3, 2, 4]);
+        assert_eq!(ordered(by_file(0.4), &scores, &[7, 7, 7, 8, 8]), [0, 3, 1, 2, 4]);
+        assert_eq!(ordered(by_file(9.0), &[1.0, 1.0], &[7, 7]), [0, 1], "equal scores have no scale");
+        let both = Diversity { file: 0.1, similar: 0.1, repository: 0.0 };
+        assert_eq!(ordered(both, &scores, &[7, 7, 7, 8, 8]), [0, 1, 3, 2, 4], "penalties add up");
+        let by_repository = Diversity { repository: 0.3, ..Diversity::default() };
+        assert_eq!(ordered(by_repository, &scores, &[7, 7, 7, 8, 8]), [0, 1, 2, 3, 4], "all rows are of one repository");
     }
 }

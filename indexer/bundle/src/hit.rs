@@ -25,12 +25,35 @@ pub struct Hit {
     /// First sentence of the documentation.
     pub summary: String,
     pub code: String,
+    /// Number of other functions with the same code and documentation, which meet the query's conditions too.
+    pub aliases: usize,
+    /// Places of the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also_in: Vec<Place>,
     /// The lines of the code with most of the query's words, as many as [`Query::snippet_lines`](crate::Query::snippet_lines).
     pub snippet: Vec<Line>,
     /// Where the score comes from, if [`Query::explain`](crate::Query::explain) is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Explanation>,
 }
+
+/// Where a function is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Row of the bundle.
+    pub row: u32,
+    /// Id of the function.
+    pub id: String,
+    pub repo: String,
+    pub path: String,
+    pub func_name: String,
+    pub url: String,
+    /// First and last line in the file, `10-20`; empty where the source has no lines.
+    pub lines: String,
+}
+
+/// Places of aliases that a terminal shows.
+const SHOWN_PLACES: usize = 3;
 
 /// Where a score comes from. A list that lacks the row has no entry.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,6 +69,9 @@ pub struct Explanation {
     /// What each feature of a learned fusion adds to the score.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub features: BTreeMap<&'static str, f64>,
+    /// What each feature of the reranking model adds to the score.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reranking: BTreeMap<&'static str, f64>,
 }
 
 /// Rank (from 1) and score of a row in one list.
@@ -59,7 +85,7 @@ impl Hit {
     /// Text for a terminal: number, place, name and score, the summary, and the snippet with the query's words in bold where `bold`.
     /// Control characters of the function's own texts are left out, so that they cannot move the cursor.
     pub fn render(&self, number: usize, bold: bool) -> String {
-        let line = self.lines.split('-').next().unwrap_or_default();
+        let line = first_line(&self.lines);
         let mut text = format!("{number:>2}. {} {}:{line}  {}  ({:.3})\n", self.repo, self.path, self.func_name, self.score);
         if let Some(explanation) = &self.explanation {
             text += &format!("    {explanation}\n");
@@ -67,6 +93,13 @@ impl Hit {
         if !self.summary.is_empty() {
             let summary: String = self.summary.chars().take(100).collect();
             text += &format!("    {summary}\n");
+        }
+        if self.aliases > 0 {
+            let places = self.also_in.iter().take(SHOWN_PLACES);
+            let places: Vec<String> = places.map(|place| format!("{} {}:{}", place.repo, place.path, first_line(&place.lines))).collect();
+            let rest = self.aliases.saturating_sub(places.len());
+            let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            text += &format!("    also in {}{rest}\n", places.join(", "));
         }
         let mut text: String = text.chars().filter(|&c| c == '\n' || !c.is_control()).collect();
         let (before, after) = if bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
@@ -77,14 +110,22 @@ impl Hit {
     }
 }
 
+fn first_line(lines: &str) -> &str {
+    lines.split('-').next().unwrap_or_default()
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entry =
             |entry: Option<ListEntry>| entry.map_or("not found".to_owned(), |entry| format!("{:.3} (rank {})", entry.score, entry.rank));
         let fields: Vec<String> = self.fields.iter().map(|(name, score)| format!("{name} {score:.3}")).collect();
         write!(f, "bm25 {} = {}; vector {}; fusion {}", entry(self.bm25), fields.join(" + "), entry(self.vector), self.fusion)?;
-        let features: Vec<String> = self.features.iter().map(|(name, part)| format!("{name} {part:.2}")).collect();
-        if features.is_empty() { Ok(()) } else { write!(f, ": {}", features.join(" + ")) }
+        let sum =
+            |parts: &BTreeMap<&str, f64>| parts.iter().map(|(name, part)| format!("{name} {part:.2}")).collect::<Vec<_>>().join(" + ");
+        if !self.features.is_empty() {
+            write!(f, ": {}", sum(&self.features))?;
+        }
+        if self.reranking.is_empty() { Ok(()) } else { write!(f, "; reranking: {}", sum(&self.reranking)) }
     }
 }
 
@@ -106,9 +147,20 @@ mod tests {
             lines: "3-9".to_owned(),
             summary: "s\u{7}".to_owned(),
             code: String::new(),
+            aliases: 1,
+            also_in: vec![Place {
+                row: 1,
+                id: String::new(),
+                repo: "b\x1b[2J".to_owned(),
+                path: "q.go".to_owned(),
+                func_name: String::new(),
+                url: String::new(),
+                lines: "4-5".to_owned(),
+            }],
             snippet: Vec::new(),
             explanation: None,
         };
-        assert!(!hit.render(1, true).contains(['\x1b', '\u{7}']));
+        let text = hit.render(1, true);
+        assert!(!text.contains(['\x1b', '\u{7}']) && text.contains("also in b[2J q.go:4\n"), "{text}");
     }
 }

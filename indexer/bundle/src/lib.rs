@@ -78,7 +78,7 @@
 //!
 //! # Parts
 //!
-//! The modules [`lexical`], [`vectors`], [`fusion`], [`diversity`], [`checksums`] and [`tombstones`] are the parts that a program which writes or
+//! The modules [`lexical`], [`vectors`], [`fusion`], [`reranking`], [`groups`], [`diversity`], [`checksums`] and [`tombstones`] are the parts that a program which writes or
 //! evaluates bundles needs.
 
 mod bundle;
@@ -86,6 +86,7 @@ pub mod checksums;
 pub mod diversity;
 mod error;
 pub mod fusion;
+pub mod groups;
 mod hit;
 pub mod lexical;
 pub mod manifest;
@@ -94,13 +95,15 @@ mod parsed_query;
 mod paths;
 mod query;
 pub mod ranking;
+pub mod reranking;
+mod search;
 mod snippet;
 pub mod tombstones;
 pub mod vectors;
 
-pub use crate::bundle::{Bundle, CandidateLists};
+pub use crate::{bundle::Bundle, search::CandidateLists};
 pub use error::{Error, Result};
-pub use hit::{Explanation, Hit, ListEntry};
+pub use hit::{Explanation, Hit, ListEntry, Place};
 pub use inference::{Error as RuntimeError, Provider, TextEncoder};
 pub use ledger::{Digest, EncoderSpec, Error as FileError, Invalid, Language};
 pub use manifest::{BundleManifest, FORMAT, FORMATS_READ, LexicalInfo, VectorInfo};

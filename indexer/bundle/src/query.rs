@@ -81,10 +81,13 @@ pub struct Query {
     pub snippet_lines: usize,
     /// Fill in [`Hit::explanation`](crate::Hit::explanation)?
     pub explain: bool,
+    /// Functions with the same code and documentation are one hit, with the places of the others in
+    /// [`Hit::also_in`](crate::Hit::also_in); otherwise each is a hit.
+    pub group_aliases: bool,
 }
 
 impl Query {
-    /// A hybrid search for 10 hits without filters, snippets and explanations.
+    /// A hybrid search for 10 hits, aliases grouped, without filters, snippets and explanations.
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -95,6 +98,7 @@ impl Query {
             limit: 10,
             snippet_lines: 0,
             explain: false,
+            group_aliases: true,
         }
     }
 
@@ -121,6 +125,11 @@ impl Query {
     /// Explains the score of each hit.
     pub fn explain(self, explain: bool) -> Self {
         Self { explain, ..self }
+    }
+
+    /// Chooses between one hit for all functions with the same code and documentation, and a hit for each.
+    pub fn group_aliases(self, group_aliases: bool) -> Self {
+        Self { group_aliases, ..self }
     }
 
     /// Searches one language only.

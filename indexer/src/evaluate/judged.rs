@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bundle::{Bundle, Mode, ParsedQuery, manifest::DOCS};
+use bundle::{Bundle, Mode, ParsedQuery, lexical::Selection, manifest::DOCS};
 use ledger::{Digest, ensure, table};
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -54,6 +54,7 @@ struct CosqaQuery {
 /// A query and its relevant rows.
 #[derive(Debug)]
 struct JudgedQuery {
+    text: String,
     parsed: ParsedQuery,
     relevant: Vec<u32>,
 }
@@ -150,6 +151,7 @@ impl Judgments {
             .into_iter()
             .map(|(query, relevant)| JudgedQuery {
                 parsed: bundle.parse_words(&query),
+                text: query,
                 relevant: relevant.iter().filter_map(|name| rows.get(name).copied()).collect(),
             })
             .collect();
@@ -161,8 +163,9 @@ impl Judgments {
             .map(|(judged, vector)| {
                 let nearest = bundle.vectors().search_exact(vector, all.len(), bundle.live_rows());
                 let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
-                let lists = bundle.candidate_lists(&judged.parsed, Mode::Hybrid, all.len(), bundle.live_rows(), None, nearest)?;
-                let rankings = bundle.rankings(&lists, &|row| cosines.get(&row).copied().unwrap_or_default());
+                let selection = Selection { limit: all.len(), allowed: bundle.live_rows(), ..Selection::default() };
+                let lists = bundle.candidate_lists(&judged.parsed, Mode::Hybrid, &selection, nearest)?;
+                let rankings = bundle.rankings(&judged.text, &lists, &|row| cosines.get(&row).copied().unwrap_or_default());
                 let ranks = rankings.map(|list| {
                     let scores = list.into_iter().collect();
                     judged.relevant.iter().filter_map(|&row| rank(&scores, row, &all)).min()

@@ -104,12 +104,14 @@ impl Stage for Evaluate {
     }
 }
 
-/// Refuses to evaluate a learned fusion on the split that it was learned from.
+/// Refuses to evaluate a learned fusion or reranking model on the split that it was learned from.
 fn require_other_split(bundle: &Bundle, split: Split) -> Result<()> {
-    if let Fusion::Learned { split: Some(learned_from), .. } = &bundle.manifest().fusion {
+    let fusion = if let Fusion::Learned { split, .. } = &bundle.manifest().fusion { *split } else { None };
+    let reranking = bundle.manifest().reranker.as_ref().and_then(|reranker| reranker.split);
+    for (name, learned_from) in [("fusion", fusion), ("reranking", reranking)] {
         ensure!(
-            *learned_from != split,
-            "the bundle's fusion was learned from the {split} split and cannot be evaluated on it: set evaluate.split or index.fusion.split"
+            learned_from != Some(split),
+            "the bundle's {name} was learned from the {split} split and cannot be evaluated on it: set evaluate.split or index.{name}.split"
         );
     }
     Ok(())
@@ -189,7 +191,7 @@ fn rank_relevant(
 ) -> QueryResult {
     let rows: Vec<u32> = held_out.functions.iter().map(|function| function.row).collect();
     let among = |lists: &CandidateLists, rows: &[u32]| -> (Ranks, [Vec<u32>; 3]) {
-        let rankings = bundle.rankings(lists, cosine);
+        let rankings = bundle.rankings(&query.summary, lists, cosine);
         let best = rankings.each_ref().map(|list| list.iter().take(SHOWN).map(|&(row, _)| row).collect());
         (rankings.map(|list| rank(&list.into_iter().collect(), query.row, rows)), best)
     };

@@ -1,8 +1,10 @@
 //! Learns the weights of a fusion: softmax cross-entropy over the rows of each query (ListNet, Cao et al. 2007, with one
-//! relevant row) and a penalty on their squares, minimised by L-BFGS with a backtracking line search.
+//! relevant row) and a penalty on their squares, minimised by L-BFGS.
 
 use bundle::fusion::FEATURES;
 use rayon::prelude::*;
+
+use crate::lbfgs::minimise;
 
 const N: usize = FEATURES.len();
 
@@ -25,9 +27,6 @@ pub struct LearnedWeights {
     /// Mean loss with the learned weights.
     pub loss_after: f64,
 }
-
-/// Largest number of steps; the search ends earlier where the loss no longer falls.
-const STEPS: usize = 2000;
 
 /// Mean loss of the examples, and its gradient.
 fn loss(examples: &[Example], weights: &[f64; N], penalty: f64) -> (f64, [f64; N]) {
@@ -57,57 +56,12 @@ fn loss(examples: &[Example], weights: &[f64; N], penalty: f64) -> (f64, [f64; N
 
 /// Learns the weights that rank the relevant rows highest, with `penalty` on their squares.
 pub fn learn(examples: &[Example], penalty: f64) -> LearnedWeights {
-    let mut weights = [0.0; N];
-    let (before, mut gradient) = loss(examples, &weights, penalty);
-    let mut value = before;
-    let mut memory: Vec<([f64; N], [f64; N])> = Vec::new();
-    for _ in 0..STEPS {
-        let direction = direction_of(&gradient, &memory);
-        let slope: f64 = direction.iter().zip(&gradient).map(|(d, g)| d * g).sum();
-        let tried = std::iter::successors(Some(1.0), |length| Some(length / 2.0)).take(40).find_map(|length| {
-            let mut next = weights;
-            next.iter_mut().zip(&direction).for_each(|(w, d)| *w += length * d);
-            let (loss, own) = loss(examples, &next, penalty);
-            (loss <= value + 1e-4 * length * slope).then_some((next, loss, own))
-        });
-        let Some((next, loss, own)) = tried else { break };
-        let pair = (std::array::from_fn(|i| next[i] - weights[i]), std::array::from_fn(|i| own[i] - gradient[i]));
-        memory.push(pair);
-        if memory.len() > MEMORY {
-            memory.remove(0);
-        }
-        let gained = value - loss;
-        (weights, value, gradient) = (next, loss, own);
-        if gained < 1e-9 {
-            break;
-        }
-    }
-    LearnedWeights { weights, loss_before: before, loss_after: value }
-}
-
-/// Previous steps that a direction is computed from.
-const MEMORY: usize = 10;
-
-/// The search direction of L-BFGS (Nocedal 1980).
-fn direction_of(gradient: &[f64; N], memory: &[([f64; N], [f64; N])]) -> [f64; N] {
-    let dot = |a: &[f64; N], b: &[f64; N]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    let mut direction = gradient.map(|g| -g);
-    let curved: Vec<_> = memory.iter().filter(|(s, y)| dot(s, y) > 1e-12).collect();
-    let mut alphas = Vec::with_capacity(curved.len());
-    for (s, y) in curved.iter().rev() {
-        let alpha = dot(s, &direction) / dot(s, y);
-        direction.iter_mut().zip(y).for_each(|(d, y)| *d -= alpha * y);
-        alphas.push(alpha);
-    }
-    if let Some((s, y)) = curved.last() {
-        let scale = dot(s, y) / dot(y, y);
-        direction.iter_mut().for_each(|d| *d *= scale);
-    }
-    for ((s, y), alpha) in curved.iter().zip(alphas.iter().rev()) {
-        let beta = dot(y, &direction) / dot(s, y);
-        direction.iter_mut().zip(s).for_each(|(d, s)| *d += s * (alpha - beta));
-    }
-    direction
+    let array = |weights: &[f64]| -> [f64; N] { std::array::from_fn(|index| weights[index]) };
+    let found = minimise(vec![0.0; N], |weights| {
+        let (value, gradient) = loss(examples, &array(weights), penalty);
+        (value, gradient.to_vec())
+    });
+    LearnedWeights { weights: array(&found.at), loss_before: found.before, loss_after: found.after }
 }
 
 #[cfg(test)]

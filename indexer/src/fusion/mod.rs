@@ -5,7 +5,7 @@ mod learn;
 use std::path::PathBuf;
 
 use bundle::fusion::Fusion;
-use ledger::{Split, ensure};
+use ledger::{Digest, Split, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,9 @@ pub enum Config {
 pub struct Learned {
     /// Take the weights from this file: `fusion.json` of another bundle; null: learn them.
     pub from: Option<PathBuf>,
+    /// Also accept weights that were learned with another encoder.
+    #[serde(default)]
+    pub any_encoder: bool,
     /// Split whose documentation gives the queries. It must not be the split that `evaluate` scores.
     pub split: Split,
     /// Largest number of queries, evenly spread over the split.
@@ -65,13 +68,14 @@ impl Learned {
 }
 
 impl Config {
-    /// The configured fusion; for one that is to be learned, the fusion that is used until then.
-    pub fn fusion(&self) -> Result<Fusion> {
+    /// The configured fusion; for one that is to be learned, the fusion that is used until then. `encoder`: digest of the
+    /// bundle's encoder.
+    pub fn fusion(&self, encoder: &Digest) -> Result<Fusion> {
         let fusion = match self {
             Self::MinMax { weight } => Fusion::MinMax { weight: *weight },
             Self::Sum { weight } => Fusion::Sum { weight: *weight },
             Self::Rrf { k } => Fusion::Rrf { k: *k },
-            Self::Learned(Learned { from: Some(path), .. }) => Fusion::read(path)?,
+            Self::Learned(Learned { from: Some(path), any_encoder, .. }) => Fusion::read(path, encoder, *any_encoder)?,
             Self::Learned(learned) => {
                 learned.check()?;
                 Fusion::MinMax { weight: learned.otherwise }
@@ -98,9 +102,9 @@ mod tests {
     fn numbers_out_of_range_name_their_key() {
         let learned = |penalty: f64| {
             let text = format!(
-                r#"{{"kind": "learned", "from": null, "split": "valid", "queries": 1, "candidates": 1, "least": 1, "otherwise": 0.5, "penalty": {penalty}}}"#
+                r#"{{"kind": "learned", "from": null, "any-encoder": false, "split": "valid", "queries": 1, "candidates": 1, "least": 1, "otherwise": 0.5, "penalty": {penalty}}}"#
             );
-            serde_json::from_str::<Config>(&text).unwrap().fusion()
+            serde_json::from_str::<Config>(&text).unwrap().fusion(&Digest::of_bytes(b"encoder"))
         };
         assert!(learned(-1.0).unwrap_err().to_string().contains("index.fusion.penalty"));
         assert_eq!(learned(0.1).unwrap(), Fusion::MinMax { weight: 0.5 });

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::bm25f;
-use crate::{Result, error::Context, fusion, lexical::FieldStatistics, vectors::Hnsw};
+use crate::{Result, error::Context, fusion, lexical::FieldStatistics, reranking, vectors::Hnsw};
 
 /// Section `index`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +40,8 @@ pub struct Config {
     pub hnsw: Hnsw,
     /// How the lexical and the vector list become one list.
     pub fusion: fusion::Config,
+    /// How the fused candidates are ranked again.
+    pub reranking: reranking::Config,
     /// How results of hybrid search are diversified.
     pub diversity: Diversity,
     /// Best functions of each list that are fused.

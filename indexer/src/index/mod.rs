@@ -3,7 +3,9 @@
 mod bm25f;
 pub mod checksums;
 mod config;
+mod groups;
 mod learning;
+mod names;
 mod rows;
 mod schema_page;
 pub mod segments;
@@ -15,12 +17,16 @@ use bundle::{
     fusion::{FUSION, Fusion},
     lexical::LEXICAL,
     manifest::{LENGTHS, MANIFEST},
+    reranking::RERANKER,
     vectors::{HnswInfo, VECTORS, Vectors},
 };
 use ledger::{Artifact, Bundle, Digest, Embeddings, Encoder, EncoderSpec, Report, Rows, Run, Shard, Stage, Syntax, ensure};
 use serde::{Deserialize, Serialize};
 
-pub use self::{config::Config, learning::LearningReport};
+pub use self::{
+    config::Config,
+    learning::{LearningReport, write_examples},
+};
 use self::{
     rows::{write_docs, write_vectors},
     schema_page::schema_page,
@@ -30,7 +36,7 @@ use crate::{
     Result,
     embed::EmbedReport,
     error::Context,
-    fusion, lexical, tombstones,
+    fusion, lexical, reranking, tombstones,
     vectors::{self, Hnsw},
 };
 
@@ -50,7 +56,10 @@ pub struct IndexReport {
     pub graph_recall_at_10: Option<f64>,
     /// Present where the fusion was learned from this bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fusion: Option<learning::LearningReport>,
+    pub fusion: Option<LearningReport>,
+    /// Present where the reranking model was learned from this bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reranking: Option<LearningReport>,
 }
 
 impl Report for IndexReport {
@@ -62,7 +71,7 @@ impl Report for IndexReport {
 impl Stage for Index {
     const NAME: &'static str = "index";
     const ABOUT: &'static str = "Build the bundle: lexical index, vector index, fusion, encoder";
-    const REVISION: u32 = 6;
+    const REVISION: u32 = 7;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
@@ -70,14 +79,26 @@ impl Stage for Index {
     type Error = crate::Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
-        let fusion::Config::Learned(fusion::Learned { from: Some(path), .. }) = &config.fusion else { return Ok(Vec::new()) };
-        let digest = Digest::of_file(path).with_context(|| format!("reading index.fusion.from = {}", path.display()))?;
-        Ok(vec![("fusion".to_owned(), digest)])
+        let mut inputs = Vec::new();
+        if let fusion::Config::Learned(fusion::Learned { from: Some(path), .. }) = &config.fusion {
+            inputs.push((
+                "fusion".to_owned(),
+                Digest::of_file(path).with_context(|| format!("reading index.fusion.from = {}", path.display()))?,
+            ));
+        }
+        if let reranking::Config::Learned(learned) = &config.reranking
+            && let Some(path) = &learned.from
+        {
+            let digest = Digest::of_file(path).with_context(|| format!("reading index.reranking.from = {}", path.display()))?;
+            inputs.push(("reranking".to_owned(), digest));
+        }
+        Ok(inputs)
     }
 
     fn run(config: &Config, (syntax, embeddings, encoder): &Self::Inputs, run: &Run<'_>) -> Result<IndexReport> {
         config.check()?;
-        let fusion = config.fusion.fusion()?;
+        let fusion = config.fusion.fusion(&encoder.digest())?;
+        let reranker = config.reranking.reranker(&encoder.digest())?;
         let dir = run.out.join("bundle");
         fs::create_dir_all(&dir)?;
         let tables = syntax.open()?;
@@ -91,8 +112,10 @@ impl Stage for Index {
         let segments = segments::write(&options, &shards, rows, &dir.join(LEXICAL), &run.out.join("segments"), || bar.add(1))?;
         let statistics = lexical::write_lengths(&dir.join(LEXICAL), rows, &dir.join(LENGTHS))?;
         let lexical_info = config.lexical_info(segments, &statistics);
-        lexical::check(&dir.join(LEXICAL), lexical_info.settings(), rows)?;
-        let languages = write_docs(&shards, rows, &dir)?;
+        let opened_lexical = lexical::open_checked(&dir.join(LEXICAL), lexical_info.settings(), rows)?;
+        let languages = write_docs(&shards, &dir)?;
+        let aliases = groups::write(&dir, rows)?;
+        let names = names::write(&dir, rows, &opened_lexical)?;
         write_vectors(&embeddings.open()?, &shards, rows, dimension, &dir.join(VECTORS))?;
         bar.finish();
         let hnsw = write_graphs(&config.hnsw, rows, dimension, &dir.join(VECTORS), run)?;
@@ -112,15 +135,26 @@ impl Stage for Index {
             fusion,
             candidates: config.candidates,
             diversity: Some(config.diversity),
+            aliases: Some(aliases),
+            names: Some(names),
+            reranker,
             inputs: digests.into_iter().map(|(kind, digest)| (kind.to_owned(), digest)).collect(),
             parent: None,
             published: None,
         };
-        let fusion = write_manifest(config, &mut manifest, &dir, &tables, run)?;
+        let (fusion, reranking) = write_manifest(config, &mut manifest, &dir, &tables, run)?;
         fs::write(dir.join("schema.md"), schema_page(&manifest))?;
         checksums::write(&dir)?;
         let graph_recall_at_10 = manifest.vectors.hnsw.map(|hnsw| hnsw.recall_at_10);
-        Ok(IndexReport { rows, segments, dimension: dimension as u64, languages: manifest.languages, graph_recall_at_10, fusion })
+        Ok(IndexReport {
+            rows,
+            segments,
+            dimension: dimension as u64,
+            languages: manifest.languages,
+            graph_recall_at_10,
+            fusion,
+            reranking,
+        })
     }
 }
 
@@ -137,26 +171,37 @@ fn vector_info(embeddings: &Artifact<Embeddings>, dimension: usize, hnsw: Option
     })
 }
 
-/// Writes the manifest, with the fusion learned where the configuration learns one.
+/// Writes the manifest, with the fusion and the reranking model learned where the configuration learns them.
 fn write_manifest(
     config: &Config,
     manifest: &mut BundleManifest,
     dir: &Path,
     syntax: &Syntax,
     run: &Run<'_>,
-) -> Result<Option<LearningReport>> {
+) -> Result<(Option<LearningReport>, Option<LearningReport>)> {
+    // Learning opens the bundle, which needs a manifest.
     let write = |manifest: &BundleManifest| -> Result<()> { Ok(fs::write(dir.join(MANIFEST), serde_json::to_vec_pretty(manifest)?)?) };
+    let encoder = *manifest.inputs.get("encoder").context("the manifest names no encoder")?;
     write(manifest)?;
-    let mut report = None;
+    let (mut fusion, mut reranking) = (None, None);
     if let fusion::Config::Learned(learned @ fusion::Learned { from: None, .. }) = &config.fusion {
-        // Learning opens the bundle, which needs a manifest.
-        (manifest.fusion, report) = learning::learn(learned, dir, syntax, run)?;
+        (manifest.fusion, fusion) = learning::learn_fusion(learned, dir, syntax, &encoder, run)?;
         write(manifest)?;
     }
     if matches!(manifest.fusion, Fusion::Learned { .. }) {
         fs::write(dir.join(FUSION), serde_json::to_vec_pretty(&manifest.fusion)?)?;
     }
-    Ok(report)
+    if let reranking::Config::Learned(learned) = &config.reranking
+        && learned.from.is_none()
+    {
+        let (reranker, report) = learning::learn_reranker(learned, dir, syntax, &encoder, run)?;
+        (manifest.reranker, reranking) = (Some(reranker), report);
+        write(manifest)?;
+    }
+    if let Some(reranker) = &manifest.reranker {
+        fs::write(dir.join(RERANKER), serde_json::to_vec_pretty(reranker)?)?;
+    }
+    Ok((fusion, reranking))
 }
 
 /// Builds the HNSW graphs, where there are enough rows.

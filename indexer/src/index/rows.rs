@@ -1,20 +1,14 @@
 //! Files of a bundle with one entry a row: `docs.parquet` and the vectors.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{BufWriter, Write},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
     datatypes::SchemaRef,
 };
-use bundle::{diversity::FILES, manifest::DOCS, vectors::npy_header};
+use bundle::manifest::DOCS;
 use ledger::{
-    Digest, Embeddings, Shard, ensure,
+    Embeddings, Shard, ensure,
     table::{self, TableWriter, text_field, u32_field},
 };
 
@@ -38,39 +32,14 @@ fn schema() -> SchemaRef {
         text("summary"),
         text("docstring"),
         text("code"),
+        text_field("duplicate_of", true),
+        text_field("alias_of", true),
     ])
 }
 
-/// Writes the file number of each row: see [`FILES`].
-struct FileNumberWriter {
-    file: BufWriter<File>,
-    /// By digest of repository and path.
-    numbers: HashMap<u64, u32>,
-}
-
-impl FileNumberWriter {
-    fn create(path: &Path, rows: u64) -> Result<Self> {
-        let mut file = BufWriter::new(File::create(path).with_context(|| format!("creating {}", path.display()))?);
-        file.write_all(&npy_header("<u4", &[usize::try_from(rows)?]))?;
-        Ok(Self { file, numbers: HashMap::new() })
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let (repositories, paths) = (table::texts(batch, "repo")?, table::texts(batch, "path")?);
-        for (repository, path) in repositories.iter().zip(paths.iter()) {
-            let next = u32::try_from(self.numbers.len())?;
-            let digest = Digest::of(&(repository, path))?.short();
-            let number = *self.numbers.entry(u64::from_str_radix(&digest, 16)?).or_insert(next);
-            self.file.write_all(&number.to_le_bytes())?;
-        }
-        Ok(())
-    }
-}
-
-/// Writes `docs.parquet` and the file numbers in row order; returns the number of rows by language.
-pub fn write_docs(shards: &[&Shard], rows: u64, dir: &Path) -> Result<BTreeMap<String, u64>> {
+/// Writes `docs.parquet` in row order; returns the number of rows by language.
+pub fn write_docs(shards: &[&Shard], dir: &Path) -> Result<BTreeMap<String, u64>> {
     let mut writer = TableWriter::create(&dir.join(DOCS), schema())?;
-    let mut files = FileNumberWriter::create(&dir.join(FILES), rows)?;
     let mut languages = BTreeMap::new();
     let columns = [
         "id",
@@ -85,6 +54,8 @@ pub fn write_docs(shards: &[&Shard], rows: u64, dir: &Path) -> Result<BTreeMap<S
         "docstring",
         "docstring_tokens",
         "code",
+        "duplicate_of",
+        "alias_of",
     ];
     for shard in shards {
         for batch in table::read(&shard.path, &columns)? {
@@ -100,14 +71,12 @@ pub fn write_docs(shards: &[&Shard], rows: u64, dir: &Path) -> Result<BTreeMap<S
                 })
                 .collect::<Result<Vec<_>>>()?;
             writer.write(&RecordBatch::try_new(schema(), arrays)?)?;
-            files.write(&batch)?;
             for language in table::texts(&batch, "language")?.iter().flatten() {
                 *languages.entry(language.to_owned()).or_default() += 1;
             }
         }
     }
     writer.finish()?;
-    files.file.flush()?;
     Ok(languages)
 }
 

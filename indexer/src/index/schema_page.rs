@@ -4,12 +4,19 @@ use bundle::{
     BundleManifest,
     fusion::{FEATURES_EXPLAINED, Fusion},
     lexical::{FieldSettings, Scoring},
+    reranking::FEATURES_EXPLAINED as RERANKING_FEATURES,
 };
 use ledger::TokenPooling;
 
 fn field_line(field: &FieldSettings) -> String {
     format!("   | `{}` | {} | {} | {:.3} |\n", field.name, field.weight, field.b, field.mean_length())
 }
+
+/// Classes of queries, for `schema.md`.
+const RERANKING: &str = "\
+A query is a `symbol` if it has no space. It is a `question` if it has more than 4 tokens, ends with `?`, or starts with how, what, where, which,
+why, when, who, does, do, is, are, can, should or find. Otherwise it is `keywords`.
+";
 
 /// `schema.md`: how to read the bundle without this program.
 pub fn schema_page(manifest: &BundleManifest) -> String {
@@ -61,12 +68,17 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
 {rows} functions. Row numbers join all files: row r is the r-th row of `docs.parquet`, the r-th row of the matrices, and
 the document of `tantivy/` whose fast field `row` is r.
 
-- `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code.
+- `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code, duplicate_of, alias_of.
 - `tombstones.parquet`: ids that were retracted; leave them out of results. It changes, by rename, while the bundle is served.
 - `tantivy/`: {engine}, the text fields below and `any` with the words of all of them (tokenizer `{tokenizer}`, words joined by spaces),
   filters `language`, `split`, `id`, `repo`, `path`, exact names `symbol`.
 - `lengths.npy`: u8 [{rows}, {field_count}], the field norms of the text fields, in the order below. A norm below 24 is the number of words; a larger one,
   less 24, has 3 bits of mantissa `m` and an exponent `e` above: 24 + m if e is 0, else 24 + (8 + m) * 2^(e - 1).
+- `groups.npy`: u32 [{rows}, 4], the groups of a row: file, repository, similar (near-duplicates), alias (equal code and documentation). The
+  number of a group is its first row. `aliases.npy`: u32 [{aliases}, 2], group and row of every row that has aliases.
+- `names.npy`: u32 [{names}], CRC-32 checksums of the names of a row; `name-ends.npy`: u32 [{rows}, 4], where each part ends (it starts where
+  the one before ends): function name, classes, file name up to its first dot, folders. A part has the checksums of its terms, then that of
+  its words joined. `kinds.npy`: u8 [{rows}], bits: 1 test, 2 example, 4 generated, 8 vendored, 16 private.
 - `vectors/`: `embeddings.npy` f32 [{rows}, {dimension}] of unit vectors, `embeddings.i8.npy` and `scales.npy` (x = i8 * scale){graphs}.
 - `encoder/`: {query_graph} for queries, {code_graph} for code (`input_ids`, `attention_mask`{types} i64 [batch, length] ->
   `{output}` {pooled}), `tokenizer.json`, `encoder.json`.
@@ -87,15 +99,28 @@ name is left out of the query, unless nothing else is asked.
 2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
    at most {query_tokens}; the inner product of the graph's output with every row. The best {candidates}.
 3. Fusion: {fusion}. Equal scores by row.
-4. Diversity, of the fused list: a row's score, scaled to 0..1 over the list, less {penalty} for each better row of the same number in
-   `files.npy` (u32 [{rows}]). The rows are ordered by this, equal ones as before.
-5. Exact names, of the lexical and of the fused list: where the query is one word, and its letters and digits in lower case are a `symbol`
+4. Reranking, of the fused list: {reranking}.
+5. Diversity, of the reranked list: a row's score, scaled to 0..1 over the list, less a penalty for each better row of the same group:
+   {penalties}; the one for `file` is multiplied by the concentration, which is the sum over repositories of the square of their share of the
+   list. The rows are ordered by this, equal ones as before.
+6. Exact names, of the lexical and of the fused list: where the query is one word, and its letters and digits in lower case are a `symbol`
    (or are one after a `/`), the rows with this symbol come first.
-{features}"#,
+7. Aliases: all lists have only the best row of each group of aliases; where the vector list has another one than the lexical list, it
+   takes the lexical list's row.
+{features}{reranking_features}"#,
         features = match &manifest.fusion {
             Fusion::Learned { .. } => format!("\n## Features\n{FEATURES_EXPLAINED}"),
             _ => String::new(),
         },
+        reranking = match &manifest.reranker {
+            Some(_) => "the score is the sum of weight times feature; weights are those of `all` plus those of the class (`reranker.json`)",
+            None => "none",
+        },
+        reranking_features = match &manifest.reranker {
+            Some(_) => format!("\n## Features of reranking\n{RERANKING}{RERANKING_FEATURES}"),
+            None => String::new(),
+        },
+        names = manifest.names.unwrap_or_default(),
         format = manifest.format,
         rows = manifest.rows,
         engine = manifest.lexical.engine,
@@ -104,7 +129,8 @@ name is left out of the query, unless nothing else is asked.
         field_count = manifest.lexical.scoring.fields().len(),
         dimension = manifest.vectors.dimension,
         candidates = manifest.candidates,
-        penalty = manifest.diversity.unwrap_or_default().file,
+        aliases = manifest.aliases.unwrap_or_default(),
+        penalties = manifest.diversity.unwrap_or_default().penalties().map(|(name, _, penalty)| format!("{name} {penalty}")).join(", "),
         output = form.output,
         query_graph = manifest.encoder.query_graph,
         code_graph = manifest.encoder.code_graph,

@@ -8,7 +8,7 @@ mod statistics;
 mod write;
 
 pub use statistics::{FieldStatistics, write as write_lengths};
-pub use write::{SegmentWriter, assemble, check, tantivy_document};
+pub use write::{SegmentWriter, assemble, open_checked, tantivy_document};
 
 #[cfg(test)]
 mod tests;

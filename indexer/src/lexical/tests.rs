@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use bundle::{
     ParsedQuery,
     lexical::{
-        Bm25f, Boosts, Document, FieldSettings, Filter, Lexical, LexicalSettings, Part, Scoring, SumOfFields, TEXT_FIELDS, TermScores,
-        symbol_keys, tokenizer,
+        Bm25f, Boosts, Document, FieldSettings, Filter, Lexical, LexicalSettings, Part, Scoring, Selection, SumOfFields, TEXT_FIELDS,
+        TermScores, symbol_keys, tokenizer,
     },
     ranking::{Scored, best_first},
 };
@@ -82,7 +82,7 @@ fn settings(dir: &tempfile::TempDir, k1: f64, b: f64, stop_words: &[&str]) -> Le
 fn ranked(lexical: &Lexical, text: &str, filter: &Filter) -> Vec<Scored> {
     let query = ParsedQuery::parse(text);
     let allowed = lexical.matching(&query, filter).unwrap();
-    lexical.search(&query, allowed.as_deref(), None, 10, &[]).unwrap().0.ranked
+    lexical.search(&query, &Selection { limit: 10, allowed: allowed.as_deref(), ..Selection::default() }, &[]).unwrap().0.ranked
 }
 
 /// Rows that a search finds, sorted.
@@ -180,7 +180,7 @@ fn conditions_are_flags_by_row_and_none_without_conditions() {
 fn the_fields_of_a_score_add_up_to_it() {
     let (_dir, lexical) = index(true);
     let query = ParsedQuery::parse("read the rows of a csv file");
-    let (found, stats) = lexical.search(&query, None, None, 2, &[1]).unwrap();
+    let (found, stats) = lexical.search(&query, &Selection { limit: 2, ..Selection::default() }, &[1]).unwrap();
     let scores: BTreeMap<u32, TermScores> = found.term_scores.iter().copied().collect();
     assert_eq!((found.ranked.len(), scores.len(), stats.terms), (2, 3, 7), "the best two rows, and the other row that was named");
     for (row, score) in found.ranked {
@@ -199,9 +199,10 @@ fn the_fields_of_a_score_add_up_to_it() {
 fn a_hidden_group_of_fields_adds_nothing() {
     let (_dir, lexical) = index(true);
     assert_eq!(rows(&lexical, "iso"), [1], "the documentation has it");
-    let (found, _) = lexical.search(&ParsedQuery::parse("iso"), None, Some(Part::Documentation), 10, &[]).unwrap();
+    let undocumented = Selection { limit: 10, hidden: Some(Part::Documentation), ..Selection::default() };
+    let (found, _) = lexical.search(&ParsedQuery::parse("iso"), &undocumented, &[]).unwrap();
     assert!(found.ranked.is_empty(), "{found:?}");
-    let (found, _) = lexical.search(&ParsedQuery::parse("kind of file"), None, Some(Part::Documentation), 10, &[]).unwrap();
+    let (found, _) = lexical.search(&ParsedQuery::parse("kind of file"), &undocumented, &[]).unwrap();
     assert!(found.term_scores.iter().all(|(_, scores)| scores.parts[Part::Documentation as usize] == 0.0));
 }
 

@@ -96,9 +96,9 @@ pub fn assemble(segments: &[(PathBuf, Uuid)], target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that an index opens and holds `rows` rows.
-pub fn check(dir: &Path, settings: LexicalSettings, rows: u64) -> Result<()> {
-    let found = Lexical::open(dir, settings)?.rows();
-    ensure!(found == rows, "the lexical index holds {found} rows of {rows}");
-    Ok(())
+/// Opens an index, and checks that it holds `rows` rows.
+pub fn open_checked(dir: &Path, settings: LexicalSettings, rows: u64) -> Result<Lexical> {
+    let lexical = Lexical::open(dir, settings)?;
+    ensure!(lexical.rows() == rows, "the lexical index holds {} rows of {rows}", lexical.rows());
+    Ok(lexical)
 }

@@ -42,10 +42,11 @@ pub struct Raw {
     pub dir: PathBuf,
 }
 
-/// `functions`: validated rows without near-duplicates, in shards by split and bucket.
+/// `functions`: validated rows in shards by split and bucket.
 ///
 /// Columns: `id, language, repo, path, func_name, code, code_tokens, docstring, docstring_tokens,
-/// url, line_start, line_end, licence`. Other files: `rejects.parquet` and `duplicates.parquet`.
+/// url, line_start, line_end, licence`; `duplicate_of`: id of the earlier row that this row equals or nearly equals; `alias_of`: id of the
+/// first row with equal code tokens and equal documentation. Other file: `rejects.parquet`.
 #[derive(Debug)]
 pub struct Functions {
     pub shards: Shards,
@@ -71,7 +72,7 @@ pub struct Vocabulary {
     pub tokenizer: PathBuf,
 }
 
-/// `tokens`: columns `id, language` and token ids `query, code, name, code_unnamed`. `name`: the function's name as a query, empty when
+/// `tokens`: the rows of `syntax` that duplicate no other row. Columns `id, language` and token ids `query, code, name, code_unnamed`. `name`: the function's name as a query, empty when
 /// it is too short. `code_unnamed`: the code with the name masked.
 #[derive(Debug)]
 pub struct Tokens {

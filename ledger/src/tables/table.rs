@@ -8,7 +8,7 @@ use std::{
 
 use arrow::{
     array::{Array, ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch, StringArray, UInt32Array},
-    compute::cast,
+    compute::{cast, filter_record_batch, is_null},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use parquet::{
@@ -97,6 +97,16 @@ pub fn read_batches(path: &Path, columns: &[&str], rows: usize) -> Result<impl I
     };
     let reader = builder.with_projection(mask).with_batch_size(rows).build().with_context(|| context.clone())?;
     Ok(reader.map(move |batch| batch.with_context(|| context.clone())))
+}
+
+/// [`read`] without the rows that duplicate another row: those with a value in the column `duplicate_of`.
+pub fn read_unique(path: &Path, columns: &[&str]) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+    let batches = read(path, &[columns, &["duplicate_of"]].concat())?;
+    Ok(batches.map(|batch| {
+        let batch = batch?;
+        let unique = is_null(column(&batch, "duplicate_of")?).context("reading the column `duplicate_of`")?;
+        filter_record_batch(&batch, &unique).context("leaving out duplicates")
+    }))
 }
 
 /// Names of the top-level columns.

@@ -60,7 +60,7 @@ pub struct Statistics {
     pub samples: BTreeMap<Language, Vec<Sample>>,
     /// Reason and lines, the most frequent reason first.
     pub rejects: Vec<(String, u64)>,
-    /// Duplicates by language of the row that they duplicate.
+    /// Rows that duplicate an earlier row.
     pub duplicates: BTreeMap<Language, u64>,
 }
 
@@ -99,7 +99,7 @@ impl Statistics {
         statistics.samples = samples(&rows, statistics.languages(), is_parsed)?;
         bar.add(1);
         statistics.rejects = rejects(functions)?;
-        statistics.duplicates = duplicates(functions, &rows)?;
+        statistics.duplicates = duplicates(&rows)?;
         bar.add(1);
         bar.finish();
         Ok(statistics)
@@ -227,13 +227,10 @@ fn rejects(functions: &Path) -> Result<Vec<(String, u64)>> {
     (0..reasons.height()).map(|row| Ok((text(&reasons, "reason", row)?, number(&reasons, "count", row)?))).collect()
 }
 
-/// Duplicates by language: `duplicates.parquet` joined with the rows that they duplicate.
-fn duplicates(functions: &Path, rows: &LazyFrame) -> Result<BTreeMap<Language, u64>> {
-    let path = functions.join("duplicates.parquet");
-    let table = LazyFrame::scan_parquet(PlRefPath::new(path.to_string_lossy()), ScanArgsParquet::default())?;
-    let rows = rows.clone().select([col("id"), col("language")]);
-    let joined = table.join(rows, [col("kept_id")], [col("id")], JoinArgs::new(JoinType::Inner));
-    let counts = collect(joined.group_by([col("language")]).agg([count()]))?;
+/// Rows that duplicate an earlier row, by language.
+fn duplicates(rows: &LazyFrame) -> Result<BTreeMap<Language, u64>> {
+    let duplicates = rows.clone().filter(col("duplicate_of").is_not_null());
+    let counts = collect(duplicates.group_by([col("language")]).agg([count()]))?;
     (0..counts.height()).map(|row| Ok((text(&counts, "language", row)?.parse()?, number(&counts, "count", row)?))).collect()
 }
 

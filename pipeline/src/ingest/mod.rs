@@ -1,8 +1,8 @@
-//! `ingest`: CodeSearchNet records in any layout as validated, de-duplicated, sharded Parquet. Every line that is not written
-//! becomes a row of `rejects.parquet` with the reason.
+//! `ingest`: CodeSearchNet records in any layout as validated, sharded Parquet, with near-duplicates and aliases marked. Every line that is
+//! not written becomes a row of `rejects.parquet` with the reason.
 //!
 //! ```text
-//! records::read_documents -> check (parallel) -> TableSink (in order) -> functions, rejects, duplicates
+//! records::read_documents -> check (parallel) -> TableSink (in order) -> functions, rejects
 //! ```
 
 mod bag;

@@ -37,8 +37,6 @@ pub struct Thresholds {
 pub struct Duplicate {
     /// Number of the unique row.
     pub of: u32,
-    /// Are the token sequences equal?
-    pub exact: bool,
 }
 
 /// The unique rows so far.
@@ -113,13 +111,13 @@ impl UniqueRows {
         };
         let is_code = bag.total() > 0;
         if let Some(&of) = self.sequences.get(&sketch.sequence).filter(|_| is_code) {
-            return Ok(Err(Duplicate { of, exact: true }));
+            return Ok(Err(Duplicate { of }));
         }
         let bits = sketch.low_bits();
         if bag.total() >= thresholds.min_tokens {
             let keys: Vec<u32> = sketch.bands(self.rows).collect();
             if let Some(of) = self.find_near(thresholds, bag, &keys, &bits)? {
-                return Ok(Err(Duplicate { of, exact: false }));
+                return Ok(Err(Duplicate { of }));
             }
             for (band, key) in self.bands.iter_mut().zip(keys) {
                 band.insert(key, number);
@@ -290,11 +288,11 @@ mod tests {
         let mut rows = UniqueRows::new(Some(THRESHOLDS), dir.path()).unwrap();
         let body = "def f ( a , b ) : for x in range ( a ) : b . append ( x * 2 + 1 ) return sorted ( b )";
         assert_eq!(insert(&mut rows, body), Ok(0));
-        assert_eq!(insert(&mut rows, body), Err(Duplicate { of: 0, exact: true }));
-        assert_eq!(insert(&mut rows, &body.replace(" f ", " g ")), Err(Duplicate { of: 0, exact: false }));
+        assert_eq!(insert(&mut rows, body), Err(Duplicate { of: 0 }));
+        assert_eq!(insert(&mut rows, &body.replace(" f ", " g ")), Err(Duplicate { of: 0 }));
         assert_eq!(insert(&mut rows, "def h ( ) : pass"), Ok(1));
         assert_eq!(insert(&mut rows, "def i ( ) : pass"), Ok(2));
-        assert_eq!(insert(&mut rows, "def h ( ) : pass"), Err(Duplicate { of: 1, exact: true }));
+        assert_eq!(insert(&mut rows, "def h ( ) : pass"), Err(Duplicate { of: 1 }));
         assert_eq!(insert(&mut rows, ""), Ok(3));
         assert_eq!(insert(&mut rows, ""), Ok(4), "rows without tokens are never duplicates");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the scratch file has no name");

@@ -14,10 +14,15 @@ pub struct IngestReport {
     pub lines: u64,
     pub written: u64,
     pub rejected: u64,
+    /// Lines with a function that an earlier line has: same repository, path, lines, URL and code.
+    pub repeated: u64,
+    /// Written rows that are equal or nearly equal to an earlier row. Training and evaluation leave them out.
     pub duplicates: u64,
+    /// Written rows with the code tokens and the documentation of an earlier row. Search shows them with that row.
+    pub aliases: u64,
     /// Queries of GraphCodeBERT's files, which have no code: joined with their code in `codebase.jsonl`.
     pub joined: u64,
-    /// Duplicates of a row in another split, as `<split of the duplicate>_of_<split of the written row>`. Each would have
+    /// Duplicates of a row in another split, as `<split of the duplicate>_of_<split of the earlier row>`. Each would have
     /// leaked into the evaluation.
     pub cross_split_duplicates: BTreeMap<String, u64>,
     pub repos: u64,
@@ -37,6 +42,6 @@ impl IngestReport {
 
 impl Report for IngestReport {
     fn rows(&self) -> Rows {
-        Rows { read: self.lines, written: self.written, rejected: self.rejected + self.duplicates + self.joined }
+        Rows { read: self.lines, written: self.written, rejected: self.rejected + self.repeated + self.joined }
     }
 }

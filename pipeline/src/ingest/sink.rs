@@ -1,7 +1,7 @@
-//! Writes checked lines to the tables, one after the other: as a row, a duplicate, or a reject with the reason.
+//! Writes checked lines to the tables, one after the other: as a row, marked where it duplicates an earlier row, or a reject with the reason.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     path::Path,
 };
 
@@ -10,9 +10,9 @@ use ledger::Split;
 use super::{
     bag::{Bag, Sketch},
     config::{Config, SplitLeaks},
-    near_duplicates::{Duplicate, UniqueRows},
+    near_duplicates::UniqueRows,
     report::IngestReport,
-    tables::{DuplicatesWriter, FunctionsWriter, RejectsWriter, RowId},
+    tables::{FunctionsWriter, RejectsWriter, RowId, WrittenRow},
 };
 use crate::{
     error::Result,
@@ -21,8 +21,12 @@ use crate::{
 
 /// A record with everything that can be computed in parallel.
 pub struct Row {
-    pub id: RowId,
-    pub record: Record,
+    id: RowId,
+    /// Equal for two records of one place: [`RowId::of_place`].
+    place: RowId,
+    /// Equal for aliases: [`RowId::of_alias`].
+    alias: Option<RowId>,
+    record: Record,
     bag: Bag,
     sketch: Sketch,
 }
@@ -50,12 +54,15 @@ pub struct LineLocation {
 pub struct TableSink<'a> {
     functions: FunctionsWriter<'a>,
     rejects: RejectsWriter,
-    duplicates: DuplicatesWriter,
     unique: UniqueRows,
-    /// Ids of the written rows, by number.
+    /// Ids of the unique rows, by number.
     unique_ids: Vec<RowId>,
-    /// Number of the written row that each row is, or duplicates.
-    seen: HashMap<RowId, u32>,
+    /// Written rows with the same code in the same file, by [`RowId::of`].
+    repeated: HashMap<RowId, u32>,
+    /// The places of all written rows.
+    places: HashSet<RowId>,
+    /// The first row of each group of aliases.
+    aliases: HashMap<RowId, RowId>,
     split_leaks: SplitLeaks,
     /// The split in which each repository was read first; empty unless `split_leaks` is `Drop`.
     splits: HashMap<String, Split>,
@@ -66,7 +73,8 @@ impl Row {
     /// Computes the id and the sketch of a record.
     pub fn new(record: Record) -> Self {
         let (bag, sketch) = Bag::of(&record);
-        Self { id: RowId::of(&record), record, bag, sketch }
+        let id = RowId::of(&record);
+        Self { id, place: id.of_place(&record), alias: RowId::of_alias(&record), record, bag, sketch }
     }
 }
 
@@ -76,10 +84,11 @@ impl<'a> TableSink<'a> {
         Ok(Self {
             functions: FunctionsWriter::new(out, config.shards, licences)?,
             rejects: RejectsWriter::create(&out.join("rejects.parquet"))?,
-            duplicates: DuplicatesWriter::create(&out.join("duplicates.parquet"))?,
             unique: UniqueRows::new(config.duplicates.clone(), out)?,
             unique_ids: Vec::new(),
-            seen: HashMap::new(),
+            repeated: HashMap::new(),
+            places: HashSet::new(),
+            aliases: HashMap::new(),
             split_leaks: config.split_leaks,
             splits: HashMap::new(),
             report: IngestReport::default(),
@@ -100,32 +109,40 @@ impl<'a> TableSink<'a> {
     }
 
     fn row(&mut self, location: &LineLocation, row: Row) -> Result<()> {
-        let Row { id, record, bag, sketch } = row;
+        let Row { id, place, alias, record, bag, sketch } = row;
         if self.leaks(&record) {
             return self.reject(location, &Reject::SplitLeak, record.func_name.as_bytes());
         }
-        let duplicate = match self.seen.get(&id) {
-            Some(&of) => Duplicate { of, exact: true },
-            None => match self.unique.insert(&bag, &sketch, record.split)? {
-                Ok(number) => {
-                    self.seen.insert(id, number);
-                    self.unique_ids.push(id);
-                    self.report.written += 1;
-                    return self.functions.push(id, record);
-                }
-                Err(duplicate) => {
-                    self.seen.insert(id, duplicate.of);
-                    duplicate
-                }
-            },
-        };
-        let split = self.unique.split(duplicate.of);
-        if split != record.split {
-            *self.report.cross_split_duplicates.entry(format!("{}_of_{split}", record.split)).or_default() += 1;
+        if !self.places.insert(place) {
+            return self.reject(location, &Reject::Repeated, record.func_name.as_bytes());
         }
-        let reject = if duplicate.exact { Reject::ExactDuplicate } else { Reject::NearDuplicate };
-        self.duplicates.write(id, self.unique_ids[duplicate.of as usize], &record.url)?;
-        self.reject(location, &reject, record.func_name.as_bytes())
+        let count = self.repeated.entry(id).or_default();
+        let id = id.repeated(*count);
+        *count += 1;
+        let alias_of = alias.and_then(|alias| match self.aliases.entry(alias) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(free) => {
+                free.insert(id);
+                None
+            }
+        });
+        self.report.aliases += u64::from(alias_of.is_some());
+        let duplicate_of = match self.unique.insert(&bag, &sketch, record.split)? {
+            Ok(_) => {
+                self.unique_ids.push(id);
+                None
+            }
+            Err(duplicate) => {
+                self.report.duplicates += 1;
+                let split = self.unique.split(duplicate.of);
+                if split != record.split {
+                    *self.report.cross_split_duplicates.entry(format!("{}_of_{split}", record.split)).or_default() += 1;
+                }
+                Some(self.unique_ids[duplicate.of as usize])
+            }
+        };
+        self.report.written += 1;
+        self.functions.push(WrittenRow { id, record, duplicate_of, alias_of })
     }
 
     /// Is the repository of the record in another split already?
@@ -144,8 +161,8 @@ impl<'a> TableSink<'a> {
 
     fn reject(&mut self, location: &LineLocation, reject: &Reject, head: &[u8]) -> Result<()> {
         self.report.reasons.count(reject);
-        if reject.is_duplicate() {
-            self.report.duplicates += 1;
+        if *reject == Reject::Repeated {
+            self.report.repeated += 1;
         } else {
             self.report.rejected += 1;
         }
@@ -156,7 +173,6 @@ impl<'a> TableSink<'a> {
     pub fn finish(self) -> Result<IngestReport> {
         self.functions.finish()?;
         self.rejects.finish()?;
-        self.duplicates.finish()?;
         Ok(self.report)
     }
 }

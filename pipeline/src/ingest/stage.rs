@@ -20,14 +20,14 @@ use crate::{
 const BATCH_LINES: usize = 1024;
 const BATCH_BYTES: usize = 8 << 20;
 
-/// Validates, de-duplicates and shards records.
+/// Validates records, marks duplicates, and shards.
 #[derive(Debug)]
 pub struct Ingest;
 
 impl Stage for Ingest {
     const NAME: &'static str = "ingest";
-    const ABOUT: &'static str = "Validate records, remove near-duplicates and write Parquet shards";
-    const REVISION: u32 = 2;
+    const ABOUT: &'static str = "Validate records, mark near-duplicates and write Parquet shards";
+    const REVISION: u32 = 3;
     type Config = Config;
     type Inputs = Artifact<Raw>;
     type Output = Functions;

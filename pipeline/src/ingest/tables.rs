@@ -1,4 +1,4 @@
-//! Writers of the tables of `ingest`: `functions` in shards, `rejects.parquet` and `duplicates.parquet`.
+//! Writers of the tables of `ingest`: `functions` in shards and `rejects.parquet`.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -33,18 +33,46 @@ pub fn functions_schema() -> SchemaRef {
         u32_field("line_start", true),
         u32_field("line_end", true),
         text_field("licence", true),
+        text_field("duplicate_of", true),
+        text_field("alias_of", true),
     ])
 }
 
-/// Id of a row: 128 bits of blake3 over (language, repo, path, code). Equal in every run.
+/// Id of a row: 128 bits of blake3 over (language, repo, path, code), and over the number of the row where a file has equal code more than
+/// once. Equal in every run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowId([u8; 16]);
 
 impl RowId {
-    /// The id of a record.
+    /// The id of the first row with this code in its file.
     pub fn of(record: &Record) -> Self {
+        Self::digest(&[record.language.name(), &record.repo, &record.path, &record.code])
+    }
+
+    /// The id of a later row with the same code in the same file. `number`: how many such rows are before it.
+    pub fn repeated(self, number: u32) -> Self {
+        if number == 0 { self } else { Self::digest(&[&self.hex(), &number.to_string()]) }
+    }
+
+    /// The digest of all that tells a record from another one with the same code in the same file: its lines and its URL.
+    pub fn of_place(self, record: &Record) -> Self {
+        let (first, last) = record.lines.unwrap_or_default();
+        Self::digest(&[&self.hex(), &format!("{first}-{last}"), &record.url])
+    }
+
+    /// The digest that all aliases have: language, code tokens and documentation. None for a record without code tokens.
+    pub fn of_alias(record: &Record) -> Option<Self> {
+        let is_code = !record.code_tokens.is_empty();
+        is_code.then(|| {
+            let tokens = record.code_tokens.iter();
+            let documentation = record.docstring.as_str();
+            Self::digest(&[&[record.language.name(), documentation], &tokens.collect::<Vec<_>>()[..]].concat())
+        })
+    }
+
+    fn digest(parts: &[&str]) -> Self {
         let mut hasher = blake3::Hasher::new();
-        for part in [record.language.name(), &record.repo, &record.path, &record.code] {
+        for part in parts {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
@@ -56,6 +84,16 @@ impl RowId {
     fn hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// A row that is written.
+pub struct WrittenRow {
+    pub id: RowId,
+    pub record: Record,
+    /// The earlier row that this row duplicates.
+    pub duplicate_of: Option<RowId>,
+    /// The first row with equal code tokens and equal documentation, for each later one.
+    pub alias_of: Option<RowId>,
 }
 
 /// Writes rows to their shards. A few batches per shard are in memory.
@@ -74,7 +112,7 @@ const WRITERS_BYTES: usize = 512 << 20;
 
 struct OpenShard {
     writer: TableWriter,
-    pending: Vec<(RowId, Record)>,
+    pending: Vec<WrittenRow>,
     pending_bytes: usize,
 }
 
@@ -95,8 +133,8 @@ impl<'a> FunctionsWriter<'a> {
     }
 
     /// Adds a row; [`FunctionsWriter::flush`] writes it.
-    pub fn push(&mut self, id: RowId, record: Record) -> Result<()> {
-        let key = (record.split, self.bucket(&record));
+    pub fn push(&mut self, row: WrittenRow) -> Result<()> {
+        let key = (row.record.split, self.bucket(&row.record));
         let shard = match self.open.entry(key) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -106,8 +144,8 @@ impl<'a> FunctionsWriter<'a> {
                 entry.insert(OpenShard { writer, pending: Vec::new(), pending_bytes: 0 })
             }
         };
-        shard.pending_bytes += record.code.len() + record.docstring.len();
-        shard.pending.push((id, record));
+        shard.pending_bytes += row.record.code.len() + row.record.docstring.len();
+        shard.pending.push(row);
         Ok(())
     }
 
@@ -142,30 +180,33 @@ impl OpenShard {
     }
 }
 
-fn batch(rows: &[(RowId, Record)], licences: &BTreeMap<String, String>) -> Result<RecordBatch> {
+fn batch(rows: &[WrittenRow], licences: &BTreeMap<String, String>) -> Result<RecordBatch> {
     let text = |value: &dyn for<'r> Fn(&'r Record) -> &'r str| -> ArrayRef {
-        let bytes = rows.iter().map(|(_, record)| value(record).len()).sum();
+        let bytes = rows.iter().map(|row| value(&row.record).len()).sum();
         let mut builder = StringBuilder::with_capacity(rows.len(), bytes);
-        rows.iter().for_each(|(_, record)| builder.append_value(value(record)));
+        rows.iter().for_each(|row| builder.append_value(value(&row.record)));
         Arc::new(builder.finish())
     };
     let list = |value: &dyn Fn(&Record) -> &TextList| -> ArrayRef {
-        let bytes = rows.iter().map(|(_, record)| value(record).joined().len()).sum();
-        let texts = StringBuilder::with_capacity(rows.iter().map(|(_, record)| value(record).len()).sum(), bytes);
+        let bytes = rows.iter().map(|row| value(&row.record).joined().len()).sum();
+        let texts = StringBuilder::with_capacity(rows.iter().map(|row| value(&row.record).len()).sum(), bytes);
         let mut builder = ListBuilder::new(texts).with_field(Field::new_list_field(DataType::Utf8, false));
-        for (_, record) in rows {
-            value(record).iter().for_each(|token| builder.values().append_value(token));
+        for row in rows {
+            value(&row.record).iter().for_each(|token| builder.values().append_value(token));
             builder.append(true);
         }
         Arc::new(builder.finish())
     };
     let line = |value: &dyn Fn((u32, u32)) -> u32| -> ArrayRef {
         let mut builder = UInt32Builder::new();
-        rows.iter().for_each(|(_, record)| builder.append_option(record.lines.map(value)));
+        rows.iter().for_each(|row| builder.append_option(row.record.lines.map(value)));
         Arc::new(builder.finish())
     };
-    let ids = StringArray::from_iter_values(rows.iter().map(|(id, _)| id.hex()));
-    let licence: StringArray = rows.iter().map(|(_, record)| licences.get(&record.repo)).collect();
+    let ids = StringArray::from_iter_values(rows.iter().map(|row| row.id.hex()));
+    let licence: StringArray = rows.iter().map(|row| licences.get(&row.record.repo)).collect();
+    let ids_of = |of: &dyn Fn(&WrittenRow) -> Option<RowId>| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| of(row).map(RowId::hex)).collect::<StringArray>())
+    };
     Ok(RecordBatch::try_new(
         functions_schema(),
         vec![
@@ -182,6 +223,8 @@ fn batch(rows: &[(RowId, Record)], licences: &BTreeMap<String, String>) -> Resul
             line(&|(first, _)| first),
             line(&|(_, last)| last),
             Arc::new(licence),
+            ids_of(&|row| row.duplicate_of),
+            ids_of(&|row| row.alias_of),
         ],
     )?)
 }
@@ -232,36 +275,6 @@ impl RejectsWriter {
             ],
         )?;
         Ok(self.writer.write(&batch)?)
-    }
-
-    pub fn finish(mut self) -> Result<()> {
-        self.flush()?;
-        Ok(self.writer.finish()?)
-    }
-}
-
-/// Writes `duplicates.parquet`: the row that is left out, and the written row that it duplicates.
-pub struct DuplicatesWriter {
-    writer: TableWriter,
-    schema: SchemaRef,
-    pairs: Vec<[String; 3]>,
-}
-
-impl DuplicatesWriter {
-    pub fn create(path: &Path) -> Result<Self> {
-        let schema = schema(vec![text_field("id", false), text_field("kept_id", false), text_field("url", false)]);
-        Ok(Self { writer: TableWriter::create(path, schema.clone())?, schema, pairs: Vec::new() })
-    }
-
-    pub fn write(&mut self, id: RowId, of: RowId, url: &str) -> Result<()> {
-        self.pairs.push([id.hex(), of.hex(), url.to_owned()]);
-        if self.pairs.len() >= BATCH_ROWS { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let pairs = std::mem::take(&mut self.pairs);
-        let column = |index: usize| -> ArrayRef { Arc::new(StringArray::from_iter_values(pairs.iter().map(|pair| &pair[index]))) };
-        Ok(self.writer.write(&RecordBatch::try_new(self.schema.clone(), vec![column(0), column(1), column(2)])?)?)
     }
 
     pub fn finish(mut self) -> Result<()> {

@@ -41,17 +41,9 @@ pub enum Reject {
     EmptyCode,
     #[error("repository in another split")]
     SplitLeak,
-    #[error("exact duplicate")]
-    ExactDuplicate,
-    #[error("near duplicate")]
-    NearDuplicate,
-}
-
-impl Reject {
-    /// Is the row valid, but equal or nearly equal to a row that was accepted?
-    pub fn is_duplicate(&self) -> bool {
-        matches!(self, Self::ExactDuplicate | Self::NearDuplicate)
-    }
+    /// The same function was read before.
+    #[error("repeated")]
+    Repeated,
 }
 
 /// Number of rows per reason, for the report of a stage.

@@ -40,8 +40,8 @@ fn schema() -> SchemaRef {
 
 impl Stage for Tokenize {
     const NAME: &'static str = "tokenize";
-    const ABOUT: &'static str = "Convert words to token ids";
-    const REVISION: u32 = 2;
+    const ABOUT: &'static str = "Convert the words of functions without duplicates to token ids";
+    const REVISION: u32 = 3;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Vocabulary>);
     type Output = Tokens;
@@ -64,7 +64,7 @@ fn tokenize_shard(config: &Config, tokenizer: &Tokenizer, shard: &Shard, target:
     let mut writer = TableWriter::create(target, schema())?;
     let mut words = Words::new(tokenizer);
     let columns = [&COLUMNS[..], &[config.code_text.token_column()]].concat();
-    for batch in table::read(&shard.path, &columns)? {
+    for batch in table::read_unique(&shard.path, &columns)? {
         let batch = tokenize_batch(&batch?, &mut words, config, &mut report)?;
         bar.add(batch.num_rows() as u64);
         writer.write(&batch)?;

@@ -37,7 +37,7 @@ impl Report for VocabReport {
 impl Stage for Vocab {
     const NAME: &'static str = "vocab";
     const ABOUT: &'static str = "Learn a BPE vocabulary and write one tokenizer.json";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     type Config = Config;
     type Inputs = Artifact<Syntax>;
     type Output = Vocabulary;
@@ -89,7 +89,7 @@ impl TrainingText {
     fn read(&mut self, shard: &Shard, config: &Config, budget: usize, bar: &Bar) -> Result<()> {
         let before = self.bytes;
         let token_column = config.learn_from.token_column();
-        for batch in table::read(&shard.path, &["name_words", "code_words", "query_words", token_column])? {
+        for batch in table::read_unique(&shard.path, &["name_words", "code_words", "query_words", token_column])? {
             let batch = batch?;
             let (names, codes) = (table::texts(&batch, "name_words")?, table::texts(&batch, "code_words")?);
             let queries = table::texts(&batch, "query_words")?;

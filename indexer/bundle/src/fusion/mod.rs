@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use ledger::{bail, ensure};
+use ledger::{Digest, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     error::Context,
     lexical::{QueryStats, TermScores},
     ranking::Scored,
+    reranking::require_encoder,
 };
 pub use features::{FEATURES, FEATURES_EXPLAINED, features};
 
@@ -35,6 +36,9 @@ pub enum Fusion {
         #[serde(default = "first_version")]
         version: u32,
         weights: BTreeMap<String, f64>,
+        /// Digest of the encoder whose vectors the weights were learned with; none in formats 3 and 4.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        encoder: Option<Digest>,
         /// The split of this bundle that the weights were learned from, which must not evaluate them; none where they come from
         /// another bundle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,16 +82,20 @@ impl fmt::Display for Fusion {
 
 impl Fusion {
     /// Reads `fusion.json` of another bundle.
-    pub fn read(path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Where the file is no fusion of this version, or belongs to another encoder than `encoder` and not `any_encoder`.
+    pub fn read(path: &Path, encoder: &Digest, any_encoder: bool) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let mut fusion: Self = serde_json::from_str(&text).with_context(|| format!("{} is not a fusion", path.display()))?;
         fusion.check().with_context(|| path.display().to_string())?;
-        if let Self::Learned { split, version, .. } = &mut fusion {
+        if let Self::Learned { split, version, encoder: own, .. } = &mut fusion {
             ensure!(
                 *version == LEARNED_VERSION,
                 "{}: its features are of version {version}, expected {LEARNED_VERSION}: learn a fusion again (index.fusion.learned.from = null)",
                 path.display()
             );
+            require_encoder(path, own.as_ref(), encoder, any_encoder)?;
             *split = None;
         }
         Ok(fusion)
@@ -206,7 +214,8 @@ mod tests {
     #[test]
     fn an_empty_list_does_not_change_the_order_of_the_other() {
         let list = [(4, 3.0), (1, 2.0), (6, 1.0)];
-        let learned = Fusion::Learned { version: LEARNED_VERSION, weights: [("bm25-of-largest".to_owned(), 1.0)].into(), split: None };
+        let learned =
+            Fusion::Learned { version: LEARNED_VERSION, weights: [("bm25-of-largest".to_owned(), 1.0)].into(), encoder: None, split: None };
         for fusion in [Fusion::MinMax { weight: 0.5 }, Fusion::Rrf { k: 60.0 }, Fusion::Sum { weight: 0.5 }, learned] {
             assert_eq!(fuse(&fusion, &list, &[]).iter().map(|&(row, _)| row).collect::<Vec<_>>(), [4, 1, 6], "{fusion}");
             assert!(fuse(&fusion, &[], &[]).is_empty());
@@ -216,7 +225,8 @@ mod tests {
     #[test]
     fn numbers_out_of_range_and_unknown_features_are_errors() {
         assert!(Fusion::MinMax { weight: 1.5 }.check().is_err() && Fusion::Rrf { k: f64::NAN }.check().is_err());
-        let foreign = Fusion::Learned { version: LEARNED_VERSION, weights: [("moon-phase".to_owned(), 1.0)].into(), split: None };
+        let foreign =
+            Fusion::Learned { version: LEARNED_VERSION, weights: [("moon-phase".to_owned(), 1.0)].into(), encoder: None, split: None };
         assert!(foreign.check().unwrap_err().to_string().contains("`moon-phase`"));
     }
 }

@@ -5,6 +5,7 @@
 
 mod fields;
 mod scorer;
+mod selection;
 mod settings;
 mod symbols;
 
@@ -22,6 +23,7 @@ use self::scorer::{Scorer, TextField, row_of};
 pub use self::{
     fields::{ANY_FIELD, Document, Filter, Part, STORED_FIELDS, SYMBOL_FIELD, TEXT_FIELDS, schema, tokenizer},
     scorer::{LexicalList, QueryStats, TermScores},
+    selection::Selection,
     settings::{Bm25f, Boosts, FieldSettings, LexicalSettings, Scoring, SumOfFields},
     symbols::{name_parts, symbol_keys},
 };
@@ -132,26 +134,12 @@ impl Lexical {
         (terms, count)
     }
 
-    /// Searches by the distinct terms of the query: [`Scoring`] has the formulas. `hidden`: a group of fields that is not searched.
-    ///
-    /// `allowed` has one flag a row (none: all rows); a query with phrases or prefixes also finds allowed rows that score 0. Returns
-    /// the best `limit` rows, and the scores by term of these rows and of `others` (sorted row numbers).
-    pub fn search(
-        &self,
-        query: &ParsedQuery,
-        allowed: Option<&[bool]>,
-        hidden: Option<Part>,
-        limit: usize,
-        others: &[u32],
-    ) -> Result<(LexicalList, QueryStats)> {
-        let scorer = self.scorer(query, hidden)?;
-        let limit = limit.min(usize::try_from(self.rows())?);
-        let found = scorer.search(
-            limit,
-            |row| allowed.is_none_or(|rows| rows.get(row as usize).is_some_and(|is_allowed| *is_allowed)),
-            query.has_conditions(),
-            others,
-        )?;
+    /// Searches by the distinct terms of the query: [`Scoring`] has the formulas. A query with phrases or prefixes also finds accepted rows
+    /// that score 0. Returns the best rows, and the scores by term of these rows and of `others` (sorted row numbers).
+    pub fn search(&self, query: &ParsedQuery, selection: &Selection<'_>, others: &[u32]) -> Result<(LexicalList, QueryStats)> {
+        let scorer = self.scorer(query, selection.hidden)?;
+        let limit = selection.limit.min(usize::try_from(self.rows())?);
+        let found = scorer.search(&Selection { limit, ..*selection }, query.has_conditions(), others)?;
         Ok((found, scorer.stats))
     }
 

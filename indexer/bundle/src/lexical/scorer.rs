@@ -14,7 +14,7 @@ use tantivy::{
     schema::{Field, IndexRecordOption},
 };
 
-use super::{fields::Part, settings::Scoring};
+use super::{fields::Part, selection::Selection, settings::Scoring};
 use crate::{
     Result,
     error::Context,
@@ -28,6 +28,8 @@ pub struct TermScores {
     pub score: f32,
     /// Sum of the idf of the words that any searched field contains.
     pub covered: f32,
+    /// Bit i: does any searched field contain the i-th word? Words beyond the 64th have no bit.
+    pub words: u64,
     /// By [`Part`]: the sum of the idf of the words that a field of the group contains. In formats 3 and 4: the score of the group.
     pub parts: [f32; Part::ALL.len()],
 }
@@ -113,6 +115,8 @@ pub struct LexicalList {
     pub ranked: Vec<Scored>,
     /// Scores by word of the ranked rows, and of the other rows that the caller named.
     pub term_scores: Vec<(u32, TermScores)>,
+    /// The scored words of the query and their idf.
+    pub words: Vec<(String, f32)>,
 }
 
 impl<'a> Scorer<'a> {
@@ -159,10 +163,10 @@ impl<'a> Scorer<'a> {
         Ok(Self { searcher, fields, terms: weighted, k1: scoring.k1() as f32, is_sum: any.is_none(), stats })
     }
 
-    /// The best `limit` of the rows that `keep` accepts and that contain a word (`unmatched`: also rows without any word), and the
-    /// scores by word of these rows and of `others`, which are sorted.
-    pub fn search(&self, limit: usize, keep: impl Fn(u32) -> bool, unmatched: bool, others: &[u32]) -> Result<LexicalList> {
-        let mut best = Best::new(limit);
+    /// The best rows that the selection accepts and that contain a word (`unmatched`: also rows without any word), and the scores by word
+    /// of these rows and of `others`, which are sorted.
+    pub fn search(&self, selection: &Selection<'_>, unmatched: bool, others: &[u32]) -> Result<LexicalList> {
+        let mut best = Best::new(selection.limit, selection.distinct);
         let mut term_scores = Vec::with_capacity(others.len());
         let mut cells = Vec::new();
         for segment in self.searcher.segment_readers() {
@@ -174,7 +178,7 @@ impl<'a> Scorer<'a> {
                 let score = cell.scores.score;
                 if (score > 0.0 || unmatched) && score > best.threshold() {
                     let row = start + doc as u32;
-                    if keep(row) {
+                    if selection.accepts(row) {
                         best.offer((row, score), cell.scores);
                     }
                 }
@@ -187,7 +191,8 @@ impl<'a> Scorer<'a> {
         let mut found = best.into_rows();
         found.sort_by(|a, b| best_first(&a.0, &b.0));
         term_scores.extend(found.iter().map(|&((row, _), scores)| (row, scores)));
-        Ok(LexicalList { ranked: found.into_iter().map(|(scored, _)| scored).collect(), term_scores })
+        let words = self.terms.iter().filter(|term| term.is_word).map(|term| (term.term.clone(), term.idf)).collect();
+        Ok(LexicalList { ranked: found.into_iter().map(|(scored, _)| scored).collect(), term_scores, words })
     }
 
     /// Adds the current word of a cell to the score.
@@ -218,7 +223,10 @@ impl<'a> Scorer<'a> {
                         if cell.term != number {
                             self.close(cell);
                             (cell.term, cell.seen) = (number, 0);
-                            cell.scores.covered += if term.is_word { term.idf } else { 0.0 };
+                            if term.is_word {
+                                cell.scores.covered += term.idf;
+                                cell.scores.words |= 1u64.checked_shl(u32::from(number - 1)).unwrap_or_default();
+                            }
                         }
                         let norm = field.norms[usize::from(lengths.fieldnorm_id(doc))];
                         self.add(cell, field.part, term.idf, weight, frequency as f32, norm);

@@ -22,8 +22,15 @@ impl BundleManifest {
         line("encoder", self.encoder_text());
         line("vector index", self.vectors_text());
         line("fusion", format!("{} over the best {} of each list", self.fusion, self.candidates));
+        if let Some(reranker) = &self.reranker {
+            line("reranking", reranker.to_string());
+        }
+        if let Some(aliases) = self.aliases {
+            line("aliases", format!("{aliases} functions have the code and documentation of another one"));
+        }
         if let Some(diversity) = self.diversity {
-            line("diversity", format!("penalty {} for each better function of the same file", diversity.file));
+            let penalties = diversity.penalties().map(|(name, _, penalty)| format!("{name} {penalty}"));
+            line("diversity", format!("penalties {}", penalties.join(", ")));
         }
         for (kind, digest) in &self.inputs {
             line(&format!("input {kind}"), digest.to_string());

@@ -19,6 +19,7 @@ use crate::{
     error::Context,
     fusion::Fusion,
     lexical::{LexicalSettings, Scoring},
+    reranking::Reranker,
     vectors::HnswInfo,
 };
 
@@ -53,6 +54,15 @@ pub struct BundleManifest {
     /// How results of hybrid search are diversified; not in formats 3 and 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diversity: Option<Diversity>,
+    /// Number of functions with the code tokens and the documentation of another one; not in formats 3 and 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aliases: Option<u64>,
+    /// Length of the file with the names of the rows; not in formats 3 and 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<u64>,
+    /// The model that ranks the fused candidates again; none: they stay as they are fused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<Reranker>,
     /// Digests of the artifacts that the bundle was built from, by kind.
     pub inputs: BTreeMap<String, Digest>,
     /// Bundle that this one extends; none for a full build.
@@ -120,6 +130,7 @@ impl BundleManifest {
         let manifest: Self = serde_json::from_value(value).map_err(|error| Error::damaged(&path, error))?;
         manifest.fusion.check().with_context(|| path.display().to_string())?;
         manifest.diversity.map_or(Ok(()), |diversity| diversity.check()).map_err(|error| Error::damaged(&path, error))?;
+        manifest.reranker.as_ref().map_or(Ok(()), Reranker::check).map_err(|error| Error::damaged(&path, error))?;
         manifest.lexical.scoring.check().map_err(|error| Error::damaged(&path, error))?;
         Ok(manifest)
     }

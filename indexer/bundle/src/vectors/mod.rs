@@ -12,7 +12,8 @@ use std::path::Path;
 
 use crate::{
     Result,
-    ranking::{Best, Scored, best_first},
+    groups::GroupOf,
+    ranking::{Best, Scored, best_first, keep_distinct},
 };
 pub use hnsw::{HnswFile, HnswGraphs, HnswInfo, codes, index_options};
 pub(crate) use matrix::Npy;
@@ -98,12 +99,23 @@ impl Vectors {
     /// The best `k` of the rows that `allowed` has (none: all rows), best first; equal scores by row. Uses the graphs where there are
     /// any and they are expected to be faster, else an exact search.
     pub fn search(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
+        self.search_distinct(query, k, allowed, None)
+    }
+
+    /// [`Vectors::search`] for the best row of each group only, where `distinct` is given. An HNSW search can then find fewer than `k`.
+    pub fn search_distinct(&self, query: &[f32], k: usize, allowed: Option<&[bool]>, distinct: Option<GroupOf<'_>>) -> Result<Vec<Scored>> {
         let (k, rows) = (k.min(self.rows), self.rows.max(1) as f64);
         let share = allowed.map_or(1.0, |rows| rows.iter().filter(|row| **row).count() as f64 / rows.len().max(1) as f64);
         match &self.hnsw {
             // An HNSW search with a filter also visits rows that are not allowed; an exact search skips them.
-            Some(hnsw) if hnsw.rows_visited(k) as f64 * HNSW_ROW_COST < rows * share => self.search_hnsw(hnsw, query, k, allowed),
-            _ => Ok(self.search_quantised(query, k, allowed)),
+            Some(hnsw) if hnsw.rows_visited(k) as f64 * HNSW_ROW_COST < rows * share => {
+                let mut found = self.search_hnsw(hnsw, query, k, allowed)?;
+                if let Some(group_of) = distinct {
+                    keep_distinct(&mut found, group_of);
+                }
+                Ok(found)
+            }
+            _ => Ok(self.ranked(self.quantised_candidates(query, k + MARGIN, allowed, distinct), query, k)),
         }
     }
 
@@ -114,7 +126,7 @@ impl Vectors {
 
     /// [`Vectors::search`] over the whole i8 matrix.
     pub fn search_quantised(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<Scored> {
-        self.ranked(self.quantised_candidates(query, k.min(self.rows) + MARGIN, allowed), query, k)
+        self.ranked(self.quantised_candidates(query, k.min(self.rows) + MARGIN, allowed, None), query, k)
     }
 
     /// [`Vectors::search`] over the whole f32 matrix: the reference that recall is measured against.
@@ -133,11 +145,11 @@ impl Vectors {
     }
 
     /// The best `k` rows by the i8 matrix, in no order.
-    fn quantised_candidates(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<u32> {
+    fn quantised_candidates(&self, query: &[f32], k: usize, allowed: Option<&[bool]>, distinct: Option<GroupOf<'_>>) -> Vec<u32> {
         let (codes, _) = quantise(query);
         let codes: Vec<i16> = codes.into_iter().map(i16::from).collect();
         let arch = pulp::Arch::new();
-        let mut best = Best::new(k.min(self.rows));
+        let mut best = Best::new(k.min(self.rows), distinct);
         let blocks = self.quantised.bytes().chunks(BLOCK * self.dimension).zip(self.scales.bytes().as_chunks::<4>().0.chunks(BLOCK));
         for (block, (bytes, scales)) in blocks.enumerate() {
             let is_allowed =

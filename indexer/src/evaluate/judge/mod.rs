@@ -1,5 +1,6 @@
 //! Scores of judged queries by the search that users run, on any bundle.
 
+pub mod candidates;
 mod sets;
 
 use std::{collections::BTreeMap, path::Path};
@@ -53,6 +54,8 @@ pub fn score(bundle: &Bundle, format: JudgmentFormat, path: &Path, progress: &Pr
         JudgmentFormat::Cosqa | JudgmentFormat::Jsonl => (&["MRR"], MRR_DEPTH),
         JudgmentFormat::Files => (&["NDCG@10"], FILES),
     };
+    // Judgments of functions name each alias.
+    let is_by_file = format == JudgmentFormat::Files;
     let bar = progress.bar("judge", set.queries.len() as u64, "queries");
     let values: Vec<Values> = set
         .queries
@@ -60,7 +63,7 @@ pub fn score(bundle: &Bundle, format: JudgmentFormat, path: &Path, progress: &Pr
         .map(|judged| {
             let mut values = vec![[0.0; 3]; measures.len()];
             for (system, mode) in Mode::ALL.into_iter().enumerate() {
-                let hits = bundle.search(&judged.query.clone().mode(mode).limit(depth))?;
+                let hits = bundle.search(&judged.query.clone().mode(mode).limit(depth).group_aliases(is_by_file))?;
                 for (value, score) in values.iter_mut().zip(scores_of(judged, &hits)) {
                     value[system] = score;
                 }
@@ -96,12 +99,17 @@ fn scores_of(judged: &JudgedQuery, hits: &[Hit]) -> Vec<f64> {
     }
 }
 
+/// Indexes of the files that a path is.
+fn files_of<'a>(path: &'a str, files: &'a [String]) -> impl Iterator<Item = usize> + 'a {
+    let is_end = |path: &str, end: &str| path == end || path.strip_suffix(end).is_some_and(|start| start.ends_with('/'));
+    (0..files.len()).filter(move |&index| is_end(path, &files[index]) || is_end(&files[index], path))
+}
+
 /// NDCG@10 by file: a relevant file counts once, at its first hit. `relevant`: number of relevant files.
 fn ndcg_of_files(paths: &[&str], files: &[String], relevant: usize) -> f64 {
-    let is_end = |path: &str, end: &str| path == end || path.strip_suffix(end).is_some_and(|start| start.ends_with('/'));
     let discount = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
-    let mut ranks: Vec<usize> =
-        files.iter().filter_map(|file| paths.iter().take(FILES).position(|path| is_end(path, file) || is_end(file, path))).collect();
+    let of_file = |index: usize| paths.iter().take(FILES).position(|path| files_of(path, files).any(|other| other == index));
+    let mut ranks: Vec<usize> = (0..files.len()).filter_map(of_file).collect();
     ranks.sort_unstable();
     ranks.dedup();
     let ideal: f64 = (0..relevant.min(FILES)).map(discount).sum();

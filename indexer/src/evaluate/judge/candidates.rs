@@ -1,0 +1,73 @@
+//! The candidates of judged queries with their features and grades, for choosing the weights of reranking.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use bundle::{Bundle, reranking::QueryClass};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{
+    files_of,
+    sets::{JudgedQuery, JudgmentFormat, Relevant, judged_set},
+};
+use crate::{Result, error::Context};
+
+/// A judged query with its candidates: one line of the file.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    group: &'a str,
+    query: &'a str,
+    class: QueryClass,
+    repo: Option<&'a str>,
+    /// Grades of all relevant functions; for files a 1 for each relevant file.
+    relevant: Vec<f64>,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    /// Number of the file in the bundle.
+    file: u32,
+    /// Grade of the function, 0 or more; for files the number of the relevant file from 1, or 0.
+    grade: f64,
+    features: Vec<f64>,
+}
+
+/// Writes a JSON line for each query of the file; returns the number of queries.
+pub fn write(bundle: &Bundle, format: JudgmentFormat, judgments: &Path, out: &Path) -> Result<usize> {
+    let set = judged_set(bundle, format, judgments)?;
+    let lines: Vec<String> = set.queries.par_iter().map(|judged| line(bundle, judged)).collect::<Result<_>>()?;
+    let mut file = BufWriter::new(File::create(out).with_context(|| format!("creating {}", out.display()))?);
+    lines.iter().try_for_each(|line| writeln!(file, "{line}"))?;
+    file.flush()?;
+    Ok(lines.len())
+}
+
+fn line(bundle: &Bundle, judged: &JudgedQuery) -> Result<String> {
+    let groups = bundle.groups().context("bundles of formats 3 and 4 have no features: build the bundle again with `codenets run`")?;
+    let mut rows = Vec::new();
+    for (row, features) in bundle.reranking_features(&judged.query)? {
+        let [id, _, path, _, url, ..] = bundle.lexical().document(row)?.stored;
+        let grade = match &judged.relevant {
+            Relevant::Grades(grades) => grades.get(&url).copied().unwrap_or_default(),
+            Relevant::Rows(relevant) => f64::from(u8::from(relevant.contains(&id) || relevant.contains(&url))),
+            Relevant::UrlEnd(end) => f64::from(u8::from(url.ends_with(end))),
+            Relevant::Files(files, _) => files_of(&path, files).next().map_or(0.0, |index| index as f64 + 1.0),
+        };
+        rows.push(Row { file: groups.of(row, bundle::groups::Group::File), grade, features: features.to_vec() });
+    }
+    let relevant = match &judged.relevant {
+        Relevant::Grades(grades) => grades.values().copied().collect(),
+        Relevant::Rows(rows) => vec![1.0; rows.len()],
+        Relevant::UrlEnd(_) => vec![1.0],
+        Relevant::Files(_, count) => vec![1.0; *count],
+    };
+    let query = &judged.query;
+    let line =
+        Line { group: &judged.group, query: &query.text, class: QueryClass::of(&query.text), repo: query.repo.as_deref(), relevant, rows };
+    Ok(serde_json::to_string(&line)?)
+}
