@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     groups::{Group, Groups},
-    reranking::concentration,
 };
 
 /// How results are diversified: key `index.diversity`. For each better result of the same group a function loses so much of its score,
-/// scaled to 0..1 over all candidates. The penalty for the same file is multiplied by the [`concentration`] of the candidates: where a
+/// scaled to 0..1 over all candidates. The penalty for the same file is multiplied by the [concentration](Groups::concentration) of the candidates: where a
 /// search finds functions of many repositories, their files differ anyway.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -42,7 +41,7 @@ impl Diversity {
 
     /// Orders ranked rows (best first) by their score, scaled to 0..1, less the penalties; the scores stay. Equal rows keep their order.
     pub(crate) fn apply(&self, ranked: &mut Vec<(u32, f64)>, groups: &Groups) {
-        let diversity = Self { file: self.file * concentration(ranked, groups), ..*self };
+        let diversity = Self { file: self.file * groups.concentration(ranked), ..*self };
         diversity.apply_by(ranked, |row, group| groups.of(row, group));
     }
 

@@ -3,7 +3,7 @@
 //! The number of a group is its first row. Aliases are rows with equal code tokens and equal documentation: a search shows the best of
 //! them, and names the places of the others.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::{Result, vectors::Npy};
 
@@ -27,9 +27,6 @@ pub enum Group {
     Alias,
 }
 
-/// The group of a row, by a function.
-pub type GroupOf<'a> = &'a (dyn Fn(u32) -> u32 + Sync);
-
 /// The groups of the rows of a bundle.
 #[derive(Debug)]
 pub struct Groups {
@@ -50,6 +47,13 @@ impl Groups {
     pub fn of(&self, row: u32, group: Group) -> u32 {
         let numbers = self.groups.bytes().as_chunks::<4>().0;
         numbers.get(GROUP_COLUMNS * row as usize + group as usize).map_or(row, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    /// How much ranked rows are of one repository: the sum over repositories of the square of their share, 1 for one repository.
+    pub fn concentration(&self, ranked: &[(u32, f64)]) -> f64 {
+        let mut counts: BTreeMap<u32, f64> = BTreeMap::new();
+        ranked.iter().for_each(|(row, _)| *counts.entry(self.of(*row, Group::Repository)).or_default() += 1.0);
+        counts.values().map(|count| (count / ranked.len() as f64).powi(2)).sum()
     }
 
     /// Do any rows have aliases?
@@ -100,5 +104,7 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|row| groups.of(row, Group::Similar)), [0, 1, 0, 1]);
         assert_eq!([0, 1, 2, 3, 9].map(|row| groups.aliases(row).collect::<Vec<_>>()), [vec![2], vec![3], vec![0], vec![1], vec![]]);
         assert!(Groups::open(dir.path(), 4, 3).is_err());
+        assert_eq!(groups.concentration(&[(0, 0.0), (1, 0.0)]), 1.0, "one repository");
+        assert_eq!(groups.concentration(&[(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0)]), 0.25 + 0.0625 + 0.0625);
     }
 }

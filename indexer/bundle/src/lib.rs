@@ -88,6 +88,7 @@ mod error;
 pub mod fusion;
 pub mod groups;
 mod hit;
+mod learned;
 pub mod lexical;
 pub mod manifest;
 mod options;

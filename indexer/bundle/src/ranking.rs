@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use crate::groups::GroupOf;
-
 /// A row and its score.
 pub type Scored = (u32, f32);
+
+/// The group of a row, by a function.
+pub type GroupOf<'a> = &'a (dyn Fn(u32) -> u32 + Sync);
 
 /// Orders by falling score, then by row.
 pub fn best_first(a: &Scored, b: &Scored) -> std::cmp::Ordering {

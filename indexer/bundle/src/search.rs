@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::{
     Bundle, Explanation, Hit, ListEntry, Mode, ParsedQuery, Place, Query, Result,
     fusion::Candidates,
-    groups::{Group, GroupOf, Groups},
+    groups::{Group, Groups},
     lexical::{Filter, QueryStats, Selection, TermScores},
-    ranking::Scored,
+    ranking::{GroupOf, Scored},
     reranking::{self, QueryNames},
     snippet::{Line, snippet},
 };

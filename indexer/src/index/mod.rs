@@ -15,8 +15,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 use bundle::{
     BundleManifest, FORMAT, VectorInfo,
     fusion::{FUSION, Fusion},
-    lexical::LEXICAL,
-    manifest::{LENGTHS, MANIFEST},
+    lexical::{LENGTHS, LEXICAL},
+    manifest::MANIFEST,
     reranking::RERANKER,
     vectors::{HnswInfo, VECTORS, Vectors},
 };
@@ -120,10 +120,7 @@ impl Stage for Index {
         bar.finish();
         let hnsw = write_graphs(&config.hnsw, rows, dimension, &dir.join(VECTORS), run)?;
         tombstones::write(&dir, &[])?;
-        fs::create_dir_all(dir.join("encoder"))?;
-        for name in opened.graphs.iter().map(String::as_str).chain(["tokenizer.json", EncoderSpec::FILE]) {
-            fs::copy(encoder.dir().join(name), dir.join("encoder").join(name))?;
-        }
+        copy_encoder(encoder, &opened, &dir.join("encoder"))?;
         let digests = [("syntax", syntax.digest()), ("embeddings", embeddings.digest()), ("encoder", encoder.digest())];
         let mut manifest = BundleManifest {
             format: FORMAT,
@@ -156,6 +153,14 @@ impl Stage for Index {
             reranking,
         })
     }
+}
+
+fn copy_encoder(encoder: &Artifact<Encoder>, opened: &Encoder, target: &Path) -> Result<()> {
+    fs::create_dir_all(target)?;
+    for name in opened.graphs.iter().map(String::as_str).chain(["tokenizer.json", EncoderSpec::FILE]) {
+        fs::copy(encoder.dir().join(name), target.join(name))?;
+    }
+    Ok(())
 }
 
 fn vector_info(embeddings: &Artifact<Embeddings>, dimension: usize, hnsw: Option<HnswInfo>) -> Result<VectorInfo> {

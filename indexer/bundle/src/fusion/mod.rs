@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     error::Context,
+    learned::require_encoder,
     lexical::{QueryStats, TermScores},
     ranking::Scored,
-    reranking::require_encoder,
 };
 pub use features::{FEATURES, FEATURES_EXPLAINED, features};
 

@@ -52,6 +52,9 @@ impl Part {
     }
 }
 
+/// Name of the matrix `[rows, text fields]` of tantivy's field norms in a bundle.
+pub const LENGTHS: &str = "lengths.npy";
+
 /// A function in the lexical index.
 #[derive(Debug, Default, Clone)]
 pub struct Document {

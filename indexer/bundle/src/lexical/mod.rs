@@ -21,7 +21,7 @@ use tantivy::{
 
 use self::scorer::{Scorer, TextField, row_of};
 pub use self::{
-    fields::{ANY_FIELD, Document, Filter, Part, STORED_FIELDS, SYMBOL_FIELD, TEXT_FIELDS, schema, tokenizer},
+    fields::{ANY_FIELD, Document, Filter, LENGTHS, Part, STORED_FIELDS, SYMBOL_FIELD, TEXT_FIELDS, schema, tokenizer},
     scorer::{LexicalList, QueryStats, TermScores},
     selection::Selection,
     settings::{Bm25f, Boosts, FieldSettings, LexicalSettings, Scoring, SumOfFields},

@@ -1,7 +1,7 @@
 //! Which rows a lexical search returns.
 
 use super::Part;
-use crate::groups::GroupOf;
+use crate::ranking::GroupOf;
 
 /// Which rows a lexical search returns, and by which fields.
 #[derive(Clone, Copy, Default)]

@@ -31,8 +31,6 @@ pub const FORMATS_READ: RangeInclusive<u32> = 3..=FORMAT;
 pub const MANIFEST: &str = "manifest.json";
 /// Name of the table of functions in a bundle.
 pub const DOCS: &str = "docs.parquet";
-/// Name of the matrix `[rows, text fields]` of tantivy's field norms in a bundle.
-pub const LENGTHS: &str = "lengths.npy";
 
 /// `manifest.json` of a bundle: what it holds and how it is searched.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Features of a candidate: numbers from 0 to about 1 that compare its names, its file and its scores with the query.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::{
     names::{NamePart, Names, kind},
@@ -132,8 +132,8 @@ pub fn features(candidates: &Candidates<'_>) -> Vec<[f64; FEATURES.len()]> {
     let idf = f64::from(candidates.stats.idf);
     let files = Sums::of(candidates, &scores, |row| u64::from(candidates.groups.of(row, Group::File)));
     let classes = Sums::of(candidates, &scores, |row| class_of(candidates, row));
-    let file_words = words_of_files(candidates);
-    let concentration = concentration(candidates.fused, candidates.groups);
+    let of_files = OfFiles::of(candidates);
+    let concentration = candidates.groups.concentration(candidates.fused);
     let products: Vec<usize> = PRODUCTS.iter().filter_map(|name| FEATURES.iter().position(|feature| feature == name)).collect();
     candidates
         .fused
@@ -145,10 +145,10 @@ pub fn features(candidates: &Candidates<'_>) -> Vec<[f64; FEATURES.len()]> {
             let bm25 = ratio(f64::from(terms.score), best_bm25);
             let cosine = cosines.get(&row).copied().unwrap_or_default();
             let covered = |idf_of_row: f32| ratio(f64::from(idf_of_row), idf).min(1.0);
-            let part = |part| name_features(candidates, row, part);
-            let ([name, class, file], folders) = ([NamePart::Name, NamePart::Class, NamePart::File].map(part), part(NamePart::Folders));
+            let [name, class] = [NamePart::Name, NamePart::Class].map(|part| name_features(candidates, row, part));
+            let OfFile { file, folders, words } = of_files.of_row(candidates, row);
             let kinds = candidates.names.kind(row);
-            let is = |bit: u8| f64::from(u8::from(kinds & bit != 0 && !candidates.query.asks_for(bit)));
+            let is = |bit: u8| f64::from(u8::from(kinds & bit != 0 && !candidates.query.has_word_for(bit)));
             let length = f64::from(candidates.names.code_length(row)).ln_1p() / 8.0;
             let base: [f64; BASE] = [
                 score,
@@ -171,7 +171,7 @@ pub fn features(candidates: &Candidates<'_>) -> Vec<[f64; FEATURES.len()]> {
                 files.share[index],
                 classes.share[index],
                 f64::from(u8::from(files.is_first[index])),
-                covered(file_words.get(&candidates.groups.of(row, Group::File)).copied().unwrap_or_default()),
+                covered(words),
                 is(kind::TEST),
                 is(kind::EXAMPLE),
                 is(kind::GENERATED),
@@ -184,22 +184,39 @@ pub fn features(candidates: &Candidates<'_>) -> Vec<[f64; FEATURES.len()]> {
         .collect()
 }
 
-/// How much the candidates are of one repository: the sum over repositories of the square of their share.
-pub fn concentration(ranked: &[(u32, f64)], groups: &Groups) -> f64 {
-    let mut counts: BTreeMap<u32, f64> = BTreeMap::new();
-    ranked.iter().for_each(|(row, _)| *counts.entry(groups.of(*row, Group::Repository)).or_default() += 1.0);
-    counts.values().map(|count| (count / ranked.len() as f64).powi(2)).sum()
+/// What the candidates of a file share.
+#[derive(Clone, Copy, Default)]
+struct OfFile {
+    /// [`name_features`] of file name and folders.
+    file: [f64; 3],
+    folders: [f64; 3],
+    /// Sum of the idf of the words that any of them has.
+    words: f32,
 }
 
-/// By file: the sum of the idf of the words that its candidates have.
-fn words_of_files(candidates: &Candidates<'_>) -> HashMap<u32, f32> {
-    let mut words: HashMap<u32, u64> = HashMap::new();
-    for (row, _) in candidates.fused {
-        *words.entry(candidates.groups.of(*row, Group::File)).or_default() |= (candidates.term_scores)(*row).words;
+/// Numbers by file: a few files have most of the candidates.
+struct OfFiles(HashMap<u32, OfFile>);
+
+impl OfFiles {
+    fn of(candidates: &Candidates<'_>) -> Self {
+        let mut words: HashMap<u32, u64> = HashMap::new();
+        for (row, _) in candidates.fused {
+            *words.entry(candidates.groups.of(*row, Group::File)).or_default() |= (candidates.term_scores)(*row).words;
+        }
+        let idf = |bits: u64| {
+            let words = candidates.words.iter().take(64).enumerate().filter(|(bit, _)| bits >> bit & 1 == 1);
+            words.map(|(_, (_, idf))| idf).sum()
+        };
+        // The number of a file is its first row, which has the same path.
+        let part = |file, part| name_features(candidates, file, part);
+        let of_file =
+            |(file, bits)| (file, OfFile { file: part(file, NamePart::File), folders: part(file, NamePart::Folders), words: idf(bits) });
+        Self(words.into_iter().map(of_file).collect())
     }
-    let idf =
-        |bits: u64| candidates.words.iter().take(64).enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, (_, idf))| idf).sum();
-    words.into_iter().map(|(file, bits)| (file, idf(bits))).collect()
+
+    fn of_row(&self, candidates: &Candidates<'_>, row: u32) -> OfFile {
+        self.0.get(&candidates.groups.of(row, Group::File)).copied().unwrap_or_default()
+    }
 }
 
 fn ratio(part: f64, whole: f64) -> f64 {
@@ -252,7 +269,7 @@ fn name_features(candidates: &Candidates<'_>, row: u32, part: NamePart) -> [f64;
     let joined = query.joined(name.joined());
     let (mut found, mut idf) = (0, 0.0);
     let count = name.terms().len();
-    let mut seen = Vec::with_capacity(count);
+    let mut seen = Vec::new();
     for term in name.terms() {
         let own = query.idf(term);
         if own > 0.0 {

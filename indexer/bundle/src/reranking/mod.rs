@@ -17,10 +17,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    features::{Candidates, FEATURES, FEATURES_EXPLAINED, concentration, features},
+    features::{Candidates, FEATURES, FEATURES_EXPLAINED, features},
     query::{QueryClass, QueryNames},
 };
-use crate::{Result, error::Context};
+use crate::{Result, error::Context, learned::require_encoder};
 
 /// File with the model in a bundle.
 pub const RERANKER: &str = "reranker.json";
@@ -140,14 +140,4 @@ impl fmt::Display for Reranker {
             None => f.write_str("weights of the configuration or of another bundle"),
         }
     }
-}
-
-/// Refuses a learned model of another encoder.
-pub(crate) fn require_encoder(path: &Path, own: Option<&Digest>, encoder: &Digest, any_encoder: bool) -> Result<()> {
-    ensure!(
-        any_encoder || own.is_none_or(|own| own == encoder),
-        "{}: it was learned with another encoder, whose scores differ: learn it again (from = null), or set any-encoder = true",
-        path.display()
-    );
-    Ok(())
 }

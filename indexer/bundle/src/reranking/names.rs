@@ -6,7 +6,12 @@ use std::path::Path;
 
 use tantivy::fieldnorm::FieldNormReader;
 
-use crate::{Error, Result, error::Context, manifest::LENGTHS, vectors::Npy};
+use crate::{
+    Error, Result,
+    error::Context,
+    lexical::{LENGTHS, name_parts},
+    vectors::Npy,
+};
 
 /// File with the checksums of all names in a bundle: a vector u32 `[checksums]`.
 pub const NAMES: &str = "names.npy";
@@ -87,7 +92,7 @@ pub fn kind_of(name: &str, path: &str) -> u8 {
 
 /// The texts of the parts of a name: function name, classes, file name without extensions, folders.
 pub fn texts_of(func_name: &str, path: &str) -> [String; NamePart::ALL.len()] {
-    let parts = crate::lexical::name_parts(func_name);
+    let parts = name_parts(func_name);
     let (name, classes) = parts.split_last().map_or((func_name, &[][..]), |(name, classes)| (*name, classes));
     let (folders, file) = path.rsplit_once('/').unwrap_or(("", path));
     let stem = file.split('.').find(|part| !part.is_empty()).unwrap_or_default();

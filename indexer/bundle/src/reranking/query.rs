@@ -1,7 +1,5 @@
 //! A query, as reranking compares it with names.
 
-use std::collections::{HashMap, HashSet};
-
 use ledger::words;
 use serde::{Deserialize, Serialize};
 
@@ -67,16 +65,16 @@ impl QueryClass {
 pub struct QueryNames {
     pub class: QueryClass,
     /// Idf of each term.
-    idf: HashMap<u32, f64>,
+    idf: Table,
     /// Sum of the idf.
     total: f64,
     /// Identifiers of the query and two or three neighbouring words, joined: the idf of their terms.
-    joined: HashMap<u32, f64>,
-    /// Kinds that the query asks for.
+    joined: Table,
+    /// Kinds that the query has a word for.
     asked: u8,
 }
 
-/// Words that ask for a kind of function.
+/// Starts of terms for a kind of function.
 const ASKED: [(&str, u8); 8] = [
     ("test", kind::TEST),
     ("fixture", kind::TEST),
@@ -91,34 +89,32 @@ const ASKED: [(&str, u8); 8] = [
 impl QueryNames {
     /// A query's text with the scored terms and their idf; `term_of` gives the term of a word.
     pub fn new(text: &str, terms: &[(String, f32)], term_of: impl Fn(&str) -> Option<String>) -> Self {
-        let idf: HashMap<u32, f64> = terms.iter().map(|(term, idf)| (checksum(term), f64::from(*idf))).collect();
-        let mut query = Self { class: QueryClass::of(text), total: idf.values().sum(), idf, joined: HashMap::new(), asked: 0 };
-        let mut all: Vec<String> = Vec::new();
+        let idf = Table::new(terms.iter().map(|(term, idf)| (checksum(term), f64::from(*idf))).collect());
+        let (mut words, mut tokens) = (Vec::new(), Vec::new());
         for token in text.split_whitespace() {
-            let mut words = Vec::new();
+            let start = words.len();
             words::subtokens(token, &mut words);
-            query.join(&words, &term_of);
-            all.extend(words);
+            tokens.push(start..words.len());
         }
-        for count in [2, 3] {
-            all.windows(count).for_each(|words| query.join(words, &term_of));
-        }
-        let terms: HashSet<String> = all.iter().filter_map(|word| term_of(word)).collect();
-        query.asked =
-            ASKED.iter().filter(|(start, _)| terms.iter().any(|term| term.starts_with(start))).fold(0, |bits, (_, bit)| bits | bit);
-        query
-    }
-
-    fn join(&mut self, words: &[String], term_of: &impl Fn(&str) -> Option<String>) {
-        let idf = words.iter().filter_map(|word| self.idf.get(&checksum(&term_of(word)?))).sum();
-        if !words.is_empty() {
-            self.joined.insert(checksum(&words.concat()), idf);
-        }
+        let terms: Vec<Option<String>> = words.iter().map(|word| term_of(word)).collect();
+        let idf_of: Vec<f64> =
+            terms.iter().map(|term| term.as_ref().and_then(|term| idf.get(checksum(term))).unwrap_or_default()).collect();
+        let neighbours =
+            [2, 3].into_iter().flat_map(|count| (0..(words.len() + 1).saturating_sub(count)).map(move |start| start..start + count));
+        let joined = tokens
+            .into_iter()
+            .chain(neighbours)
+            .filter(|range| !range.is_empty())
+            .map(|range| (checksum(&words[range.clone()].concat()), idf_of[range].iter().sum()));
+        let joined = Table::new(joined.collect());
+        let is_asked = |start: &str| terms.iter().flatten().any(|term| term.starts_with(start));
+        let asked = ASKED.iter().filter(|(start, _)| is_asked(start)).fold(0, |bits, (_, bit)| bits | bit);
+        Self { class: QueryClass::of(text), total: idf.0.iter().map(|(_, idf)| idf).sum(), idf, joined, asked }
     }
 
     /// Idf of a term; 0 where the query lacks the term.
     pub fn idf(&self, term: u32) -> f64 {
-        self.idf.get(&term).copied().unwrap_or_default()
+        self.idf.get(term).unwrap_or_default()
     }
 
     /// Sum of the idf of the terms.
@@ -128,11 +124,44 @@ impl QueryNames {
 
     /// Idf of the terms of neighbouring words that are joined to this name; none where the query lacks the name.
     pub fn joined(&self, name: u32) -> Option<f64> {
-        self.joined.get(&name).copied()
+        self.joined.get(name)
     }
 
-    /// Does the query ask for functions of this kind?
-    pub fn asks_for(&self, kind: u8) -> bool {
+    /// Does the query have a word for this kind of function?
+    pub fn has_word_for(&self, kind: u8) -> bool {
         self.asked & kind != 0
+    }
+}
+
+/// Numbers by checksum, sorted. Of equal checksums the first number is kept.
+#[derive(Debug, Clone)]
+struct Table(Vec<(u32, f64)>);
+
+impl Table {
+    fn new(mut numbers: Vec<(u32, f64)>) -> Self {
+        numbers.sort_by_key(|(key, _)| *key);
+        numbers.dedup_by_key(|(key, _)| *key);
+        Self(numbers)
+    }
+
+    fn get(&self, key: u32) -> Option<f64> {
+        self.0.binary_search_by_key(&key, |(key, _)| *key).ok().map(|index| self.0[index].1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_has_its_terms_and_its_identifiers_and_neighbouring_words_joined() {
+        let idf = [("url".to_owned(), 2.0), ("dispatcher".to_owned(), 3.0)];
+        let query = QueryNames::new("how UrlDispatcher tests routes", &idf, |word| Some(word.trim_end_matches('s').to_owned()));
+        assert_eq!((query.class, query.total()), (QueryClass::Question, 5.0));
+        assert_eq!(["url", "how"].map(|term| query.idf(checksum(term))), [2.0, 0.0]);
+        assert_eq!(query.joined(checksum("urldispatcher")), Some(5.0), "an identifier");
+        assert_eq!(query.joined(checksum("dispatchertests")), Some(3.0), "neighbouring words");
+        assert_eq!(query.joined(checksum("howroutes")), None);
+        assert!(query.has_word_for(kind::TEST) && !query.has_word_for(kind::EXAMPLE));
     }
 }

@@ -12,8 +12,7 @@ use std::path::Path;
 
 use crate::{
     Result,
-    groups::GroupOf,
-    ranking::{Best, Scored, best_first, keep_distinct},
+    ranking::{Best, GroupOf, Scored, best_first, keep_distinct},
 };
 pub use hnsw::{HnswFile, HnswGraphs, HnswInfo, codes, index_options};
 pub(crate) use matrix::Npy;
