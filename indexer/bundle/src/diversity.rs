@@ -15,7 +15,7 @@ use crate::{
 /// scaled to 0..1 over all candidates. The penalty for the same file is multiplied by the [concentration](Groups::concentration) of the candidates: where a
 /// search finds functions of many repositories, their files differ anyway.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Diversity {
     /// Penalty for the same file.
     pub file: f64,

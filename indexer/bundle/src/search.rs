@@ -47,7 +47,8 @@ impl Bundle {
     /// The best functions for a query, best first.
     ///
     /// # Errors
-    /// [`Error::Glob`](crate::Error::Glob) for an invalid path filter, [`Error::Runtime`](crate::Error::Runtime) where the encoder cannot be opened (not with [`Mode::Bm25`]).
+    /// [`Error::Glob`](crate::Error::Glob) for an invalid path filter, [`Error::Runtime`](crate::Error::Runtime) where the encoder cannot be
+    /// opened (not with [`Mode::Bm25`]).
     pub fn search(&self, query: &Query) -> Result<Vec<Hit>> {
         let parsed = ParsedQuery::parse(&query.text).without(self.only_language(query.language));
         let matching = self.matching(&parsed, query)?;

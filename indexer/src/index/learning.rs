@@ -150,31 +150,27 @@ fn row_of(row: &ExampleRow) -> (u32, bool, Vec<f64>) {
 }
 
 /// The examples of training queries; queries whose candidates have no relevant function are left out.
-pub fn examples(
+fn examples(
     bundle: &Bundle,
     functions: &SplitQueries<'_>,
     queries: &[TrainingQuery<'_>],
     done: impl Fn() + Sync,
 ) -> Result<Vec<reranking::Example>> {
-    let relevant_of = |query: &TrainingQuery<'_>| -> Option<(Relevant, u32, u32, u32)> {
-        let (row, groups, names) = (query.query.function.row, bundle.groups()?, bundle.names()?);
-        Some((query.relevant, row, groups.of(row, Group::File), names.part(row, NamePart::Class).joined()))
-    };
     let example = |query: &TrainingQuery<'_>, lists: &CandidateLists, cosine: &dyn Fn(u32) -> f32| -> Option<reranking::Example> {
-        let (relevant, row, file, class) = relevant_of(query)?;
-        let (groups, names) = (bundle.groups()?, bundle.names()?);
-        let is_relevant = |other: u32| match relevant {
+        let (groups, names, row) = (bundle.groups()?, bundle.names()?, query.query.function.row);
+        let file = |row: u32| groups.of(row, Group::File);
+        let class = |row: u32| (file(row), names.part(row, NamePart::Class).joined());
+        let is_relevant = |other: u32| match query.relevant {
             Relevant::Function => other == row,
-            Relevant::File => groups.of(other, Group::File) == file,
-            Relevant::Class => groups.of(other, Group::File) == file && names.part(other, NamePart::Class).joined() == class,
+            Relevant::File => file(other) == file(row),
+            Relevant::Class => class(other) == class(row),
         };
         let fused = bundle.fused(lists, cosine);
         let features = bundle.with_fused(&query.query.text, lists, &fused, bundle::reranking::features)?;
         let rows = fused.iter().zip(features).enumerate().filter(|(index, ((row, _), _))| *index < KEPT_FUSED || is_relevant(*row));
-        let candidates: Vec<ExampleRow> = rows
-            .map(|(_, ((row, _), features))| ExampleRow { features, file: groups.of(*row, Group::File), is_relevant: is_relevant(*row) })
-            .collect();
-        let by_file = relevant == Relevant::File;
+        let candidates: Vec<ExampleRow> =
+            rows.map(|(_, ((row, _), features))| ExampleRow { features, file: file(*row), is_relevant: is_relevant(*row) }).collect();
+        let by_file = query.relevant == Relevant::File;
         let is_found = candidates.iter().any(|row| row.is_relevant);
         is_found.then(|| reranking::Example { class: QueryClass::of(&query.query.text), candidates, by_file })
     };
