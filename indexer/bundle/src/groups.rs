@@ -105,6 +105,6 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 9].map(|row| groups.aliases(row).collect::<Vec<_>>()), [vec![2], vec![3], vec![0], vec![1], vec![]]);
         assert!(Groups::open(dir.path(), 4, 3).is_err());
         assert_eq!(groups.concentration(&[(0, 0.0), (1, 0.0)]), 1.0, "one repository");
-        assert_eq!(groups.concentration(&[(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0)]), 0.25 + 0.0625 + 0.0625);
+        assert_eq!(groups.concentration(&[(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0)]), 0.5625 + 0.0625);
     }
 }
