@@ -34,7 +34,7 @@ pub struct SplitFunction {
     pub summary: String,
 }
 
-/// A text that searches a split.
+/// A query about a function of a split.
 #[derive(Debug)]
 pub struct SplitQuery<'f> {
     pub text: String,

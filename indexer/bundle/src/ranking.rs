@@ -13,8 +13,13 @@ pub fn best_first(a: &Scored, b: &Scored) -> std::cmp::Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-/// Keeps the best row of each group, best first.
-pub fn keep_distinct(ranked: &mut Vec<Scored>, group_of: GroupOf<'_>) {
+/// Has the row a flag in `allowed`? None: every row.
+pub fn is_allowed(allowed: Option<&[bool]>, row: u32) -> bool {
+    allowed.is_none_or(|flags| flags.get(row as usize) == Some(&true))
+}
+
+/// Keeps the first row of each group: the best one, where the rows are ranked.
+pub fn keep_distinct<S>(ranked: &mut Vec<(u32, S)>, group_of: GroupOf<'_>) {
     let mut seen = HashSet::with_capacity(ranked.len());
     ranked.retain(|(row, _)| seen.insert(group_of(*row)));
 }

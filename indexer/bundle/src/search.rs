@@ -1,13 +1,13 @@
 //! A search in an open bundle.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     Bundle, Explanation, Hit, ListEntry, Mode, ParsedQuery, Place, Query, Result,
     fusion::Candidates,
     groups::{Group, Groups},
     lexical::{Filter, QueryStats, Selection, TermScores},
-    ranking::{GroupOf, Scored},
+    ranking::{GroupOf, Scored, is_allowed, keep_distinct},
     reranking::{self, QueryNames},
     snippet::{Line, snippet},
 };
@@ -70,8 +70,7 @@ impl Bundle {
             put_first(&mut ranked, &self.rows_of_name(&query.text, allowed)?);
         }
         if let Some(group_of) = distinct {
-            let mut seen = HashSet::with_capacity(ranked.len());
-            ranked.retain(|(row, _)| seen.insert(group_of(*row)));
+            keep_distinct(&mut ranked, group_of);
         }
         ranked.truncate(query.limit);
         let mut explanations = if query.explain { self.explanations(query, &parsed, &ranked, &lists, &cosine)? } else { HashMap::new() };
@@ -149,8 +148,7 @@ impl Bundle {
 
     /// Allowed aliases of a row.
     fn aliases(&self, row: u32, allowed: Option<&[bool]>) -> Vec<u32> {
-        let is_allowed = |row: &u32| allowed.is_none_or(|allowed| allowed.get(*row as usize) == Some(&true));
-        self.groups().map(|groups| groups.aliases(row).filter(is_allowed).collect()).unwrap_or_default()
+        self.groups().map(|groups| groups.aliases(row).filter(|&row| is_allowed(allowed, row)).collect()).unwrap_or_default()
     }
 
     /// Allowed rows whose name, qualified name or end of the path is the whole query, which is one word; sorted.
@@ -160,7 +158,7 @@ impl Bundle {
             return Ok(Vec::new());
         }
         let mut rows = self.lexical().rows_of_names(text)?;
-        rows.retain(|&row| allowed.is_none_or(|allowed| allowed.get(row as usize) == Some(&true)));
+        rows.retain(|&row| is_allowed(allowed, row));
         rows.truncate(MAX_NAMED);
         Ok(rows)
     }

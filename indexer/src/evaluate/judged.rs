@@ -2,8 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
-    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +11,10 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ranks::{Ranks, rank};
+use super::{
+    judgment_files,
+    ranks::{Ranks, rank},
+};
 use crate::{Result, error::Context};
 
 /// A file of judged queries. Its name takes the place of the language in the table of scores.
@@ -39,18 +40,6 @@ pub enum Judgments {
     },
 }
 
-#[derive(Debug, Deserialize)]
-struct Line {
-    query: String,
-    relevant: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct CosqaQuery {
-    doc: String,
-    retrieval_idx: u64,
-}
-
 /// A query and its relevant rows.
 #[derive(Debug)]
 struct JudgedQuery {
@@ -68,9 +57,6 @@ pub(super) struct JudgedRanks {
     /// Number of relevant functions that are not in the bundle.
     pub unknown: u64,
 }
-
-/// Largest file in bytes, decompressed.
-const MAX_BYTES: u64 = 1 << 30;
 
 impl Judgments {
     /// Name of the set.
@@ -94,31 +80,14 @@ impl Judgments {
 
     /// Queries with the ids or URLs of their relevant functions.
     fn read(&self) -> Result<Vec<(String, Vec<String>)>> {
-        let path = self.path().display();
-        let file = fs::File::open(self.path()).with_context(|| format!("opening {path}"))?;
-        let is_gzip = self.path().extension().is_some_and(|end| end == "gz");
-        let reader: Box<dyn Read> = if is_gzip { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
-        let mut text = String::new();
-        reader.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(|| format!("reading {path}"))?;
-        ensure!(text.len() as u64 <= MAX_BYTES, "{path} has more than {MAX_BYTES} bytes: split it into several files of judgments");
         let judged: Vec<(String, Vec<String>)> = match self {
-            Self::Jsonl { .. } => text
-                .lines()
-                .enumerate()
-                .filter(|(_, line)| !line.trim().is_empty())
-                .map(|(number, line)| {
-                    let line: Line = serde_json::from_str(line)
-                        .with_context(|| format!("{path}:{}: expected {{\"query\", \"relevant\"}}", number + 1))?;
-                    Ok((line.query, line.relevant))
-                })
-                .collect::<Result<_>>()?,
-            Self::Cosqa { repo, .. } => serde_json::from_str::<Vec<CosqaQuery>>(&text)
-                .with_context(|| format!("{path} is not a list of {{\"doc\", \"retrieval_idx\"}}"))?
-                .into_iter()
-                .map(|query| (query.doc, vec![format!("{repo}:{}", query.retrieval_idx)]))
-                .collect(),
+            Self::Jsonl { path, .. } => judgment_files::jsonl(path)?.into_iter().map(|line| (line.query, line.relevant)).collect(),
+            Self::Cosqa { path, repo, .. } => {
+                let url = |index: u64| vec![format!("{repo}:{index}")];
+                judgment_files::cosqa(path)?.into_iter().map(|query| (query.doc, url(query.retrieval_idx))).collect()
+            }
         };
-        ensure!(!judged.is_empty(), "{path} holds no judged queries");
+        ensure!(!judged.is_empty(), "{} holds no judged queries", self.path().display());
         Ok(judged)
     }
 

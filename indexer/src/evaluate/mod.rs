@@ -8,6 +8,7 @@ pub mod curve;
 mod examples;
 pub mod judge;
 mod judged;
+mod judgment_files;
 mod page;
 mod ranks;
 mod report;

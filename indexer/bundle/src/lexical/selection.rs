@@ -1,7 +1,7 @@
 //! Which rows a lexical search returns.
 
 use super::Part;
-use crate::ranking::GroupOf;
+use crate::ranking::{GroupOf, is_allowed};
 
 /// Which rows a lexical search returns, and by which fields.
 #[derive(Clone, Copy, Default)]
@@ -19,7 +19,7 @@ pub struct Selection<'a> {
 impl Selection<'_> {
     /// Is the row allowed?
     pub fn accepts(&self, row: u32) -> bool {
-        self.allowed.is_none_or(|rows| rows.get(row as usize).is_some_and(|is_allowed| *is_allowed))
+        is_allowed(self.allowed, row)
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::{
     Result,
-    ranking::{Best, GroupOf, Scored, best_first, keep_distinct},
+    ranking::{Best, GroupOf, Scored, best_first, is_allowed, keep_distinct},
 };
 pub use hnsw::{HnswFile, HnswGraphs, HnswInfo, codes, index_options};
 pub(crate) use matrix::Npy;
@@ -131,8 +131,7 @@ impl Vectors {
     /// [`Vectors::search`] over the whole f32 matrix: the reference that recall is measured against.
     pub fn search_exact(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<Scored> {
         let rows = u32::try_from(self.rows).unwrap_or(u32::MAX);
-        let is_allowed = |row: &u32| allowed.is_none_or(|rows| rows.get(*row as usize).is_some_and(|is_allowed| *is_allowed));
-        self.ranked((0..rows).filter(is_allowed), query, k)
+        self.ranked((0..rows).filter(|&row| is_allowed(allowed, row)), query, k)
     }
 
     /// The best `k` candidates by their f32 rows.
@@ -151,8 +150,7 @@ impl Vectors {
         let mut best = Best::new(k.min(self.rows), distinct);
         let blocks = self.quantised.bytes().chunks(BLOCK * self.dimension).zip(self.scales.bytes().as_chunks::<4>().0.chunks(BLOCK));
         for (block, (bytes, scales)) in blocks.enumerate() {
-            let is_allowed =
-                |index: usize| allowed.is_none_or(|rows| rows.get(block * BLOCK + index).is_some_and(|is_allowed| *is_allowed));
+            let is_allowed = |index: usize| is_allowed(allowed, (block * BLOCK + index) as u32);
             if allowed.is_some() && !(0..scales.len()).any(is_allowed) {
                 continue;
             }

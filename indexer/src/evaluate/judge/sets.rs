@@ -2,8 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::Read,
     path::Path,
     str::FromStr,
 };
@@ -12,8 +10,11 @@ use bundle::{Bundle, Language, Query, manifest::DOCS};
 use ledger::{ensure, table};
 use serde::Deserialize;
 
-use super::super::challenge;
-use crate::{Result, error::Context};
+use super::super::{
+    challenge,
+    judgment_files::{self, CosqaQuery, JsonlQuery},
+};
+use crate::Result;
 
 /// Format of a file of judged queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,19 +76,6 @@ pub(super) struct JudgedSet {
     pub left_out: usize,
 }
 
-/// Largest file in bytes, decompressed.
-const MAX_BYTES: u64 = 1 << 30;
-
-fn read(path: &Path) -> Result<String> {
-    let file = fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    let is_gzip = path.extension().is_some_and(|end| end == "gz");
-    let reader: Box<dyn Read> = if is_gzip { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut text = String::new();
-    reader.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(|| format!("reading {}", path.display()))?;
-    ensure!(text.len() as u64 <= MAX_BYTES, "{} has more than {MAX_BYTES} bytes: split it into several files", path.display());
-    Ok(text)
-}
-
 /// Reads the judged queries of a file.
 pub(super) fn judged_set(bundle: &Bundle, format: JudgmentFormat, path: &Path) -> Result<JudgedSet> {
     let set = match format {
@@ -122,21 +110,13 @@ fn csn(bundle: &Bundle, path: &Path) -> Result<JudgedSet> {
     Ok(set)
 }
 
-#[derive(Debug, Deserialize)]
-struct CosqaQuery {
-    doc: String,
-    retrieval_idx: u64,
-}
-
 fn cosqa(path: &Path) -> Result<JudgedSet> {
-    let queries: Vec<CosqaQuery> = serde_json::from_str(&read(path)?)
-        .with_context(|| format!("{} is not a list of {{\"doc\", \"retrieval_idx\"}}", path.display()))?;
     let judged = |query: CosqaQuery| JudgedQuery {
         group: "cosqa".to_owned(),
         query: Query::new(query.doc),
         relevant: Relevant::UrlEnd(format!(":{}", query.retrieval_idx)),
     };
-    Ok(JudgedSet { queries: queries.into_iter().map(judged).collect(), left_out: 0 })
+    Ok(JudgedSet { queries: judgment_files::cosqa(path)?.into_iter().map(judged).collect(), left_out: 0 })
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,7 +135,7 @@ struct Task {
 }
 
 fn files(bundle: &Bundle, path: &Path) -> Result<JudgedSet> {
-    let tasks: Tasks = serde_json::from_str(&read(path)?).with_context(|| format!("{} is not a list of {{\"tasks\"}}", path.display()))?;
+    let tasks: Tasks = judgment_files::json(path, "an object with the list \"tasks\"")?;
     let mut repositories = BTreeMap::new();
     for batch in table::read(&bundle.dir().join(DOCS), &["repo"])? {
         for name in table::texts(&batch?, "repo")?.iter().flatten() {
@@ -175,19 +155,11 @@ fn files(bundle: &Bundle, path: &Path) -> Result<JudgedSet> {
     Ok(set)
 }
 
-#[derive(Debug, Deserialize)]
-struct Line {
-    query: String,
-    relevant: BTreeSet<String>,
-}
-
 fn jsonl(path: &Path) -> Result<JudgedSet> {
-    let mut queries = Vec::new();
-    for (number, line) in read(path)?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let line: Line = serde_json::from_str(line)
-            .with_context(|| format!("{}:{}: expected {{\"query\", \"relevant\"}}", path.display(), number + 1))?;
-        let relevant = Relevant::Rows(line.relevant);
-        queries.push(JudgedQuery { group: "jsonl".to_owned(), query: Query::new(line.query), relevant });
-    }
-    Ok(JudgedSet { queries, left_out: 0 })
+    let judged = |line: JsonlQuery| JudgedQuery {
+        group: "jsonl".to_owned(),
+        query: Query::new(line.query),
+        relevant: Relevant::Rows(line.relevant.into_iter().collect()),
+    };
+    Ok(JudgedSet { queries: judgment_files::jsonl(path)?.into_iter().map(judged).collect(), left_out: 0 })
 }

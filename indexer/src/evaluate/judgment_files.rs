@@ -1,0 +1,56 @@
+//! Files of judged queries; a name that ends with `.gz` is read as gzip.
+
+use std::{fs::File, io::Read, path::Path};
+
+use ledger::ensure;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{Result, error::Context};
+
+/// Largest file in bytes, decompressed.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// A line of a JSON-lines file.
+#[derive(Debug, Deserialize)]
+pub struct JsonlQuery {
+    pub query: String,
+    /// Ids or URLs of the relevant functions.
+    pub relevant: Vec<String>,
+}
+
+/// A query of CoSQA's list.
+#[derive(Debug, Deserialize)]
+pub struct CosqaQuery {
+    pub doc: String,
+    pub retrieval_idx: u64,
+}
+
+fn text(path: &Path) -> Result<String> {
+    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let is_gzip = path.extension().is_some_and(|end| end == "gz");
+    let reader: Box<dyn Read> = if is_gzip { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let mut text = String::new();
+    reader.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(|| format!("reading {}", path.display()))?;
+    ensure!(text.len() as u64 <= MAX_BYTES, "{} has more than {MAX_BYTES} bytes: split it into several files of judgments", path.display());
+    Ok(text)
+}
+
+/// Reads a JSON document. `form`: the form that is expected, for the error.
+pub fn json<T: DeserializeOwned>(path: &Path, form: &str) -> Result<T> {
+    serde_json::from_str(&text(path)?).with_context(|| format!("{} is not {form}", path.display()))
+}
+
+/// Reads CoSQA's list of queries.
+pub fn cosqa(path: &Path) -> Result<Vec<CosqaQuery>> {
+    json(path, "a list of {\"doc\", \"retrieval_idx\"}")
+}
+
+/// Reads one query a line; blank lines are skipped.
+pub fn jsonl(path: &Path) -> Result<Vec<JsonlQuery>> {
+    let text = text(path)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let query = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).with_context(|| format!("{}:{}: expected {{\"query\", \"relevant\"}}", path.display(), number + 1))
+    };
+    lines.map(query).collect()
+}
