@@ -49,8 +49,8 @@ def read(path):
             queries.append(Query("files" if by_file else "mrr", class_name, rows, [1.0], "", index))
             continue
         rows = [(row["file"], row["grade"], row["features"]) for row in found["rows"]]
-        kind = "files" if found["repo"] else "csn" if max(found["relevant"], default=0) > 1 or len(found["relevant"]) > 1 else "mrr"
-        queries.append(Query(kind, found["class"], rows, found["relevant"], found["group"], found["repo"] or found["query"]))
+        fold = found["repo"] or found["query"]
+        queries.append(Query(found["measure"], found["class"], rows, found["relevant"], found["group"], fold))
     folds = {fold: number % FOLDS for number, fold in enumerate(sorted({query.fold for query in queries}))}
     for query in queries:
         query.fold = folds[query.fold]

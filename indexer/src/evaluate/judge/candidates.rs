@@ -19,6 +19,8 @@ use crate::{Result, error::Context};
 /// A judged query with its candidates: one line of the file.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
+    /// How the set is scored: `csn` (NDCG, mean of the languages), `files` (NDCG by file) or `mrr`.
+    measure: &'static str,
     group: &'a str,
     query: &'a str,
     class: QueryClass,
@@ -60,14 +62,21 @@ fn line(bundle: &Bundle, judged: &JudgedQuery) -> Result<String> {
         };
         rows.push(Row { file: groups.of(row, bundle::groups::Group::File), grade, features: features.to_vec() });
     }
-    let relevant = match &judged.relevant {
-        Relevant::Grades(grades) => grades.values().copied().collect(),
-        Relevant::Rows(rows) => vec![1.0; rows.len()],
-        Relevant::UrlEnd(_) => vec![1.0],
-        Relevant::Files(_, count) => vec![1.0; *count],
+    let (measure, relevant) = match &judged.relevant {
+        Relevant::Grades(grades) => ("csn", grades.values().copied().collect()),
+        Relevant::Rows(rows) => ("mrr", vec![1.0; rows.len()]),
+        Relevant::UrlEnd(_) => ("mrr", vec![1.0]),
+        Relevant::Files(_, count) => ("files", vec![1.0; *count]),
     };
     let query = &judged.query;
-    let line =
-        Line { group: &judged.group, query: &query.text, class: QueryClass::of(&query.text), repo: query.repo.as_deref(), relevant, rows };
+    let line = Line {
+        measure,
+        group: &judged.group,
+        query: &query.text,
+        class: QueryClass::of(&query.text),
+        repo: query.repo.as_deref(),
+        relevant,
+        rows,
+    };
     Ok(serde_json::to_string(&line)?)
 }
