@@ -13,7 +13,9 @@ CARGO_TARGET_DIR ?= target
 # Text from the user is data: it is never expanded by make, and the shell reads it from the environment, between quotes.
 USER_TEXT := A ADOPT ANNOTATIONS B CARGO_TARGET_DIR CONF COSQA CSN CSN99 CSN_DIR CSN_VALID DATA EPOCHS EXPLAIN FROM GLOB GROWTH IDS JSON K LANGS \
 	MODE NAME OF ONLY OUT PREDICTIONS PROFILE Q QUERIES REPO REPOSITORIES REPO_QUESTIONS RESUME ROUNDS ROWS SECONDS SLOW_EPOCHS STAGE STEPS TEACHER THREADS TO WITH YES
-$(foreach name,$(USER_TEXT),$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))))
+# The command line's variables, also those that no target uses: make exports them.
+COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+$(foreach name,$(sort $(USER_TEXT) $(COMMAND_LINE)),$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))))
 export $(filter-out SECONDS,$(USER_TEXT))
 # dev: builds in half the time, hot crates are optimised. release: everything is. After `make release`, every target uses that build.
 ifndef PROFILE

@@ -12,9 +12,13 @@ import argparse
 import gzip
 import json
 import pathlib
+import os
 import re
 import subprocess
 import sys
+
+# Before ONNX Runtime is imported: it sends telemetry otherwise.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy
 import onnxruntime

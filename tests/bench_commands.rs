@@ -27,9 +27,6 @@ static DATA: LazyLock<PathBuf> = LazyLock::new(|| {
 fn run(arguments: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_codenets-bench"));
     command.args(arguments).arg("--data").arg(&*DATA).arg("--json");
-    if std::env::var_os("ORT_DYLIB_PATH").is_none() {
-        command.env("ORT_DYLIB_PATH", Path::new(ROOT).join("data/runtime/libonnxruntime.so"));
-    }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

@@ -134,9 +134,11 @@ fn roots(store: &Store) -> Result<BTreeSet<ArtifactId>> {
     let serve = Serve::of(store.root());
     let recorded = store.artifacts()?;
     for id in serve.ids()? {
-        let fix = "nothing is deleted while its lineage is unknown: run `codenets rollback`, or delete its folder";
-        let keys = serve.keys(&id).with_context(|| format!("the manifest of bundle {id} cannot be read: {fix}"))?;
-        roots.extend(recorded.iter().filter(|artifact| keys.contains(&artifact.key)).cloned());
+        // The lineage of its artifact is kept where its own manifest does not read.
+        match serve.keys(&id) {
+            Ok(keys) => roots.extend(recorded.iter().filter(|artifact| keys.contains(&artifact.key)).cloned()),
+            Err(error) => store.progress().message(&format!("gc        bundle {id} is damaged: {}", ledger::chain(&error))),
+        }
         roots.insert(ArtifactId { kind: Bundle::KIND.to_owned(), key: id.key().to_owned() });
     }
     Ok(roots)

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ledger::{Digest, Store, append_event, bail, ensure, event_file, write_atomically};
+use ledger::{Digest, Store, append_event, bail, conf::SecretUrl, ensure, event_file, write_atomically};
 use reqwest::blocking::Client;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::error::{Context, Result};
 #[derive(Debug)]
 enum Receiver {
     /// `POST` of one event to this URL: the OpenLineage API, as Marquez and other servers offer it.
-    Server(Client, String),
+    Server(Client, SecretUrl),
     /// One line for each event is appended.
     File(PathBuf),
 }
@@ -75,24 +75,25 @@ impl Receiver {
         }
         ensure!(!to.contains('@'), "a URL with a password is written to logs: put the key in OPENLINEAGE_API_KEY");
         if !to.starts_with("http://") && !to.starts_with("https://") {
-            bail!("{to} is neither a file nor the http URL of a server: use a path, http://… or https://…");
+            bail!("{} is neither a file nor the http URL of a server: use a path, http://… or https://…", SecretUrl::new(to));
         }
         let client = Client::builder().connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(30)).build()?;
         let path = to.splitn(4, '/').nth(3).unwrap_or_default();
         let address = if path.is_empty() { format!("{}{API}", to.trim_end_matches('/')) } else { to.to_owned() };
-        Ok(Self::Server(client, address))
+        Ok(Self::Server(client, SecretUrl::new(address)))
     }
 
     fn send(&self, event: &Value) -> Result<()> {
         match self {
             Self::File(path) => append_event(path, event).with_context(|| format!("writing {}", path.display()))?,
             Self::Server(client, address) => {
-                let mut request = client.post(address).header("content-type", "application/json").body(event.to_string());
+                let mut request = client.post(address.expose()).header("content-type", "application/json").body(event.to_string());
                 if let Ok(key) = std::env::var("OPENLINEAGE_API_KEY") {
                     request = request.bearer_auth(key);
                 }
-                // The error of `reqwest` contains the URL.
-                let answer = request.send().context("sending an event")?;
+                // The error of `reqwest` contains the URL with its secrets.
+                let answer =
+                    request.send().map_err(reqwest::Error::without_url).with_context(|| format!("sending an event to {address}"))?;
                 let status = answer.status();
                 if !status.is_success() {
                     let text: String = answer.text().unwrap_or_default().chars().take(200).collect();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use ledger::Store;
+use ledger::{Store, open_lock};
 
 use crate::error::{Context, Result};
 
@@ -11,7 +11,7 @@ const READERS: &str = ".readers";
 /// Locks the store against deletion until the file is dropped. None where the data folder is read-only: nothing is deleted there.
 pub fn lock_shared(store: &Store) -> Result<Option<File>> {
     let path = store.root().join(READERS);
-    let Ok(file) = File::create(&path).or_else(|_| File::open(&path)) else { return Ok(None) };
+    let Ok(file) = open_lock(&path).or_else(|_| File::open(&path)) else { return Ok(None) };
     file.lock_shared().with_context(|| format!("locking {}", path.display()))?;
     Ok(Some(file))
 }
@@ -19,7 +19,7 @@ pub fn lock_shared(store: &Store) -> Result<Option<File>> {
 /// Waits until no `save` reads, and locks them out until the file is dropped.
 pub fn lock_exclusive(store: &Store) -> Result<File> {
     let path = store.root().join(READERS);
-    let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+    let file = open_lock(&path).with_context(|| format!("opening {}: is it a link?", path.display()))?;
     if file.try_lock().is_err() {
         store.progress().message("waiting for `codenets save` to finish reading");
         file.lock().with_context(|| format!("locking {}", path.display()))?;

@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 use anyhow::{Result, ensure};
 use bundle::{Bundle, Mode, Query};
 use indexer::evaluate::curve::{curve, render, summaries};
-use ledger::{Progress, Serve, Store, onnxruntime_library, write_report};
+use ledger::{Progress, Serve, Store, write_report};
 use serde_json::{Map, Value};
 
 /// Shares of the sorted times that are reported.
@@ -17,7 +17,7 @@ pub fn run(data: &Path, queries: usize, json: bool) -> Result<()> {
     let (stages, mut flat) = ledger::journal(&store);
     let current = Serve::of(data).current();
     ensure!(current.exists(), "nothing is published at {}: run `codenets run`", current.display());
-    let bundle = Bundle::options().onnxruntime(onnxruntime_library(data)?).open(current.canonicalize()?)?;
+    let bundle = Bundle::options().open(current.canonicalize()?)?;
     let latency = latency(&bundle, queries)?;
     let points = curve(&bundle)?;
     if !json {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use ledger::{Progress, Store, Syntax, conf::Conf, onnxruntime_library};
+use ledger::{Progress, Store, Syntax, conf::Conf};
 
 mod latency;
 mod measure;
@@ -89,7 +89,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Latency { queries } => latency::run(&cli.data, queries, cli.json),
         Command::Measure { part } => {
-            println!("{}", measure::run(&part, &cli.data, threads)?);
+            println!("{}", measure::run(&part, threads)?);
             Ok(())
         }
         Command::TrainSteps { conf, lengths, steps } => {
@@ -97,9 +97,8 @@ fn run(cli: Cli) -> Result<()> {
             train_steps::run(&conf.section("train")?, &lengths, steps)
         }
         Command::Candidates { bundle, format, judgments, out } => {
-            let library = onnxruntime_library(&cli.data)?;
             if let "documentation" | "rules" = format.as_str() {
-                inference::load(&library)?;
+                inference::load_installed()?;
                 let store = Store::at(&cli.data, Progress::new(cli.json), threads).with_kinds(codenets::stages::registry().kinds());
                 let syntax = store.current::<Syntax>().context("no syntax is recorded: run `codenets run`")?.open()?;
                 let split = judgments.to_string_lossy().parse()?;
@@ -107,7 +106,7 @@ fn run(cli: Cli) -> Result<()> {
                 println!("{examples} queries in {}", out.display());
                 return Ok(());
             }
-            let bundle = bundle::Bundle::options().onnxruntime(library).workers(threads).open(&bundle)?;
+            let bundle = bundle::Bundle::options().workers(threads).open(&bundle)?;
             let queries = indexer::evaluate::judge::candidates::write(&bundle, format.parse()?, &judgments, &out)?;
             println!("{queries} queries in {}", out.display());
             Ok(())
@@ -116,10 +115,12 @@ fn run(cli: Cli) -> Result<()> {
 }
 
 fn main() -> ExitCode {
+    // SAFETY: the first statement of the program: no other thread runs that could read the environment.
+    unsafe { std::env::set_var(inference::TELEMETRY_VARIABLE, "1") };
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            ledger::print_line(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

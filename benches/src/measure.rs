@@ -22,7 +22,7 @@ use indexer::{
     vectors::{Hnsw, MatrixWriter, build},
 };
 use inference::{BATCH_TOKENS, Provider, TextEncoder};
-use ledger::{Digest, Shard, Shards, cpu_seconds, onnxruntime_library, peak_rss_mib, table};
+use ledger::{Digest, Shard, Shards, cpu_seconds, peak_rss_mib, table};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use tantivy::Index;
@@ -87,12 +87,12 @@ pub enum Engine {
 }
 
 /// Measures a part on `threads` threads. `data` is where ONNX Runtime is looked for.
-pub fn run(part: &Part, data: &Path, threads: usize) -> Result<Value> {
+pub fn run(part: &Part, threads: usize) -> Result<Value> {
     match part {
         Part::Lexical { syntax, engine, rows } => lexical_index(&Shards::open(syntax)?, *engine, *rows, threads),
         Part::Vectors { matrix, queries } => vectors(matrix, queries),
         Part::Embed { encoder, syntax, rows, sessions, provider, batch_tokens, bind } => {
-            inference::load(&onnxruntime_library(data)?)?;
+            inference::load_installed()?;
             let sessions = sessions.unwrap_or(threads).max(1);
             let mut encoder = TextEncoder::open_with(encoder, *provider, sessions, (threads / sessions).max(1))?;
             if *bind {
@@ -162,8 +162,8 @@ fn vectors(matrix: &Path, queries: &Path) -> Result<Value> {
     let open_ms = clock.elapsed().as_secs_f64() * 1e3;
     let graphs = approximate.hnsw().context("no graphs were built")?;
     let queries: Vec<&[f32]> = queries.chunks_exact(dimension).collect();
-    let truth: Vec<Vec<u32>> = queries.par_iter().map(|query| rows_of(exact.search_exact(query, 10, None))).collect();
-    let quantised = on_one_thread(&queries, &truth, |query| Ok(exact.search_quantised(query, 10, None)))?;
+    let truth: Vec<Vec<u32>> = queries.par_iter().map(|query| Ok(rows_of(exact.search_exact(query, 10, None)?))).collect::<Result<_>>()?;
+    let quantised = on_one_thread(&queries, &truth, |query| Ok(exact.search_quantised(query, 10, None)?))?;
     // The files are mapped: one search of each query reads them into memory, as other libraries read their whole files.
     queries.iter().try_for_each(|query| approximate.search_hnsw(graphs, query, 400, None).map(|_| ()))?;
     let points = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384].into_iter().map(|expansion| {

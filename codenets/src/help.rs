@@ -5,8 +5,6 @@ use std::{fmt::Write as _, io::Write as _, str::FromStr, sync::LazyLock};
 use anyhow::{Result, anyhow};
 use ledger::Registry;
 
-use crate::commands::build;
-
 /// Groups of commands, in the order of the help.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Build", &["run", "plan", "status", "explain", "setup", "adopt"]),
@@ -47,12 +45,11 @@ pub fn stages(registry: &Registry) -> String {
 /// Version of the program, its commit, the ONNX Runtime that `setup` fetches with the API that the program needs, the bundle format.
 pub fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
-        let pin = build::WHEEL.split("onnxruntime==").nth(1).and_then(|pin| pin.split_whitespace().next());
-        let onnxruntime = pin.unwrap_or("not pinned");
         format!(
-            "{} (commit {}, ONNX Runtime {onnxruntime}, API {}, bundle format {})",
+            "{} (commit {}, ONNX Runtime {}, API {}, bundle format {})",
             env!("CARGO_PKG_VERSION"),
-            env!("CODENETS_COMMIT"),
+            env!("CODENETS_COMMIT").get(..12).unwrap_or("unknown"),
+            inference::PINNED_VERSION,
             inference::API_VERSION,
             bundle::FORMAT
         )

@@ -36,12 +36,21 @@ use ledger::Registry;
 /// Runs the command with these arguments (the first is the program's name) in this process. An error is one line on standard error, its
 /// causes after colons, and exit status 1.
 pub fn main<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl IntoIterator<Item = T>) -> ExitCode {
+    set_commit();
     exit_code(cli::run(registry, arguments, false))
 }
 
 /// [`main`] of the program `codenets`: it starts itself again for each stage of a run, so that the memory of a stage is its own.
 pub fn program() -> ExitCode {
+    set_commit();
     exit_code(cli::run(&stages::registry(), std::env::args_os(), true))
+}
+
+/// The commit that the build recorded goes into every manifest.
+fn set_commit() {
+    let id = Some(env!("CODENETS_COMMIT")).filter(|id| !id.is_empty());
+    let diff = include_bytes!(concat!(env!("OUT_DIR"), "/changes.diff"));
+    ledger::Commit::set_built_from(id, env!("CODENETS_DIRTY") == "true", diff);
 }
 
 fn exit_code(result: anyhow::Result<()>) -> ExitCode {
@@ -51,7 +60,7 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<stage_process::StageFailed>() => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {}", options::plain(&format!("{error:#}")));
+            ledger::print_line(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -7,5 +7,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // SAFETY: the first statement of the program: no other thread runs that could read the environment.
+    unsafe { std::env::set_var(inference::TELEMETRY_VARIABLE, "1") };
     codenets::program()
 }

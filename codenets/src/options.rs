@@ -7,6 +7,7 @@ use clap::Args;
 use ledger::{
     Progress, Registry, Store,
     conf::{Conf, RunSettings},
+    plain,
 };
 use serde_json::Value;
 
@@ -66,11 +67,6 @@ impl Options {
         }
         Ok(())
     }
-}
-
-/// The text without control characters other than line ends and tabs.
-pub fn plain(text: &str) -> String {
-    text.replace(|character: char| character.is_control() && !['\n', '\t'].contains(&character), "\u{fffd}")
 }
 
 fn cores() -> usize {

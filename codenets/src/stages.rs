@@ -2,7 +2,7 @@
 //! configuration, the artifact kinds that `save`, `gc` and `lineage` know, and the shell completions follow from it.
 
 use indexer::{Embed, Evaluate, Index, publish::Publish};
-use ledger::{Error, Recorded, Registry, Result, Stage, Store, conf::Conf, onnxruntime_library};
+use ledger::{Error, Recorded, Registry, Result, Stage, Store, conf::Conf};
 use pipeline::{Harvest, Ingest, Parse, Tokenize, Vocab};
 use trainer::{Adopt, Export, Train};
 
@@ -43,8 +43,8 @@ fn trains(conf: &Conf) -> Result<bool> {
 /// A stage that runs encoders. A missing library is reported before the first stage runs; it is loaded right before the stage.
 fn with_onnxruntime<S: Stage + 'static>() -> Recorded<S> {
     Recorded::new()
-        .prepared_by(|store, _| onnxruntime_library(store.root()).map(drop))
-        .started_by(|store, _| inference::load(&onnxruntime_library(store.root())?).map_err(Error::other))
+        .prepared_by(|_, _| inference::installed().map(drop).map_err(Error::other))
+        .started_by(|_, _| inference::load_installed().map_err(Error::other))
 }
 
 /// Does the training run another encoder?
@@ -53,12 +53,12 @@ fn has_teacher(conf: &Conf) -> Result<bool> {
     Ok(config.teacher.is_some() || config.token_start.is_some())
 }
 
-fn teacher_library(store: &Store, conf: &Conf) -> Result<()> {
-    if has_teacher(conf)? { onnxruntime_library(store.root()).map(drop) } else { Ok(()) }
+fn teacher_library(_: &Store, conf: &Conf) -> Result<()> {
+    if has_teacher(conf)? { inference::installed().map(drop).map_err(Error::other) } else { Ok(()) }
 }
 
-fn teacher(store: &Store, conf: &Conf) -> Result<()> {
-    if has_teacher(conf)? { inference::load(&onnxruntime_library(store.root())?).map_err(Error::other) } else { Ok(()) }
+fn teacher(_: &Store, conf: &Conf) -> Result<()> {
+    if has_teacher(conf)? { inference::load_installed().map_err(Error::other) } else { Ok(()) }
 }
 
 /// A tracking server that does not answer never fails a stage.

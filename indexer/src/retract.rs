@@ -12,9 +12,9 @@ use bundle::{
     lexical::{LEXICAL, Lexical},
     tombstones::{self, TOMBSTONES},
 };
-use ledger::{Retracted, Serve, Store, ensure};
+use ledger::{BundleId, Retracted, Serve, Store, ensure};
 
-use crate::{Result, error::Context, index::checksums};
+use crate::{Error, Result, error::Context, index::checksums};
 
 /// Adds the ids of a file (one a line) to the list of deleted ids, or with `only` replaces the list, and updates every published bundle.
 /// Returns the number of listed ids, and how many of them the published bundle contains.
@@ -25,20 +25,25 @@ pub fn retract(store: &Store, ids: &Path, only: bool) -> Result<(usize, usize)> 
     let _lock = store.lock()?;
     let data = store.root();
     let serve = Serve::of(data);
+    serve.recover()?;
     let text = fs::read_to_string(ids).with_context(|| format!("reading {}", ids.display()))?;
     let (new, before) = (Retracted::of_lines(&text).0, Retracted::read(data)?.unwrap_or_default().0);
     let published = serve.ids()?;
     ensure!(!published.is_empty(), "nothing is published in {}: run `codenets run`", data.display());
     let mut unknown: Vec<String> = new.difference(&before).cloned().collect();
     for id in &published {
-        let rows = open(&serve.bundle(id))?.rows_of_ids(&unknown)?;
+        // A damaged bundle is set aside below.
+        let Ok(rows) = open(&serve.bundle(id)).and_then(|lexical| Ok(lexical.rows_of_ids(&unknown)?)) else { continue };
         unknown = unknown.into_iter().zip(rows).filter(|(_, row)| row.is_none()).map(|(id, _)| id).collect();
     }
     ensure!(unknown.is_empty(), "no published bundle holds {unknown:?}: take ids from `codenets search --json`");
     let all = Retracted(if only { new } else { before.union(&new).cloned().collect() });
     all.write(data)?;
     let all = all.0;
-    enforce(data)?;
+    if let Some(error) = enforce(store)? {
+        return Err(error)
+            .context("the ids are listed, and the published bundle still shows them: run `codenets rollback` or publish another bundle");
+    }
     let Some(current) = serve.current_id() else { return Ok((all.len(), 0)) };
     // A new link, so that readers that watch it open the bundle again.
     serve.set_current(&current)?;
@@ -46,26 +51,48 @@ pub fn retract(store: &Store, ids: &Path, only: bool) -> Result<(usize, usize)> 
 }
 
 /// Updates the tombstones of every published bundle to the list, and completes an interrupted update. The caller holds the lock of the
-/// store. Does nothing where nothing was ever retracted.
-pub fn enforce(data: &Path) -> Result<()> {
-    let Some(Retracted(all)) = Retracted::read(data)? else { return Ok(()) };
-    let serve = Serve::of(data);
+/// store. Does nothing where nothing was ever retracted. A damaged bundle is set aside, unless it is the published one.
+///
+/// Returns the error of the published bundle, if there is one: another bundle can replace it.
+pub fn enforce(store: &Store) -> Result<Option<Error>> {
+    let Some(Retracted(all)) = Retracted::read(store.root())? else { return Ok(None) };
+    let serve = Serve::of(store.root());
+    let current = serve.current_id();
+    let mut failed = None;
     for id in serve.ids()? {
-        let folder = serve.bundle(&id);
-        for entry in fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                fs::remove_file(entry.path())?;
-            }
+        match enforce_on(&serve.bundle(&id), &all) {
+            Ok(()) => {}
+            Err(error) if current.as_ref() == Some(&id) => failed = Some(error),
+            Err(error) => set_aside(store, &serve, &id, &error),
         }
-        let deleted = contained(&folder, &all)?;
-        if tombstones::read(&folder)? != deleted {
-            crate::tombstones::write(&folder, &deleted)?;
-        }
-        // Only the line of this file: damage of any other file must stay visible.
-        checksums::renew(&folder, TOMBSTONES)?;
     }
-    Ok(())
+    Ok(failed)
+}
+
+fn enforce_on(folder: &Path, all: &BTreeSet<String>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let deleted = contained(folder, all)?;
+    // A damaged file is written again: the list is what counts.
+    if tombstones::read(folder).ok().as_ref() != Some(&deleted) {
+        crate::tombstones::write(folder, &deleted)?;
+    }
+    // Only the line of this file: damage of any other file must stay visible.
+    checksums::renew(folder, TOMBSTONES)
+}
+
+/// Sets a damaged bundle aside, with a message.
+pub fn set_aside(store: &Store, serve: &Serve, id: &BundleId, error: &dyn std::error::Error) {
+    let why = ledger::chain(error);
+    let outcome = match serve.set_aside(id) {
+        Ok(folder) => format!("it is {} now; delete it when nobody needs it", folder.display()),
+        Err(error) => format!("it is left out ({})", ledger::chain(&error)),
+    };
+    store.progress().message(&format!("serve     bundle {id} is damaged ({why}): {outcome}"));
 }
 
 /// Writes the tombstones of a bundle that is about to be published. The caller writes `CHECKSUMS`.
@@ -79,7 +106,7 @@ pub fn apply(data: &Path, folder: &Path) -> Result<()> {
 
 fn open(folder: &Path) -> Result<Lexical> {
     let open = || -> Result<Lexical> { Ok(Lexical::open(&folder.join(LEXICAL), BundleManifest::read(folder)?.lexical.settings())?) };
-    open().with_context(|| format!("nothing can be deleted from {}: remove that folder if it is not the published one", folder.display()))
+    open().with_context(|| format!("reading bundle {}", folder.display()))
 }
 
 /// The ids that a bundle contains, sorted.

@@ -136,10 +136,10 @@ impl<'a> SplitQueries<'a> {
             .map(|(index, ((query, parsed), vector))| {
                 let own = query.within_repository.then(|| self.of_repository(&query.function.repo));
                 let allowed = own.as_deref().unwrap_or(&self.allowed);
-                let nearest = self.vector_scores(vector, allowed, query.hides_documentation);
+                let nearest = self.vector_scores(vector, allowed, query.hides_documentation)?;
                 let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
                 let hidden = query.hides_documentation.then_some(Part::Documentation);
-                let selection = Selection { limit: allowed.len(), allowed: Some(allowed), hidden, distinct: None };
+                let selection = Selection { limit: allowed.len(), allowed: Some(allowed), hidden, ..Selection::default() };
                 let lists = self.bundle.candidate_lists(parsed, Mode::Hybrid, &selection, nearest)?;
                 with(index, &lists, &|row| cosines.get(&row).copied().unwrap_or_default())
             })
@@ -154,9 +154,9 @@ impl<'a> SplitQueries<'a> {
     }
 
     /// Inner products of the query with every allowed function, best first.
-    fn vector_scores(&self, query: &[f32], allowed: &[bool], hides_documentation: bool) -> Vec<Scored> {
+    fn vector_scores(&self, query: &[f32], allowed: &[bool], hides_documentation: bool) -> Result<Vec<Scored>> {
         let Some(vectors) = self.vectors.as_ref().filter(|_| hides_documentation) else {
-            return self.bundle.vectors().search_exact(query, self.functions.len(), Some(allowed));
+            return Ok(self.bundle.vectors().search_exact(query, self.functions.len(), Some(allowed))?);
         };
         let dot = |vector: &[f32]| vector.iter().zip(query).map(|(a, b)| a * b).sum();
         let mut scores: Vec<Scored> = self
@@ -167,7 +167,7 @@ impl<'a> SplitQueries<'a> {
             .map(|(function, vector)| (function.row, dot(vector)))
             .collect();
         scores.sort_by(best_first);
-        scores
+        Ok(scores)
     }
 
     /// The functions' vectors without documentation.

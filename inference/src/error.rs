@@ -20,6 +20,15 @@ pub enum Error {
     /// A graph was opened before the library was loaded.
     #[error("ONNX Runtime is not loaded: run `codenets setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so (1.24 or newer)")]
     NotLoaded,
+    /// No library is installed.
+    #[error("ONNX Runtime is not installed: run `codenets setup`, or set {LIBRARY_VARIABLE} to a libonnxruntime.so (1.24 or newer)")]
+    NotInstalled,
+    /// The environment variable names no file.
+    #[error("{LIBRARY_VARIABLE} names {}, which is not a file: correct it, or unset it and run `codenets setup`", .0.display())]
+    NoSuchLibrary(PathBuf),
+    /// A file that `codenets setup` installed has other bytes now.
+    #[error("{} does not have the pinned bytes: delete its folder and run `codenets setup`", file.display())]
+    OtherBytes { file: PathBuf },
     /// The library cannot be loaded.
     #[error("loading {}: {message}", library.display())]
     Load { library: PathBuf, message: String },
@@ -35,6 +44,12 @@ pub enum Error {
     /// ONNX Runtime refused a graph or a call.
     #[error("onnxruntime: {0}")]
     Runtime(String),
+    /// A graph gave a number that is none.
+    #[error("the encoder gave a number that is not finite for text {row} of a batch: train or export it again")]
+    NotANumber { row: usize },
+    /// A graph may run without end.
+    #[error("{} has the operator {operator}, which may never end: export the encoder without loops", graph.display())]
+    Unbounded { graph: PathBuf, operator: &'static str },
     /// A graph lacks the output that `encoder.json` names.
     #[error("the graph has no output `{output}`: set graph.output in encoder.json to the name of the output")]
     NoOutput { output: String },

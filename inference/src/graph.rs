@@ -99,6 +99,7 @@ impl Graph {
     /// # Errors
     /// [`Error::NotLoaded`], [`Error::ProviderMissing`], and a context with the file's path where ONNX Runtime refuses the file.
     pub fn open(path: &Path, options: GraphOptions) -> Result<Self> {
+        check_operators(path)?;
         let mut builder = Session::builder(environment()?).map_err(Error::runtime)?;
         if let Some(threads) = options.threads {
             builder = builder.with_intra_threads(threads).map_err(Error::runtime)?;
@@ -161,7 +162,22 @@ impl Graph {
         };
         let output = outputs.get(name).ok_or_else(missing)?;
         let (_, values) = output.try_extract_tensor::<f32>().map_err(Error::runtime)?;
-        Ok(form.vectors(values, &rows.mask, rows.width, dimension)?)
+        let vectors = form.vectors(values, &rows.mask, rows.width, dimension)?;
+        match vectors.iter().position(|value| !value.is_finite()) {
+            Some(index) => Err(Error::NotANumber { row: index / dimension.max(1) }),
+            None => Ok(vectors),
+        }
+    }
+}
+
+/// Refuses a graph with operators that repeat a part of it: nothing bounds how often.
+fn check_operators(path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    // Field 4 (`op_type`) of a node in ONNX's protocol buffers: its tag, the length, the name.
+    let operators: [(&str, &[u8]); 2] = [("Loop", b"\x22\x04Loop"), ("Scan", b"\x22\x04Scan")];
+    match operators.into_iter().find(|(_, field)| bytes.windows(field.len()).any(|window| window == *field)) {
+        Some((operator, _)) => Err(Error::Unbounded { graph: path.to_owned(), operator }),
+        None => Ok(()),
     }
 }
 

@@ -1,14 +1,13 @@
 //! The ONNX Runtime of this process: loaded once, used until the process ends (ort allows one environment).
 
 use std::{
-    env,
     path::{Path, PathBuf},
     sync::{Mutex, OnceLock},
 };
 
 use ort::environment::Environment;
 
-use crate::{Error, Result, error::LIBRARY_VARIABLE};
+use crate::{Error, Result};
 
 /// Version of the ONNX Runtime API that the library must offer (`ort`'s feature `api-24`): ONNX Runtime 1.24 or newer.
 pub const API_VERSION: u32 = 24;
@@ -23,7 +22,14 @@ static LOADED: OnceLock<Loaded> = OnceLock::new();
 /// Held while a library is being loaded.
 static LOADING: Mutex<()> = Mutex::new(());
 
+/// Environment variable that switches off the telemetry of ONNX Runtime. It must be `1` before [`load`]; later is too late.
+pub const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+
 /// Loads the ONNX Runtime library of this process. Loading the same file again does nothing.
+///
+/// ONNX Runtime 1.30 writes a device id and session events to the home folder and tries to send them. Programs set
+/// [`TELEMETRY_VARIABLE`] to `1` in the environment before they load it: this function cannot, because other threads may
+/// read the environment.
 ///
 /// # Errors
 /// [`Error::OtherLibrary`] where another library is loaded already, [`Error::Load`] where the file is no ONNX Runtime or an older
@@ -43,17 +49,6 @@ pub fn load(library: &Path) -> Result<()> {
     let environment = builder.with_name("codenets").build().map_err(|error| failed(error.to_string()))?;
     let _ = LOADED.set(Loaded { path: library, environment });
     Ok(())
-}
-
-/// Loads the library that the environment variable [`LIBRARY_VARIABLE`] names, unless a library is loaded already.
-///
-/// # Errors
-/// [`Error::NotLoaded`] where the variable is not set, and the errors of [`load`].
-pub fn load_default() -> Result<()> {
-    if is_loaded() {
-        return Ok(());
-    }
-    load(&env::var_os(LIBRARY_VARIABLE).map(PathBuf::from).ok_or(Error::NotLoaded)?)
 }
 
 /// Is a library loaded?

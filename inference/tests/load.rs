@@ -1,13 +1,8 @@
 //! One ONNX Runtime a process. One test, because the order of loading matters.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use inference::{Error, Graph, GraphOptions};
-
-fn library() -> Option<PathBuf> {
-    let below = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/runtime/libonnxruntime.so");
-    std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).or(Some(below)).filter(|path| path.is_file())
-}
 
 #[test]
 fn a_second_library_is_an_error_that_names_both() {
@@ -18,10 +13,9 @@ fn a_second_library_is_an_error_that_names_both() {
     std::fs::write(&other, "not a library").unwrap();
     let damaged = inference::load(&other).unwrap_err();
     assert!(matches!(&damaged, Error::Load { library, .. } if library.ends_with("libother.so")), "{damaged}");
-    let Some(library) = library() else { return eprintln!("skipped: no ONNX Runtime, run `codenets setup`") };
-    inference::load(&library).unwrap();
-    inference::load(&library).unwrap();
-    inference::load_default().unwrap();
+    let Ok(library) = inference::installed() else { return eprintln!("skipped: no ONNX Runtime, run `codenets setup`") };
+    inference::load_installed().unwrap();
+    inference::load(&library.path).unwrap();
     let second = inference::load(&other).unwrap_err().to_string();
     assert!(second.contains("libother.so") && second.contains("libonnxruntime"), "{second}");
 }

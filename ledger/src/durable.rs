@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -69,14 +70,18 @@ pub fn fsync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("syncing", dir))
 }
 
-/// Lets others read a folder that was created as a temporary one, which only its owner may read.
-pub fn open_to_all(dir: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(Error::io("changing the permissions of", dir))?;
-    }
-    Ok(())
+/// Creates a temporary folder that others may enter as far as the umask allows, because it will be renamed to its final name.
+pub fn scratch_folder(prefix: &str, parent: &Path) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix).permissions(fs::Permissions::from_mode(0o777));
+    builder.tempdir_in(parent).map_err(Error::io("creating a folder in", parent))
+}
+
+/// Creates a temporary file that others may read as far as the umask allows, because it will be renamed to its final name.
+pub fn scratch_file(prefix: &str, parent: &Path) -> Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix).permissions(fs::Permissions::from_mode(0o666));
+    builder.tempfile_in(parent).map_err(Error::io("creating a file in", parent))
 }
 
 /// Replaces a file: a reader sees the old bytes or the new ones, also after a crash. Creates the folder of the file.
@@ -86,7 +91,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         fault::point(&format!("making the temporary of {name}"));
-        let mut temporary = tempfile::NamedTempFile::with_prefix_in(TEMPORARY, dir)?;
+        let mut temporary = scratch_file(TEMPORARY, dir)?;
         // Two writes, so that a test that kills the process between them finds half a file.
         let (first, second) = bytes.split_at(bytes.len() / 2);
         temporary.write_all(first)?;
@@ -94,11 +99,6 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         temporary.write_all(second)?;
         fault::point(&format!("fsync of {name}"));
         temporary.as_file().sync_all()?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            temporary.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        }
         fault::point(&format!("rename to {name}"));
         temporary.persist(path).map_err(|error| error.error)?;
         fsync_dir(dir)

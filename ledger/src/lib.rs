@@ -113,6 +113,7 @@ mod stages;
 mod store;
 mod tables;
 mod text;
+mod untrusted_folder;
 
 pub use artifacts::{
     artifact::{Artifact, ArtifactId},
@@ -129,18 +130,17 @@ pub use artifacts::{
 };
 pub use clock::{rfc3339, unix_now, utc_stamp};
 pub use digest::{Digest, Hasher};
-pub use durable::{files_below, fsync_dir, fsync_tree, is_plain, open_to_all, publish_link, write_atomically};
+pub use durable::{files_below, fsync_dir, fsync_tree, is_plain, publish_link, scratch_file, scratch_folder, write_atomically};
 pub use error::{BoxError, Error, Invalid, Result, chain};
 pub use events::{append_event, event_file};
 pub use layout::{
     reports::{report_path, write_report, write_report_file},
     retracted::Retracted,
     runs::{WorkDir, runs_dir},
-    runtime::{onnxruntime_library, runtime_dir},
     score_key::{ALL_LANGUAGES, MRR_AT_CORPUS, NotAScoreKey, ScoreKey},
     serve::{BundleId, PublishedStage, Serve, UNPUBLISHED},
 };
-pub use progress::{Bar, Progress, cpu_seconds, peak_rss_mib, reset_peak_rss};
+pub use progress::{Bar, Progress, cpu_seconds, peak_rss_mib, plain, print_line, reset_peak_rss};
 pub use stages::{
     freshness::{Freshness, InputChange, differing_keys},
     inputs::Inputs,
@@ -152,7 +152,7 @@ pub use stages::{
 };
 pub use store::{
     artifact_store::{SCRATCH, Store, is_key},
-    lock::Lock,
+    lock::{Lock, open_lock},
 };
 pub use tables::{
     shards::{Shard, Shards},
@@ -163,6 +163,7 @@ pub use text::{
     units::{Mrr, OutOfRange, TokenCount},
     words,
 };
+pub use untrusted_folder::{Refusal, UntrustedFolder};
 
 /// The page about records, whose examples are compiled and run.
 #[cfg(doctest)]

@@ -1,6 +1,7 @@
 //! Progress on standard error: bars with rate and ETA on a terminal, a line every 15 seconds in a log.
 
 use std::{
+    io::Write,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -43,7 +44,7 @@ impl Progress {
     /// Prints a line.
     pub fn message(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            print_line(line);
         }
     }
 
@@ -103,8 +104,19 @@ impl Log {
         let rate = done as f64 / elapsed.as_secs_f64();
         let end = if total > done { format!(", ETA {:.0} s", (total - done) as f64 / rate.max(1e-9)) } else { String::new() };
         let of = if total > 0 { format!("/{total}") } else { String::new() };
-        eprintln!("{:<9} {done}{of} {}, {rate:.0} {}/s{end}", self.label, self.unit, self.unit);
+        print_line(&format!("{:<9} {done}{of} {}, {rate:.0} {}/s{end}", self.label, self.unit, self.unit));
     }
+}
+
+/// Prints a line on standard error. One that is closed or full ends no run: `eprintln!` would panic. Control characters, which could
+/// change a terminal, are replaced.
+pub fn print_line(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", plain(line));
+}
+
+/// The text without control characters other than line ends and tabs.
+pub fn plain(text: &str) -> String {
+    text.replace(|character: char| character.is_control() && !['\n', '\t'].contains(&character), "\u{fffd}")
 }
 
 /// Peak RSS of this process since the last reset, in MiB; 0 where the system does not report it.

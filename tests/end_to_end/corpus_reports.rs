@@ -114,6 +114,6 @@ fn the_public_corpus_has_six_files_with_digests_and_mirrors() {
     assert_eq!(files.iter().map(|file| file.bytes.unwrap()).sum::<u64>(), 5_117_370_511, "as the Hub recorded it");
     for file in files {
         assert_eq!((file.sha256.len(), file.mirrors.len()), (64, 2), "{}", file.name);
-        assert!(file.mirrors.iter().all(|url| url.starts_with("https://") && url.contains(&file.name)));
+        assert!(file.mirrors.iter().all(|url| url.expose().starts_with("https://") && url.expose().contains(&file.name)));
     }
 }

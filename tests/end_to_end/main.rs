@@ -15,6 +15,8 @@ mod evaluation;
 mod events;
 mod fuzz;
 mod help;
+#[path = "../hostile/mod.rs"]
+mod hostile;
 mod interruptions;
 mod make_targets;
 mod mlflow;

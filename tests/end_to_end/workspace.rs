@@ -305,9 +305,8 @@ impl Workspace {
 pub fn set_environment(command: &mut Command) {
     command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
     if std::env::var_os("ORT_DYLIB_PATH").is_none() {
-        let library = Path::new(ROOT).join("data/runtime/libonnxruntime.so");
-        assert!(library.is_file(), "ONNX Runtime is missing: run `make setup`, or `make test`");
-        command.env("ORT_DYLIB_PATH", library);
+        let library = inference::installed().expect("ONNX Runtime is missing: run `make setup`, or `make test`");
+        command.env("ORT_DYLIB_PATH", library.path);
     }
 }
 

@@ -6,9 +6,13 @@ Written from the `schema.md` of the bundle. Prints the ten best functions as JSO
 import collections
 import json
 import math
+import os
 import pathlib
 import re
 import sys
+
+# Before ONNX Runtime is imported: it sends telemetry otherwise.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy
 import onnxruntime

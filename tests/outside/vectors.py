@@ -1,8 +1,12 @@
 """Encodes queries with the files of an encoder: vectors.py FOLDER, a JSON list of texts on standard input."""
 
 import json
+import os
 import pathlib
 import sys
+
+# Before ONNX Runtime is imported: it sends telemetry otherwise.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy
 import onnxruntime

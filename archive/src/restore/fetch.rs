@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{ArtifactId, Digest, FileRecord, Store};
+use ledger::{ArtifactId, Digest, FileRecord, Store, ensure};
 
 use super::{RESTORING, Restored};
 use crate::{
@@ -29,6 +29,8 @@ impl Fetch<'_> {
     /// Fetches the files, lays them out as they were saved, and returns their folder.
     pub fn to_dir(&self, id: &Digest, restored: &mut Restored) -> Result<PathBuf> {
         let scratch = self.store.root().join(RESTORING);
+        let is_link = fs::symlink_metadata(&scratch).is_ok_and(|meta| meta.is_symlink());
+        ensure!(!is_link, "{} is a link, and a restore writes into it: delete the link", scratch.display());
         let objects = scratch.join("objects");
         fs::create_dir_all(&objects).with_context(|| format!("creating {}", objects.display()))?;
         let files: Vec<(&PathBuf, &FileRecord)> = self.tree.files.iter().filter(|(path, _)| self.is_needed(path)).collect();

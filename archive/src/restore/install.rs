@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{ArtifactId, Manifest, RestoreMarker, Store, ensure, fsync_dir, fsync_tree, is_key, open_to_all};
+use ledger::{ArtifactId, Manifest, RestoreMarker, Store, ensure, fsync_dir, fsync_tree, is_key};
 
 use super::Restored;
 use crate::{
@@ -53,7 +53,6 @@ impl Install<'_> {
         }
         RestoreMarker { from: self.from.to_owned(), without_files: !artifact.has_files }.mark(&source)?;
         fsync_tree(&source)?;
-        open_to_all(&source)?;
         let kind_dir = self.store.root().join(kind);
         fs::create_dir_all(&kind_dir).with_context(|| format!("creating {}", kind_dir.display()))?;
         if target.exists() {

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use ledger::{Bar, Digest, FileRecord};
+use ledger::{Bar, Digest, FileRecord, scratch_file};
 
 use super::{CHUNK, Tree, chunk_length, chunk_list, chunks_of, each, object};
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 pub fn fetch(remote: &Remote, file: &FileRecord, target: &Path) -> Result<()> {
     let writing = || format!("writing {}", target.display());
     let dir = target.parent().with_context(writing)?;
-    let mut part = tempfile::NamedTempFile::new_in(dir).with_context(writing)?;
+    let mut part = scratch_file(".part-", dir).with_context(writing)?;
     read(remote, file, |bytes| part.write_all(bytes).with_context(writing))?;
     part.as_file().sync_all().with_context(writing)?;
     part.persist(target).map_err(|error| error.error).with_context(writing)?;

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use inference::{ChosenBy, InstalledLibrary};
 use ledger::{AnyStage, Freshness, Registry, Stage, StageSelection, StageStatus, Store, conf::Conf, render_status, write_report};
 use serde_json::{Map, Value, json};
 use trainer::{Adopt, Train};
@@ -185,21 +186,40 @@ pub fn adopt(registry: &Registry, options: &Options, from: Option<&Path>) -> Res
 
 /// Pinned wheels of ONNX Runtime, and the script that unpacks one.
 const FETCH: &str = include_str!("../../../conf/runtime/fetch.py");
-pub const WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime.txt");
+const WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime.txt");
 const GPU_WHEEL: &str = include_str!("../../../conf/runtime/onnxruntime-gpu.txt");
-/// `setup`: ONNX Runtime, unless it is there or ORT_DYLIB_PATH names another one.
+
+/// `setup`: ONNX Runtime for this user, unless it is installed or ORT_DYLIB_PATH names another one.
 pub fn setup(options: &Options, gpu: bool) -> Result<()> {
-    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
-        ensure!(Path::new(&path).is_file(), "ORT_DYLIB_PATH names {}, which is not a file: correct or unset it", path.display());
-        return Ok(());
+    match inference::installed() {
+        Ok(library) if library.chosen_by != ChosenBy::Setup => return report_library(options, &library),
+        Err(error @ inference::Error::NoSuchLibrary(_)) => return Err(error.into()),
+        _ => {}
     }
-    let folder = ledger::runtime_dir(&options.data);
-    if !gpu && folder.join("libonnxruntime.so").is_file() {
-        return Ok(());
+    let folder = inference::user_folder(gpu).context(
+        "there is no home folder to install ONNX Runtime into: set HOME or XDG_DATA_HOME, or ORT_DYLIB_PATH to a libonnxruntime.so",
+    )?;
+    let library = InstalledLibrary { path: folder.join(inference::LIBRARY), chosen_by: ChosenBy::Setup };
+    if !library.path.is_file() || library.check().is_err() {
+        fetch(&folder, if gpu { GPU_WHEEL } else { WHEEL })?;
+        library.check()?;
     }
+    report_library(options, &library)
+}
+
+fn report_library(options: &Options, library: &InstalledLibrary) -> Result<()> {
+    options.print(&format!("ONNX Runtime: {}", library.path.display()), &json!({ "onnxruntime": library.path }))
+}
+
+/// Unpacks a pinned wheel into a folder.
+fn fetch(folder: &Path, wheel: &str) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     let mut requirements = tempfile::NamedTempFile::new().context("creating a temporary file")?;
-    requirements.write_all(if gpu { GPU_WHEEL } else { WHEEL }.as_bytes())?;
-    let python = Command::new("python3").arg("-c").arg(FETCH).arg(requirements.path()).arg(&folder).status();
+    requirements.write_all(wheel.as_bytes())?;
+    let requirements = requirements.into_temp_path();
+    // Python imports modules from the folder that it is started in.
+    let python =
+        Command::new("python3").current_dir(folder).arg("-c").arg(FETCH).args([requirements.as_os_str(), folder.as_os_str()]).status();
     match python {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => bail!("ONNX Runtime was not fetched: see the message above"),

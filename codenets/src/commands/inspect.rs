@@ -4,14 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ledger::{Registry, Serve, Stage, onnxruntime_library, write_report};
+use ledger::{Registry, Serve, Stage, write_report};
 use pipeline::{
     Harvest, Ingest, explore as pages, fidelity as parser,
     ingest::{self, Recall},
 };
 use serde_json::{Value, json};
 
-use crate::options::{Options, plain};
+use crate::options::Options;
 
 /// Which files are listed.
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub fn doctor(registry: &Registry, options: &Options) -> Result<()> {
     };
     let serve = Serve::of(&options.data);
     let checks = [
-        Check { name: "onnx runtime", outcome: onnxruntime(options) },
+        Check { name: "onnx runtime", outcome: onnxruntime() },
         Check { name: "configuration", outcome: configuration(registry, options) },
         Check { name: "data folder", outcome: writable(&options.data) },
         Check { name: "artifacts", outcome: artifacts(registry, options) },
@@ -60,7 +60,6 @@ pub fn doctor(registry: &Registry, options: &Options) -> Result<()> {
                 Some(id) => indexer::publish::verify(&options.data).map(|()| format!("{id}, checksums match")).map_err(Into::into),
             },
         },
-        Check { name: "git", outcome: program("git", "harvest of git checkouts") },
         Check { name: "python3", outcome: program("python3", "`codenets setup`, and harvest of PyPI packages,") },
     ];
     let rows: Vec<Value> = checks
@@ -85,10 +84,11 @@ pub fn doctor(registry: &Registry, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn onnxruntime(options: &Options) -> Result<String> {
-    let library = onnxruntime_library(&options.data)?;
-    inference::load(&library)?;
-    Ok(library.display().to_string())
+fn onnxruntime() -> Result<String> {
+    let library = inference::installed()?;
+    inference::load_installed()?;
+    let pinned = if library.is_pinned()? { "the pinned one" } else { "not the pinned one" };
+    Ok(format!("{} ({pinned})", library.path.display()))
 }
 
 fn configuration(registry: &Registry, options: &Options) -> Result<String> {
@@ -138,7 +138,7 @@ pub fn files(registry: &Registry, options: &Options, args: &FilesArgs) -> Result
             outln!("{}", json!({ "repo": file.repo, "path": file.path, "left_out": reason }))
         } else {
             let decision = reason.map_or_else(|| "read".to_owned(), |reason| format!("left out: {reason}"));
-            outln!("{}", plain(&format!("{}  {}  {decision}", file.repo, file.path)))
+            outln!("{}", ledger::plain(&format!("{}  {}  {decision}", file.repo, file.path)))
         };
     })?;
     printed?;

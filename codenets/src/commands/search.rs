@@ -10,7 +10,7 @@ use bundle::{Bundle, Hit, Mode, Query};
 use clap::Args;
 use indexer::{Evaluate, evaluate, publish};
 use inference::Provider;
-use ledger::{Language, Registry, Scores, Serve, Stage, StageSelection, Store, onnxruntime_library, write_report};
+use ledger::{Language, Registry, Scores, Serve, Stage, StageSelection, Store, write_report};
 use serde_json::{Map, Value, json};
 
 use crate::options::Options;
@@ -124,22 +124,22 @@ fn published(options: &Options, provider: Provider, workers: usize) -> Result<Bu
         "the command line has {bytes} bytes, ONNX Runtime accepts {MAX_ARGUMENT_BYTES}: pass the query on standard input, `codenets search - < file`"
     );
     ensure!(current.exists(), "nothing is published at {}: run `codenets run`", current.display());
-    open(options, &current.canonicalize()?, provider, workers)
+    open(&current.canonicalize()?, provider, workers)
 }
 
-fn open(options: &Options, dir: &Path, provider: Provider, workers: usize) -> Result<Bundle> {
-    Ok(Bundle::options().onnxruntime(onnxruntime_library(&options.data)?).provider(provider).workers(workers).open(dir)?)
+fn open(dir: &Path, provider: Provider, workers: usize) -> Result<Bundle> {
+    Ok(Bundle::options().provider(provider).workers(workers).open(dir)?)
 }
 
 /// Opens the bundle of the arguments, else the published one, else the recorded one.
 fn selected(options: &Options, store: &Store, args: &BundleArgs, provider: Provider) -> Result<Bundle> {
     let workers = rayon::current_num_threads();
     match &args.bundle {
-        Some(dir) => open(options, dir, provider, workers),
+        Some(dir) => open(dir, provider, workers),
         None if Serve::of(&options.data).current().exists() => published(options, provider, workers),
         None => {
             let recorded = store.current::<ledger::Bundle>().context("no bundle is published or recorded: run `codenets run`")?;
-            open(options, &recorded.open()?.dir, provider, workers)
+            open(&recorded.open()?.dir, provider, workers)
         }
     }
 }

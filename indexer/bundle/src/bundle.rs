@@ -11,6 +11,7 @@ use ledger::{EncoderSpec, Language};
 use crate::{
     BundleManifest, Error, ParsedQuery, Result,
     groups::Groups,
+    guard::guarded,
     lexical::{LEXICAL, Lexical},
     manifest::MANIFEST,
     reranking::names::Names,
@@ -18,6 +19,8 @@ use crate::{
     vectors::{VECTORS, Vectors},
 };
 
+/// Files for other readers: a bundle without them is not complete.
+const REQUIRED: [&str; 1] = ["docs.parquet"];
 /// Name of the encoder's folder in a bundle.
 const ENCODER: &str = "encoder";
 
@@ -58,7 +61,7 @@ impl LazyEncoder {
         if let Some(encoder) = self.encoder.get() {
             return Ok(encoder);
         }
-        inference::load_default()?;
+        inference::load_installed()?;
         let encoder = TextEncoder::open(&self.dir, self.provider, self.workers)?;
         Ok(self.encoder.get_or_init(|| encoder))
     }
@@ -68,7 +71,13 @@ impl Bundle {
     pub(crate) fn open(dir: &Path, provider: Provider, workers: usize) -> Result<Self> {
         let manifest = BundleManifest::read(dir)?;
         let rows = usize::try_from(manifest.rows)?;
-        let lexical = Lexical::open(&dir.join(LEXICAL), manifest.lexical.settings())?;
+        let lexical_dir = dir.join(LEXICAL);
+        let lexical = guarded(&lexical_dir, || Lexical::open(&lexical_dir, manifest.lexical.settings()))?;
+        for file in REQUIRED {
+            if !dir.join(file).is_file() {
+                return Err(Error::damaged(dir.join(file), "it does not exist"));
+            }
+        }
         if lexical.rows() != manifest.rows {
             return Err(Error::damaged(dir.join(LEXICAL), format!("it holds {} rows of {rows}", lexical.rows())));
         }

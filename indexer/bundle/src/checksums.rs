@@ -14,13 +14,19 @@ use crate::{Error, Result, error::Context};
 /// Name of the file in a bundle.
 pub const CHECKSUMS: &str = "CHECKSUMS";
 
-/// Every file below `dir`, relative and sorted, without `CHECKSUMS` itself and hidden files at the top, which a killed writer leaves.
+/// Is this a lock of tantivy? Other readers (tantivy-py) write them into the folder of the lexical index.
+fn is_lock(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tantivy-") && name.to_string_lossy().ends_with(".lock"))
+}
+
+/// Every file below `dir`, relative and sorted, without `CHECKSUMS` itself, locks of tantivy, and hidden files at the top, which a
+/// killed writer leaves.
 pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in WalkDir::new(dir) {
         let entry = entry.map_err(std::io::Error::from).with_context(|| format!("listing {}", dir.display()))?;
         let path = entry.path().strip_prefix(dir).unwrap_or(entry.path());
-        if !entry.file_type().is_dir() && path.as_os_str() != CHECKSUMS && !path.to_string_lossy().starts_with('.') {
+        if !entry.file_type().is_dir() && path.as_os_str() != CHECKSUMS && !path.to_string_lossy().starts_with('.') && !is_lock(path) {
             found.push(path.to_owned());
         }
     }
@@ -34,8 +40,12 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
 /// [`Error::Damaged`] for the first file that differs, is missing or was added.
 pub fn verify(dir: &Path) -> Result<()> {
     let text = fs::read_to_string(dir.join(CHECKSUMS)).with_context(|| format!("{} has no {CHECKSUMS}", dir.display()))?;
-    let expected: BTreeMap<&str, &str> =
-        text.lines().filter_map(|line| line.split_once("  ")).map(|(digest, path)| (path, digest)).collect();
+    let expected: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .map(|(digest, path)| (path, digest))
+        .filter(|(path, _)| !is_lock(Path::new(path)))
+        .collect();
     let present = files(dir)?;
     for path in &present {
         let (name, file) = (path.display().to_string(), dir.join(path));

@@ -27,6 +27,12 @@ pub enum Error {
     /// The path filter of a query is not a glob.
     #[error("{glob:?} is not a valid path glob")]
     Glob { glob: String, source: globset::Error },
+    /// The query has too many bytes.
+    #[error("the query has {bytes} bytes, the limit is {limit}: shorten it")]
+    QueryTooLong { bytes: usize, limit: usize },
+    /// The query took too long.
+    #[error("the query took longer than its time limit of {limit:?}: use fewer or longer prefixes and phrases, or raise the time limit")]
+    TimeLimit { limit: std::time::Duration },
     /// ONNX Runtime or the encoder failed.
     #[error(transparent)]
     Runtime(#[from] inference::Error),
@@ -35,6 +41,11 @@ pub enum Error {
     Lexical(#[from] tantivy::TantivyError),
     #[error("vector index: {0}")]
     Vectors(String),
+    /// A vector of the bundle or of the query has a number that is none.
+    #[error(
+        "the vector of row {row}, or that of the query, has a number that is not finite: run `codenets verify`, and train the encoder again where the bundle is intact"
+    )]
+    NotANumber { row: u32 },
     #[error(transparent)]
     Invalid(#[from] ledger::Invalid),
     #[error(transparent)]

@@ -13,15 +13,15 @@
 //!
 //! # Searching
 //!
-//! A bundle is opened once and searched from any number of threads. Vector and hybrid search need ONNX Runtime 1.24 or newer: name
-//! the library with [`BundleOptions::onnxruntime`] or in the environment variable `ORT_DYLIB_PATH`. BM25 search needs no library.
+//! A bundle is opened once and searched from any number of threads. Vector and hybrid search need ONNX Runtime 1.24 or newer:
+//! `codenets setup` installs it, or name a library with [`BundleOptions::onnxruntime`] or in the environment variable `ORT_DYLIB_PATH`.
+//! Set `ORT_DISABLE_TELEMETRY=1`, or ONNX Runtime 1.30 sends telemetry. BM25 search needs no library.
 //!
 //! ```no_run
 //! use bundle::{Bundle, Language, Provider, Query};
 //!
 //! # fn main() -> bundle::Result<()> {
 //! let bundle = Bundle::options()
-//!     .onnxruntime("data/runtime/libonnxruntime.so")
 //!     .provider(Provider::Cpu)
 //!     .workers(4)
 //!     .open("data/serve/current")?;
@@ -83,10 +83,12 @@
 
 mod bundle;
 pub mod checksums;
+pub mod deadline;
 pub mod diversity;
 mod error;
 pub mod fusion;
 pub mod groups;
+mod guard;
 mod hit;
 mod learned;
 pub mod lexical;

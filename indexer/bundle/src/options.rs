@@ -15,7 +15,7 @@ pub struct BundleOptions {
 }
 
 impl Default for BundleOptions {
-    /// The library of `ORT_DYLIB_PATH`, the CPU, one search at a time.
+    /// The installed library, the CPU, one search at a time.
     fn default() -> Self {
         Self { onnxruntime: None, provider: Provider::Cpu, workers: 1 }
     }
@@ -30,7 +30,9 @@ impl Bundle {
 
 impl BundleOptions {
     /// Loads this ONNX Runtime library when the bundle is opened. Without it, the first query that needs a vector loads the library
-    /// that the environment variable `ORT_DYLIB_PATH` names. A process has one library.
+    /// that the environment variable `ORT_DYLIB_PATH` names, else the one next to the program, else the one that `codenets setup`
+    /// installed. A process has one library. Set `ORT_DISABLE_TELEMETRY=1` in the environment of the program: ONNX Runtime 1.30
+    /// sends telemetry otherwise.
     pub fn onnxruntime(self, library: impl Into<PathBuf>) -> Self {
         Self { onnxruntime: Some(library.into()), ..self }
     }

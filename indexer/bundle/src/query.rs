@@ -1,9 +1,11 @@
 //! What is searched for.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use ledger::Language;
 use serde::Serialize;
+
+use crate::deadline::TIME_LIMIT;
 
 /// Which index answers a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -84,6 +86,8 @@ pub struct Query {
     /// Functions with the same code and documentation are one hit, with the places of the others in
     /// [`Hit::also_in`](crate::Hit::also_in); otherwise each is a hit.
     pub group_aliases: bool,
+    /// Longest time of the search; [`Error::TimeLimit`](crate::Error::TimeLimit) after that.
+    pub time_limit: Duration,
 }
 
 impl Query {
@@ -99,6 +103,7 @@ impl Query {
             snippet_lines: 0,
             explain: false,
             group_aliases: true,
+            time_limit: TIME_LIMIT,
         }
     }
 
@@ -130,6 +135,11 @@ impl Query {
     /// Chooses between one hit for all functions with the same code and documentation, and a hit for each.
     pub fn group_aliases(self, group_aliases: bool) -> Self {
         Self { group_aliases, ..self }
+    }
+
+    /// Sets the longest time of the search; 10 seconds unless set.
+    pub fn time_limit(self, time_limit: Duration) -> Self {
+        Self { time_limit, ..self }
     }
 
     /// Searches one language only.

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
-    Bundle, Explanation, Hit, ListEntry, Mode, ParsedQuery, Place, Query, Result,
+    Bundle, Error, Explanation, Hit, ListEntry, Mode, ParsedQuery, Place, Query, Result,
+    deadline::Deadline,
     fusion::Candidates,
     groups::{Group, Groups},
+    guard::guarded,
     lexical::{Filter, QueryStats, Selection, TermScores},
     ranking::{GroupOf, Scored, is_allowed, keep_distinct},
     reranking::{self, QueryNames},
@@ -38,6 +40,8 @@ impl CandidateLists {
     }
 }
 
+/// Longest text of a query.
+pub const MAX_QUERY_BYTES: usize = 1 << 16;
 /// Largest number of rows with the name that a query is.
 const MAX_NAMED: usize = 1000;
 /// Places of aliases that a hit has.
@@ -48,15 +52,23 @@ impl Bundle {
     ///
     /// # Errors
     /// [`Error::Glob`](crate::Error::Glob) for an invalid path filter, [`Error::Runtime`](crate::Error::Runtime) where the encoder cannot be
-    /// opened (not with [`Mode::Bm25`]).
+    /// opened (not with [`Mode::Bm25`]), [`Error::QueryTooLong`] for a text of more than 64 KiB, [`Error::TimeLimit`],
+    /// [`Error::Damaged`] for a damaged index.
     pub fn search(&self, query: &Query) -> Result<Vec<Hit>> {
+        if query.text.len() > MAX_QUERY_BYTES {
+            return Err(Error::QueryTooLong { bytes: query.text.len(), limit: MAX_QUERY_BYTES });
+        }
+        guarded(self.dir(), || self.search_checked(query, Deadline::after(query.time_limit)))
+    }
+
+    fn search_checked(&self, query: &Query, deadline: Deadline) -> Result<Vec<Hit>> {
         let parsed = ParsedQuery::parse(&query.text).without(self.only_language(query.language));
-        let matching = self.matching(&parsed, query)?;
+        let matching = self.matching(&parsed, query, deadline)?;
         let allowed = matching.as_deref().or(self.live_rows());
         let group_of = |row: u32| self.groups().map_or(row, |groups| groups.of(row, Group::Alias));
         let has_aliases = self.groups().is_some_and(Groups::has_aliases);
         let distinct: Option<GroupOf<'_>> = if has_aliases && query.group_aliases { Some(&group_of) } else { None };
-        let (lists, vector) = self.retrieve(query, &parsed, allowed, distinct)?;
+        let (lists, vector) = self.retrieve(query, &parsed, allowed, distinct, deadline)?;
         let cosine = |row: u32| if vector.is_empty() { 0.0 } else { self.vectors().score(row, &vector) };
         let mut ranked: Vec<(u32, f64)> = match query.mode {
             Mode::Bm25 => widened(&lists.lexical),
@@ -88,12 +100,13 @@ impl Bundle {
         parsed: &ParsedQuery,
         allowed: Option<&[bool]>,
         distinct: Option<GroupOf<'_>>,
+        deadline: Deadline,
     ) -> Result<(CandidateLists, Vec<f32>)> {
         let rows = usize::try_from(self.manifest().rows)?;
         let limit = self.manifest().candidates.max(query.limit).clamp(1, rows.max(1));
         let vector = if query.mode == Mode::Bm25 || parsed.is_empty() { Vec::new() } else { self.encode_queries([parsed])? };
         let nearest = if vector.is_empty() { Vec::new() } else { self.vectors().search_distinct(&vector, limit, allowed, distinct)? };
-        let lists = self.candidate_lists(parsed, query.mode, &Selection { limit, allowed, hidden: None, distinct }, nearest)?;
+        let lists = self.candidate_lists(parsed, query.mode, &Selection { limit, allowed, hidden: None, distinct, deadline }, nearest)?;
         Ok((lists, vector))
     }
 
@@ -101,8 +114,9 @@ impl Bundle {
     /// Aliases are not grouped.
     pub fn reranking_features(&self, query: &Query) -> Result<Vec<(u32, [f64; reranking::FEATURES.len()])>> {
         let parsed = ParsedQuery::parse(&query.text).without(self.only_language(query.language));
-        let matching = self.matching(&parsed, query)?;
-        let (lists, vector) = self.retrieve(query, &parsed, matching.as_deref().or(self.live_rows()), None)?;
+        let deadline = Deadline::after(query.time_limit);
+        let matching = self.matching(&parsed, query, deadline)?;
+        let (lists, vector) = self.retrieve(query, &parsed, matching.as_deref().or(self.live_rows()), None, deadline)?;
         let cosine = |row: u32| if vector.is_empty() { 0.0 } else { self.vectors().score(row, &vector) };
         let fused = self.fused(&lists, &cosine);
         let features = self.with_fused(&query.text, &lists, &fused, reranking::features).unwrap_or_default();
@@ -164,10 +178,10 @@ impl Bundle {
     }
 
     /// By row: does it meet the query's conditions, and is it not deleted? None where the query has no conditions.
-    fn matching(&self, parsed: &ParsedQuery, query: &Query) -> Result<Option<Vec<bool>>> {
+    fn matching(&self, parsed: &ParsedQuery, query: &Query, deadline: Deadline) -> Result<Option<Vec<bool>>> {
         let filter =
             Filter { language: query.language.map(|language| language.to_string()), repo: query.repo.clone(), path: query.path.clone() };
-        let mut matching = self.lexical().matching(parsed, &filter)?;
+        let mut matching = self.lexical().matching(parsed, &filter, deadline)?;
         if let (Some(matching), Some(live)) = (&mut matching, self.live_rows()) {
             matching.iter_mut().zip(live).for_each(|(matches, is_live)| *matches &= is_live);
         }

@@ -56,8 +56,8 @@ pub fn curve(bundle: &Bundle) -> Result<Vec<Point>> {
         // Multiples of the golden ratio are spread evenly: the rows are without a pattern.
         let is_allowed: Vec<bool> = (0..rows).map(|row| (row as f64 * 0.618_033_988_749_895).fract() < allowed).collect();
         let filter = (allowed < 1.0).then_some(&is_allowed[..]);
-        let measured = Measurement::new(bundle.vectors(), &queries, filter, allowed);
-        points.push(measured.point("scan", None, &|query| Ok(bundle.vectors().search_quantised(query, 10, filter)))?);
+        let measured = Measurement::new(bundle.vectors(), &queries, filter, allowed)?;
+        points.push(measured.point("scan", None, &|query| Ok(bundle.vectors().search_quantised(query, 10, filter)?))?);
         if let (Some(graphs), Some(info)) = (bundle.vectors().hnsw(), &bundle.manifest().vectors.hnsw) {
             for expansion in EXPANSIONS {
                 graphs.set_expansion(expansion);
@@ -78,9 +78,9 @@ struct Measurement<'a> {
 }
 
 impl<'a> Measurement<'a> {
-    fn new(vectors: &Vectors, queries: &'a [&'a [f32]], filter: Option<&[bool]>, allowed: f64) -> Self {
-        let nearest = queries.iter().map(|query| vectors.search_exact(query, 10, filter)).collect();
-        Self { queries, allowed, nearest }
+    fn new(vectors: &Vectors, queries: &'a [&'a [f32]], filter: Option<&[bool]>, allowed: f64) -> Result<Self> {
+        let nearest = queries.iter().map(|query| vectors.search_exact(query, 10, filter)).collect::<Result<_, _>>()?;
+        Ok(Self { queries, allowed, nearest })
     }
 
     fn point(&self, name: &str, expansion: Option<usize>, search: &dyn Fn(&[f32]) -> Result<Vec<Scored>>) -> Result<Point> {

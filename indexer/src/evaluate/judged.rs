@@ -130,7 +130,7 @@ impl Judgments {
             .par_iter()
             .zip(vectors.par_chunks(bundle.manifest().vectors.dimension))
             .map(|(judged, vector)| {
-                let nearest = bundle.vectors().search_exact(vector, all.len(), bundle.live_rows());
+                let nearest = bundle.vectors().search_exact(vector, all.len(), bundle.live_rows())?;
                 let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
                 let selection = Selection { limit: all.len(), allowed: bundle.live_rows(), ..Selection::default() };
                 let lists = bundle.candidate_lists(&judged.parsed, Mode::Hybrid, &selection, nearest)?;

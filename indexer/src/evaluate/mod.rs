@@ -215,7 +215,7 @@ fn recall(bundle: &Bundle, queries: &[&SplitFunction]) -> Result<f64> {
         .encode_queries(&parsed)?
         .par_chunks(bundle.manifest().vectors.dimension)
         .map(|vector| {
-            let exact = bundle.vectors().search_exact(vector, 10, bundle.live_rows());
+            let exact = bundle.vectors().search_exact(vector, 10, bundle.live_rows())?;
             let found = bundle.vectors().search(vector, bundle.manifest().candidates.max(10), bundle.live_rows())?;
             Ok((found.iter().take(10).filter(|(row, _)| exact.iter().any(|(other, _)| other == row)).count(), exact.len()))
         })

@@ -71,7 +71,7 @@ impl Report for IndexReport {
 impl Stage for Index {
     const NAME: &'static str = "index";
     const ABOUT: &'static str = "Build the bundle: lexical index, vector index, fusion, encoder";
-    const REVISION: u32 = 7;
+    const REVISION: u32 = 8;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;

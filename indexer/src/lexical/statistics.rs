@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use bundle::{lexical::TEXT_FIELDS, vectors::npy_header};
+use bundle::{
+    lexical::{ReadOnlyDirectory, TEXT_FIELDS},
+    vectors::npy_header,
+};
 use tantivy::{Index, SegmentReader, fieldnorm::FieldNormReader};
 
 use crate::{Result, error::Context};
@@ -21,7 +24,7 @@ pub struct FieldStatistics {
 /// Reads the statistics of [`TEXT_FIELDS`] of the index in `dir`, and writes the field norms of all rows to `lengths`: a matrix
 /// `[rows, fields]` of u8.
 pub fn write(dir: &Path, rows: u64, lengths: &Path) -> Result<[FieldStatistics; TEXT_FIELDS.len()]> {
-    let index = Index::open_in_dir(dir).with_context(|| format!("opening {}", dir.display()))?;
+    let index = Index::open(ReadOnlyDirectory::open(dir)?).with_context(|| format!("opening {}", dir.display()))?;
     let searcher = index.reader()?.searcher();
     let mut statistics = [FieldStatistics::default(); TEXT_FIELDS.len()];
     let mut file = BufWriter::new(File::create(lengths).with_context(|| format!("creating {}", lengths.display()))?);

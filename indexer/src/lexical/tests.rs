@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use bundle::{
     ParsedQuery,
+    deadline::Deadline,
     lexical::{
         Bm25f, Boosts, Document, FieldSettings, Filter, Lexical, LexicalSettings, Part, Scoring, Selection, SumOfFields, TEXT_FIELDS,
         TermScores, symbol_keys, tokenizer,
@@ -81,7 +82,7 @@ fn settings(dir: &tempfile::TempDir, k1: f64, b: f64, stop_words: &[&str]) -> Le
 
 fn ranked(lexical: &Lexical, text: &str, filter: &Filter) -> Vec<Scored> {
     let query = ParsedQuery::parse(text);
-    let allowed = lexical.matching(&query, filter).unwrap();
+    let allowed = lexical.matching(&query, filter, Deadline::default()).unwrap();
     lexical.search(&query, &Selection { limit: 10, allowed: allowed.as_deref(), ..Selection::default() }, &[]).unwrap().0.ranked
 }
 
@@ -164,14 +165,18 @@ fn a_path_and_another_condition_must_both_hold() {
 #[test]
 fn an_invalid_path_glob_is_an_error_that_names_it() {
     let (_dir, lexical) = index(true);
-    let error = lexical.matching(&ParsedQuery::parse("rows"), &Filter { path: Some("src/{a".to_owned()), ..Filter::default() });
+    let error = lexical.matching(
+        &ParsedQuery::parse("rows"),
+        &Filter { path: Some("src/{a".to_owned()), ..Filter::default() },
+        Deadline::default(),
+    );
     assert!(matches!(error, Err(bundle::Error::Glob { glob, .. }) if glob == "src/{a"));
 }
 
 #[test]
 fn conditions_are_flags_by_row_and_none_without_conditions() {
     let (_dir, lexical) = index(true);
-    let matching = |text: &str| lexical.matching(&ParsedQuery::parse(text), &Filter::default()).unwrap();
+    let matching = |text: &str| lexical.matching(&ParsedQuery::parse(text), &Filter::default(), Deadline::default()).unwrap();
     assert_eq!(matching("\"iso date\""), Some(vec![false, true, false, false]));
     assert_eq!(matching("iso date"), None);
 }

@@ -1,9 +1,9 @@
 //! Rollback, prune and verify.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use bundle::checksums;
-use ledger::{Bundle, BundleId, Recordable, Serve, Store, UNPUBLISHED};
+use ledger::{Bundle, BundleId, Recordable, Serve, Store};
 
 use crate::{Result, error::Context, retract};
 
@@ -15,18 +15,26 @@ pub fn rollback(store: &Store) -> Result<BundleId> {
     let _lock = store.lock()?;
     let data = store.root();
     let serve = Serve::of(data);
-    retract::enforce(data)?;
+    serve.recover()?;
+    retract::enforce(store)?;
     let ids = serve.ids()?;
     let current = serve.current_id().with_context(|| format!("nothing is published in {}: run `codenets run`", data.display()))?;
     let index = ids.iter().position(|id| *id == current);
     let index =
         index.with_context(|| format!("{} names {current}, which does not exist: run `codenets run`", serve.current().display()))?;
-    let previous = index.checked_sub(1).map(|index| ids[index].clone());
-    let previous = previous.with_context(|| format!("no bundle was published before {current}"))?;
-    checksums::verify(&serve.bundle(&previous))?;
+    // A build that was published twice is one build: it is what is rolled back.
+    let before = ids[..index].iter().rev().filter(|id| id.key() != current.key());
+    let previous = before.into_iter().find(|id| is_intact(store, &serve, id));
+    let previous = previous.with_context(|| format!("no other intact bundle was published before {current}"))?.clone();
     serve.set_held_back(Some(current.key()))?;
     serve.set_current(&previous)?;
     Ok(previous)
+}
+
+/// Is a bundle that is not published undamaged? Sets it aside where it is not.
+fn is_intact(store: &Store, serve: &Serve, id: &BundleId) -> bool {
+    let verified = checksums::verify(&serve.bundle(id));
+    verified.map_err(|error| retract::set_aside(store, serve, id, &error)).is_ok()
 }
 
 /// Hashes every file of the published bundle and compares it with `CHECKSUMS`; does nothing where nothing is published.
@@ -57,9 +65,7 @@ pub(super) fn prune(store: &Store, keep: usize) -> Result<Vec<BundleId>> {
     let old = ids.len().saturating_sub(keep.max(1));
     let mut deleted = Vec::new();
     for id in ids.into_iter().take(old).filter(|id| !is_kept(id)) {
-        // Renamed first: a deletion that is killed leaves a folder that is not a bundle, and that the next publish deletes.
-        let hidden = serve.bundles().join(format!("{UNPUBLISHED}{id}"));
-        fs::rename(serve.bundle(&id), &hidden).and_then(|()| fs::remove_dir_all(&hidden)).with_context(|| format!("deleting {id}"))?;
+        serve.delete(&id)?;
         deleted.push(id);
     }
     Ok(deleted)

@@ -18,7 +18,7 @@ use bundle::{
 };
 use ledger::{
     AnyStage, Artifact, Bundle, BundleId, Freshness, Recordable, RerunOutcome, Scores, Serve, StageStatus, Store, UNPUBLISHED, conf::Conf,
-    ensure, fault, fsync_dir, fsync_tree, onnxruntime_library, open_to_all, unix_now,
+    ensure, fault, fsync_tree, scratch_folder, unix_now,
 };
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -165,8 +165,9 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
     let scores = store.current::<Scores>()?;
     let scored = scores.manifest().inputs.get(Bundle::KIND).map(|input| input.digest);
     ensure!(scored == Some(bundle.digest()), "the recorded scores are of another bundle: run `codenets run --only evaluate`");
-    retract::enforce(store.root())?;
     let serve = Serve::of(store.root());
+    serve.recover()?;
+    retract::enforce(store)?;
     let current = serve.current_id();
     if is_current(store) {
         let id = current.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -186,11 +187,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
     gate::check(&serve, config, &measured)?;
     let id = BundleId::next(&serve.ids()?, key, unix_now());
     let folder = build(store, &serve, &bundle, &scores, &id)?;
-    let target = serve.bundle(&id);
-    fault::point("rename of the published folder");
-    fs::rename(&folder, &target).with_context(|| format!("publishing {}", target.display()))?;
-    fsync_dir(&serve.bundles())?;
-    serve.set_current(&id)?;
+    serve.publish(&folder, &id)?;
     // The bundle is published either way.
     let _ = serve.set_held_back(None);
     fault::point("pruning");
@@ -203,11 +200,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
 fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artifact<Scores>, id: &BundleId) -> Result<PathBuf> {
     let root = serve.bundles();
     fs::create_dir_all(&root).with_context(|| format!("creating {}", root.display()))?;
-    for entry in fs::read_dir(&root)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(UNPUBLISHED)) {
-        // Left by a killed run: this process holds the lock.
-        fs::remove_dir_all(entry.path())?;
-    }
-    let scratch = tempfile::Builder::new().prefix(UNPUBLISHED).tempdir_in(&root)?;
+    let scratch = scratch_folder(UNPUBLISHED, &root)?;
     let source = bundle.open()?.dir;
     checksums::verify(&source)?;
     link_tree(&source, scratch.path())?;
@@ -222,12 +215,10 @@ fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artif
     fs::copy(&measured.scores, scratch.path().join(Scores::FILE))?;
     retract::apply(store.root(), scratch.path())?;
     index::checksums::write(scratch.path())?;
-    inference::load(&onnxruntime_library(store.root())?)?;
+    inference::load_installed()?;
     smoke::test(scratch.path())?;
     fsync_tree(scratch.path())?;
-    let folder = scratch.keep();
-    open_to_all(&folder)?;
-    Ok(folder)
+    Ok(scratch.keep())
 }
 
 /// Links every file of a folder into another one; copies where the file system has no hard links.

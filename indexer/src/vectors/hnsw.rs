@@ -110,7 +110,7 @@ pub fn recall(vectors: &Vectors) -> Result<f64> {
         .into_par_iter()
         .map(|number| {
             let query: Vec<f32> = vectors.row(u32::try_from(number * rows / count)?).collect();
-            let exact = vectors.search_quantised(&query, 10, None);
+            let exact = vectors.search_quantised(&query, 10, None)?;
             let approximate = vectors.search_hnsw(graphs, &query, 10, None)?;
             Ok((exact.iter().filter(|scored| approximate.contains(scored)).count(), exact.len()))
         })

@@ -49,7 +49,7 @@ fn a_search_finds_the_rows_of_brute_force() {
     let even: Vec<bool> = (0..3000).map(|row| row % 2 == 0).collect();
     for query in matrix(20, 48) {
         let found = vectors.search(&query, 10, Some(&even)).unwrap();
-        assert_eq!(found, vectors.search_exact(&query, 10, Some(&even)));
+        assert_eq!(found, vectors.search_exact(&query, 10, Some(&even)).unwrap());
         assert!(found.iter().all(|(row, _)| row % 2 == 0));
         assert_eq!(found.len(), 10);
     }
@@ -93,7 +93,7 @@ fn graphs_find_the_nearest_rows_also_with_a_filter() {
         let (mut found, mut all) = (0, 0);
         for query in matrix(40, 32) {
             let approximate = vectors.search_hnsw(vectors.hnsw().unwrap(), &query, 10, allowed).unwrap();
-            let exact = vectors.search_exact(&query, 10, allowed);
+            let exact = vectors.search_exact(&query, 10, allowed).unwrap();
             assert!(approximate.iter().all(|(row, _)| allowed.is_none_or(|rows| rows[*row as usize])));
             found += exact.iter().filter(|scored| approximate.contains(scored)).count();
             all += exact.len();

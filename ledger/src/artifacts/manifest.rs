@@ -212,7 +212,7 @@ impl Host {
     pub fn here(threads: usize) -> Self {
         Self {
             tool: format!("codenets {}", env!("CARGO_PKG_VERSION")),
-            commit: Commit::here().clone(),
+            commit: Commit::built_from(),
             started_unix_s: 0,
             finished_unix_s: 0,
             wall_s: 0.0,

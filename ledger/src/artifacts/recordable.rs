@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::manifest::FileRecord;
 use crate::{
-    durable::{fsync_dir, fsync_tree, is_plain, open_to_all},
+    durable::{fsync_dir, fsync_tree, is_plain, scratch_folder},
     ensure,
     error::{Context, Error, Invalid, Result},
 };
@@ -97,7 +97,7 @@ pub fn save<R: Recordable>(record: &R, dir: &Path) -> Result<()> {
     ensure!(!dir.exists(), "{} exists: a record is not written over another", dir.display());
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(Error::io("creating", parent))?;
-    let scratch = tempfile::Builder::new().prefix(".record-").tempdir_in(parent)?;
+    let scratch = scratch_folder(".record-", parent)?;
     for (path, content) in Files::of(record)?.0 {
         let target = scratch.path().join(&path);
         fs::create_dir_all(target.parent().context("a file path needs a folder")?)?;
@@ -108,9 +108,7 @@ pub fn save<R: Recordable>(record: &R, dir: &Path) -> Result<()> {
         .with_context(|| format!("writing {}", target.display()))?;
     }
     fsync_tree(scratch.path())?;
-    let written = scratch.keep();
-    open_to_all(&written)?;
-    fs::rename(written, dir).map_err(Error::io("writing", dir))?;
+    fs::rename(scratch.keep(), dir).map_err(Error::io("writing", dir))?;
     fsync_dir(parent)
 }
 

@@ -33,7 +33,7 @@ impl Conf {
             if let Some(value) = self.replaced.get(section.name) {
                 page.line(section.name, value, "the command line");
             } else if self.root.get(section.name).is_some() {
-                let value = self.flat(section.name, &section.schema)?;
+                let value = self.shown(section)?;
                 page.value(section.name, &value, &vec![vec![section.name.to_owned()]])?;
             }
         }

@@ -94,20 +94,25 @@ impl<'a> Node<'a> {
         self.alternatives().into_iter().filter_map(kind_of).collect()
     }
 
+    /// Has the value this `format`?
+    pub(crate) fn has_format(self, format: &str) -> bool {
+        self.alternatives().iter().any(|node| node.schema["format"] == format)
+    }
+
     /// May the value be null?
     fn is_optional(self) -> bool {
         self.alternatives().iter().any(|node| node.schema["type"] == "null")
     }
 
     /// The schema of a member of an object, or of any member of a map.
-    fn member(self, name: &str) -> Option<Node<'a>> {
+    pub(crate) fn member(self, name: &str) -> Option<Node<'a>> {
         self.alternatives().into_iter().find_map(|node| {
             let schema = node.schema["properties"].get(name).or_else(|| node.schema.get("additionalProperties"));
             schema.filter(|schema| schema.is_object()).map(|schema| node.at(schema))
         })
     }
 
-    fn items(self) -> Option<Node<'a>> {
+    pub(crate) fn items(self) -> Option<Node<'a>> {
         self.alternatives().into_iter().find_map(|node| node.schema.get("items").map(|schema| node.at(schema)))
     }
 }

@@ -31,6 +31,7 @@ mod kinds;
 mod messages;
 mod origins;
 mod schema;
+mod secret_url;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -49,6 +50,7 @@ use crate::{
 use kinds::Node;
 use messages::{explain, nearest};
 pub(crate) use schema::of_sections;
+pub use secret_url::{SecretUrl, has_user_info};
 
 /// Section `adopt`: an encoder from another source.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -128,7 +130,8 @@ impl Conf {
         Ok(Self { root, path: path.to_owned(), sections, environment: env.keys().cloned().collect(), replaced: HashMap::new() })
     }
 
-    /// All sections without includes, substitutions and objects of unused kinds. Written as JSON they are a configuration file.
+    /// All sections without includes, substitutions and objects of unused kinds. Written as JSON they are a configuration file. Secrets
+    /// are hidden.
     ///
     /// # Errors
     /// An unknown kind, or an unknown key of a kind.
@@ -138,7 +141,7 @@ impl Conf {
             if let Some(value) = self.replaced.get(section.name) {
                 resolved.0.insert(section.name.to_owned(), value.clone());
             } else if self.root.get(section.name).is_some() {
-                let value = self.flat(section.name, &section.schema)?;
+                let value = self.shown(section)?;
                 resolved.0.insert(section.name.to_owned(), self.read(section.name, &value)?);
             }
         }
@@ -174,6 +177,13 @@ impl Conf {
             return Err(self.error(format!("section `{name}` is missing: start the file with `include \"base.conf\"`")));
         };
         kinds::flatten(&mut value, Node::root(schema), name).map_err(|why| self.error(why))?;
+        Ok(value)
+    }
+
+    /// A flat section whose secrets are hidden.
+    fn shown(&self, section: &Section) -> Result<HoconValue> {
+        let mut value = self.flat(section.name, &section.schema)?;
+        secret_url::hide(&mut value, Node::root(&section.schema));
         Ok(value)
     }
 

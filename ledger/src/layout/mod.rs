@@ -3,6 +3,5 @@
 pub(crate) mod reports;
 pub(crate) mod retracted;
 pub(crate) mod runs;
-pub(crate) mod runtime;
 pub(crate) mod score_key;
 pub(crate) mod serve;

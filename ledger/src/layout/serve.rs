@@ -4,6 +4,7 @@
 //! serve/bundles/<utc>-<key>/      one folder for each published bundle, named by its id
 //! serve/current -> bundles/<id>   what readers open; replaced atomically by rename(2)
 //! serve/held-back                 key of a bundle that was rolled back: `publish` does not publish it again
+//! serve/publishing                id of a bundle whose folder exists and which `current` does not name yet
 //! serve/retracted                 row ids that no published bundle may show, one in each line
 //! ```
 
@@ -18,12 +19,16 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::utc_stamp,
     digest::Digest,
-    durable::{publish_link, write_atomically},
+    durable::{TEMPORARY, fsync_dir, publish_link, write_atomically},
     error::{Context, Error, Result},
+    fault,
+    store::artifact_store::is_key,
 };
 
 /// Prefix of a bundle folder that is not published yet.
 pub const UNPUBLISHED: &str = ".publishing-";
+/// Prefix of a bundle folder that is damaged: no command uses it.
+const SET_ASIDE: &str = ".damaged-";
 
 /// The published bundles of one data folder.
 #[derive(Debug, Clone)]
@@ -47,10 +52,13 @@ impl BundleId {
         Self(format!("{stamp}.{:04}-{key}", sequence + 1))
     }
 
-    /// Reads a folder name; none where it is hidden or not an id.
+    /// Reads a folder name; none where it is not an id: `lost+found`, `.snapshot`, a copy that someone made.
     pub fn parse(name: &str) -> Option<Self> {
         let (stamp, key) = name.rsplit_once('-')?;
-        (!stamp.is_empty() && !stamp.starts_with('.') && !key.is_empty()).then(|| Self(name.to_owned()))
+        let (second, sequence) = stamp.split_once('.').unwrap_or((stamp, "0"));
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_stamp = second.split_once('T').is_some_and(|(date, time)| is_digits(date) && time.strip_suffix('Z').is_some_and(is_digits));
+        (is_stamp && is_digits(sequence) && is_key(key)).then(|| Self(name.to_owned()))
     }
 
     /// The id as text.
@@ -151,7 +159,10 @@ impl Serve {
         let mut ids = Vec::new();
         if folder.exists() {
             for entry in fs::read_dir(&folder).map_err(Error::io("listing", &folder))? {
-                ids.extend(BundleId::parse(&entry?.file_name().to_string_lossy()));
+                let entry = entry.map_err(Error::io("listing", &folder))?;
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    ids.extend(BundleId::parse(&entry.file_name().to_string_lossy()));
+                }
             }
         }
         ids.sort();
@@ -169,6 +180,58 @@ impl Serve {
         publish_link(&self.current(), &Path::new("bundles").join(&id.0))
     }
 
+    /// Makes a folder, which is in the folder of the bundles, the published bundle `id`. Where the process is killed in between, the
+    /// next [`Serve::recover`] deletes the folder: a bundle that was never published is no bundle to roll back to.
+    pub fn publish(&self, folder: &Path, id: &BundleId) -> Result<()> {
+        let target = self.bundle(id);
+        write_atomically(&self.publishing_file(), id.0.as_bytes())?;
+        fault::point("rename of the published folder");
+        fs::rename(folder, &target).with_context(|| format!("publishing {}", target.display()))?;
+        fsync_dir(&self.bundles())?;
+        self.set_current(id)?;
+        remove_file(&self.publishing_file())
+    }
+
+    /// Deletes what killed processes left: temporary files, folders of bundles that were never published. The caller holds the lock of
+    /// the store.
+    pub fn recover(&self) -> Result<()> {
+        if let Ok(id) = fs::read_to_string(self.publishing_file()) {
+            if let Some(id) = BundleId::parse(id.trim()).filter(|id| Some(id) != self.current_id().as_ref() && self.bundle(id).exists()) {
+                self.delete(&id)?;
+            }
+            remove_file(&self.publishing_file())?;
+        }
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(TEMPORARY) || name.starts_with(".current.") {
+                remove_file(&entry.path())?;
+            }
+        }
+        for entry in fs::read_dir(self.bundles()).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNPUBLISHED) {
+                fs::remove_dir_all(entry.path()).map_err(Error::io("deleting", &entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a published bundle. A deletion that is killed leaves a folder that is no bundle, and that [`Serve::recover`] deletes.
+    pub fn delete(&self, id: &BundleId) -> Result<()> {
+        let hidden = self.bundles().join(format!("{UNPUBLISHED}{id}"));
+        fs::rename(self.bundle(id), &hidden).and_then(|()| fs::remove_dir_all(&hidden)).with_context(|| format!("deleting {id}"))
+    }
+
+    /// Renames a damaged bundle, so that no command uses it, and returns its new folder.
+    pub fn set_aside(&self, id: &BundleId) -> Result<PathBuf> {
+        let aside = self.bundles().join(format!("{SET_ASIDE}{id}"));
+        fs::rename(self.bundle(id), &aside).with_context(|| format!("setting the damaged bundle {id} aside"))?;
+        Ok(aside)
+    }
+
+    fn publishing_file(&self) -> PathBuf {
+        self.root.join("publishing")
+    }
+
     /// Key of the bundle that was rolled back, if there is one.
     pub fn held_back(&self) -> Option<String> {
         Some(fs::read_to_string(self.held_back_file()).ok()?.trim().to_owned())
@@ -179,10 +242,7 @@ impl Serve {
         let path = self.held_back_file();
         match key {
             Some(key) => write_atomically(&path, key.as_bytes()),
-            None => match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", &path)(error)),
-                _ => Ok(()),
-            },
+            None => remove_file(&path),
         }
     }
 
@@ -192,11 +252,30 @@ impl Serve {
     }
 }
 
+/// Removes a file, if it exists.
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const KEY: &str = "0123456789ab";
+
+    #[test]
+    fn other_folders_are_no_bundles() {
+        let id = BundleId::next(&[], KEY, 1_795_372_800);
+        assert_eq!(BundleId::parse(id.as_str()), Some(id.clone()));
+        assert!(BundleId::parse("20261122T184000Z.0002-ffffffffffff").is_some());
+        for name in ["lost+found", ".snapshot", "my-backup", ".damaged-20261122T184000Z-0123456789ab", "20261122T184000Z-0123456789ab-old"]
+        {
+            assert_eq!(BundleId::parse(name), None, "{name}");
+        }
+    }
 
     #[test]
     fn an_id_sorts_after_all_others_whatever_the_clock_says() {

@@ -26,7 +26,7 @@ use crate::{
     },
     clock::unix_now,
     digest::Digest,
-    durable::{fsync_dir, fsync_tree, open_to_all, write_atomically},
+    durable::{fsync_dir, fsync_tree, scratch_folder, write_atomically},
     ensure,
     error::{Context, Error, Result},
     events::{self, Outcome},
@@ -188,7 +188,7 @@ impl Store {
     fn run_and_seal<S: Stage>(&self, config: &S::Config, request: &StageRequest<S>) -> Result<PathBuf> {
         let kind = self.root.join(S::Output::KIND);
         fs::create_dir_all(&kind).map_err(Error::io("creating", &kind))?;
-        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&kind)?;
+        let scratch = scratch_folder(SCRATCH, &kind)?;
         fault::point("running the stage");
         let (started, clock) = (unix_now(), Instant::now());
         reset_peak_rss();
@@ -222,9 +222,7 @@ impl Store {
             manifest.host.wall_s,
             manifest.key
         ));
-        let path = scratch.keep();
-        open_to_all(&path)?;
-        Ok(path)
+        Ok(scratch.keep())
     }
 
     pub(crate) fn run_in<S: Stage>(

@@ -6,7 +6,8 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Read, Seek, Write},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     process,
     sync::{
@@ -81,8 +82,8 @@ impl std::fmt::Display for Owner {
 impl Lock {
     /// Waits until no other process has the lock, with a message that names its owner.
     pub(crate) fn wait(path: &Path, progress: &Progress) -> Result<Self> {
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = open.with_context(|| format!("{} cannot be written: is its folder read-only?", path.display()))?;
+        let file =
+            open_lock(path).with_context(|| format!("{} cannot be written: is its folder read-only, or is it a link?", path.display()))?;
         if file.try_lock().is_err() {
             let owner = Owner::of(path).map_or_else(|| "another run".to_owned(), |owner| owner.to_string());
             progress.message(&format!("waits for {owner}"));
@@ -107,6 +108,11 @@ impl Lock {
         });
         Ok(Self { file, heart: heart.ok().map(|thread| (stop, thread)) })
     }
+}
+
+/// Opens a lock file, and creates it where it does not exist. A link is not followed: the lock would write into another file.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
 impl Drop for Lock {

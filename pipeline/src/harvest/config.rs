@@ -1,6 +1,6 @@
 //! Section `harvest` of the configuration.
 
-use ledger::{Language, Split, ensure};
+use ledger::{Language, Split, conf::has_user_info, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,14 @@ impl Config {
             self.all_sources().next().is_some(),
             "no sources: set harvest.source or harvest.sources, for example {{ kind = dir, path = \"..\" }}"
         );
+        for source in self.all_sources() {
+            if let Source::Dir { url_prefix, .. } = source {
+                ensure!(
+                    !has_user_info(url_prefix),
+                    "url-prefix of a source holds a user or a password, and every hit would show it: remove it from harvest.sources"
+                );
+            }
+        }
         let shares = &self.split;
         ensure!(
             shares.valid >= 0.0 && shares.test >= 0.0 && shares.valid + shares.test < 1.0,

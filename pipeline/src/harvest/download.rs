@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ledger::{Bar, Invalid, Progress, bail, chain, ensure};
+use ledger::{Bar, Invalid, Progress, bail, chain, conf::SecretUrl, ensure};
 use reqwest::{
     StatusCode,
     blocking::{Client, Response},
@@ -50,8 +50,10 @@ fn check(file: &Remote) -> Result<()> {
     ensure!(is_name, "{:?} is not a file name: use letters, digits, `.`, `_`, `-`, and `/` between folders", file.name);
     ensure!(is_sha256(&file.sha256), "{}: {:?} is not a sha256 in lower-case hex: correct harvest.sources", file.name, file.sha256);
     ensure!(!file.mirrors.is_empty(), "{}: no mirrors: name at least one URL", file.name);
-    let other = file.mirrors.iter().find(|url| !url.starts_with("https://") && !url.starts_with("http://"));
-    ensure!(other.is_none(), "{}: {:?} is not an http or https URL", file.name, other.map(String::as_str).unwrap_or_default());
+    let is_http = |url: &&SecretUrl| url.expose().starts_with("https://") || url.expose().starts_with("http://");
+    if let Some(other) = file.mirrors.iter().find(|url| !is_http(url)) {
+        bail!("{}: {other:?} is not an http or https URL: correct harvest.sources", file.name);
+    }
     Ok(())
 }
 
@@ -126,7 +128,7 @@ impl Download<'_> {
     }
 
     /// Attempts one mirror several times. Returns why the mirror does not give the file, or none where `part` is the file.
-    fn try_mirror(&self, url: &str, part: &Path) -> Result<Option<Error>> {
+    fn try_mirror(&self, url: &SecretUrl, part: &Path) -> Result<Option<Error>> {
         let (mut attempts, mut furthest) = (0, length(part));
         loop {
             attempts += 1;
@@ -166,20 +168,22 @@ impl Download<'_> {
     }
 
     /// Sends one request and appends the answer to `part`.
-    fn attempt(&self, url: &str, part: &Path) -> Result<(), Failure> {
+    fn attempt(&self, url: &SecretUrl, part: &Path) -> Result<(), Failure> {
         let downloaded = length(part);
-        let mut request = self.client.get(url).header(ACCEPT_ENCODING, "identity");
+        let mut request = self.client.get(url.expose()).header(ACCEPT_ENCODING, "identity");
         if downloaded > 0 {
             request = request.header(RANGE, format!("bytes={downloaded}-"));
         }
-        let mut response = request.send().map_err(|error| Failure::Interrupted(error.into()))?;
+        // The message of an error holds the URL with its secrets.
+        let failed = |error: reqwest::Error| Error::Context { what: url.to_string(), source: Box::new(error.without_url().into()) };
+        let mut response = request.send().map_err(|error| Failure::Interrupted(failed(error)))?;
         let Some(start) = start_of(&response, url, downloaded)? else { return Ok(()) };
         let limit = self.file.bytes.unwrap_or(MAX_BYTES);
         let mut out = OpenOptions::new().create(true).append(true).open(part).map_err(|error| disk(part, error))?;
         out.set_len(start).map_err(|error| disk(part, error))?;
         let result = copy(&mut response, &mut out, limit.saturating_sub(start), self.bar).map_err(|error| match error {
             CopyError::Disk(error) => disk(part, error),
-            CopyError::Network(error) => Failure::Interrupted(Error::Context { what: url.to_owned(), source: Box::new(error.into()) }),
+            CopyError::Network(error) => Failure::Interrupted(Error::Context { what: url.to_string(), source: Box::new(error.into()) }),
             CopyError::TooLong => Failure::Refused(invalid(format!("{url}: sends more than {limit} bytes"))),
         });
         if matches!(result, Err(Failure::Refused(_))) {
@@ -199,7 +203,7 @@ fn length(path: &Path) -> u64 {
 }
 
 /// Position in the file at which the answer starts; none where nothing is left to download.
-fn start_of(response: &Response, url: &str, downloaded: u64) -> Result<Option<u64>, Failure> {
+fn start_of(response: &Response, url: &SecretUrl, downloaded: u64) -> Result<Option<u64>, Failure> {
     match response.status() {
         StatusCode::OK => Ok(Some(0)),
         StatusCode::PARTIAL_CONTENT if range_start(response) == Some(downloaded) => Ok(Some(downloaded)),
@@ -249,7 +253,7 @@ mod tests {
     #[test]
     fn names_outside_the_folder_and_other_urls_are_refused() {
         let accepts = |name: &str, url: &str, sha256: &str| {
-            let mirrors = vec![url.to_owned()];
+            let mirrors = vec![SecretUrl::new(url)];
             check(&Remote { name: name.to_owned(), sha256: sha256.to_owned(), bytes: None, mirrors }).is_ok()
         };
         let sha256 = "0a".repeat(32);

@@ -4,21 +4,28 @@ use std::{collections::BTreeMap, path::Path};
 
 use ledger::{Digest, ensure};
 
-use super::{folder::paths_below, left_out::language_of, packages, source::Source};
+use super::{
+    config::Config,
+    folder::{SourceFolder, subfolders},
+    left_out::LeftOut,
+    packages,
+    source::Source,
+};
 use crate::{
     error::{Context, Result},
     files::data_files,
 };
 
 /// Name and digest of the files that a source reads; none where the configuration pins them by sha256.
-pub fn external_inputs(source: &Source) -> Result<Option<(String, Digest)>> {
+pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(String, Digest)>> {
     Ok(match source {
         Source::Packages { optional: false, .. } | Source::Urls { .. } => None,
         Source::Packages { registry, .. } => Some((format!("client:{}", registry.name()), Digest::of(&packages::is_available(*registry))?)),
-        Source::Dir { path, .. } => {
+        Source::Dir { path, each_subfolder, .. } => {
             ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
-            let paths = paths_below(path)?.into_iter().filter(|path| language_of(path).is_some());
-            Some((format!("dir:{}", path.display()), digest_of_files(path, paths)?))
+            let folders = if *each_subfolder { subfolders(path)? } else { vec![path.clone()] };
+            let contents = folders.iter().map(|folder| Ok((folder.display().to_string(), content_of(folder, config)?)));
+            Some((format!("dir:{}", path.display()), Digest::of(&contents.collect::<Result<BTreeMap<_, _>>>()?)?))
         }
         Source::Snippets { path, .. } => {
             let digest = Digest::of_file(path).with_context(|| format!("reading {}", path.display()))?;
@@ -29,6 +36,23 @@ pub fn external_inputs(source: &Source) -> Result<Option<(String, Digest)>> {
             Some((format!("csn:{}", path.display()), digest_of_files(path, data_files(path)?.0.into_iter())?))
         }
     })
+}
+
+/// Digest of each source file of a folder, or why it is not read. Files that are too large are not hashed.
+fn content_of(folder: &Path, config: &Config) -> Result<BTreeMap<String, String>> {
+    let folder = SourceFolder::open(folder)?;
+    let selected = folder.list(false)?.files.into_iter().filter(|path| config.exclude.select(path).is_ok());
+    Ok(selected
+        .map(|path| {
+            let content = match folder.read(&path, config.max_file_bytes) {
+                Ok(bytes) => Digest::of_bytes(&bytes).to_string(),
+                Err(refusal) => {
+                    LeftOut::of_refusal(&refusal, config.max_file_bytes).map_or("missing".to_owned(), |reason| reason.to_string())
+                }
+            };
+            (path, content)
+        })
+        .collect())
 }
 
 fn digest_of_files(root: &Path, paths: impl Iterator<Item = String>) -> Result<Digest> {

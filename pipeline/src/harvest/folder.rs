@@ -1,47 +1,184 @@
-//! Files of a source folder.
+//! Files of a source folder: a git checkout or a plain folder.
 
 use std::{
-    collections::HashSet,
-    fs,
+    collections::{BTreeSet, HashSet},
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use ledger::ensure;
+use ledger::{Refusal, UntrustedFolder, ensure};
+use walkdir::{DirEntry, WalkDir};
 
-use super::{git, left_out::LeftOut};
+use super::{
+    checkout::{Checkout, MAX_TEXT},
+    ignore_rules::IgnoreRules,
+    left_out::LeftOut,
+};
 use crate::{
     error::{Context, Result},
-    files::{FileKind, find_files, hidden_folder, is_hidden},
+    files::is_hidden,
 };
 
-/// Regular files below a folder, relative and sorted. Of a git checkout: the files that git does not ignore. Else: the files
-/// outside hidden folders. Links are not followed.
-pub fn paths_below(root: &Path) -> Result<Vec<String>> {
-    let mut paths = match git::listed_files(root)? {
-        Some(listed) => listed,
-        None => find_files(root, &|folder| !is_hidden(folder))?.into_iter().map(|file| file.path).collect(),
-    };
-    paths.retain(|path| fs::symlink_metadata(root.join(path)).is_ok_and(|meta| meta.is_file()));
-    paths.sort();
-    paths.dedup();
-    Ok(paths)
+/// A source folder. Its content is not trusted: no program of a checkout runs, links are not followed.
+#[derive(Debug)]
+pub struct SourceFolder {
+    root: PathBuf,
+    files: UntrustedFolder,
+    checkout: Option<Checkout>,
 }
 
-/// Files and links below a folder that [`paths_below`] does not return, with the reason. The content of `.git` is not part of
-/// the source and not listed.
-pub fn other_paths_below(root: &Path) -> Result<Vec<(String, LeftOut)>> {
-    let read: HashSet<String> = paths_below(root)?.into_iter().collect();
-    let is_checkout = git::listed_files(root)?.is_some();
-    let found = find_files(root, &|folder| folder != ".git")?;
-    let others = found.into_iter().filter(|file| !read.contains(&file.path)).map(|file| {
-        let reason = match (file.kind, is_checkout, hidden_folder(&file.path)) {
-            (FileKind::Link, ..) => LeftOut::Link,
-            (FileKind::Regular, false, Some(hidden)) => LeftOut::HiddenFolder(hidden.to_owned()),
-            (FileKind::Regular, ..) => LeftOut::GitIgnored,
+/// What a folder has: regular files that are read, and the other paths with the reason.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Sorted, relative to the folder, with `/` between the parts.
+    pub files: Vec<String>,
+    /// In the order of the walk.
+    pub left_out: Vec<(String, LeftOut)>,
+    /// `.gitignore` files that are too large, not readable or no regular files: their rules do not apply.
+    pub unread_rules: Vec<String>,
+}
+
+impl SourceFolder {
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// Where the folder does not exist, and where its `.git` is no repository that can be read.
+    pub fn open(root: &Path) -> Result<Self> {
+        let files = UntrustedFolder::open(root).with_context(|| format!("opening {}", root.display()))?;
+        Ok(Self { root: root.to_owned(), files, checkout: Checkout::open(root)? })
+    }
+
+    /// The commit of a checkout; empty for a plain folder, and before the first commit.
+    pub fn commit(&self) -> &str {
+        self.checkout.as_ref().map_or("", |checkout| &checkout.commit)
+    }
+
+    /// The checkout that this folder is part of, where the folder itself is a plain one.
+    pub fn enclosing_checkout(&self) -> Option<PathBuf> {
+        let full = self.root.canonicalize().ok().filter(|_| self.checkout.is_none())?;
+        full.ancestors().skip(1).find(|above| above.join(".git").exists()).map(Path::to_owned)
+    }
+
+    /// Files of a checkout that git does not ignore, or files of a plain folder outside hidden folders. `walks_all`: also
+    /// lists the content of folders that are left out.
+    pub fn list(&self, walks_all: bool) -> Result<Listing> {
+        let mut walk = Walk {
+            folder: self,
+            rules: IgnoreRules::new(self.checkout.as_ref().map_or(&[], |checkout| &checkout.excluded)),
+            walks_all,
+            left_out_below: None,
+            found: Listing::default(),
         };
-        (file.path, reason)
-    });
-    Ok(others.collect())
+        walk.run()?;
+        let Listing { files, left_out, unread_rules } = walk.found;
+        let mut files: BTreeSet<String> = files.into_iter().collect();
+        let tracked = self.checkout.iter().flat_map(|checkout| &checkout.tracked);
+        // The walk does not enter an ignored folder, which may have tracked files. Reading tells whether they exist.
+        let seen: HashSet<&str> = left_out.iter().map(|(path, _)| path.as_str()).collect();
+        files.extend(tracked.filter(|path| !walks_all && !seen.contains(path.as_str())).cloned());
+        Ok(Listing { files: files.into_iter().collect(), left_out, unread_rules })
+    }
+
+    /// Reads a file of at most `max_bytes`.
+    pub fn read(&self, path: &str, max_bytes: u64) -> Result<Vec<u8>, Refusal> {
+        self.files.read(path, max_bytes)
+    }
+}
+
+/// A walk through a source folder.
+struct Walk<'a> {
+    folder: &'a SourceFolder,
+    rules: IgnoreRules,
+    walks_all: bool,
+    /// Depth and reason of the folder that is left out, while the walk is in it.
+    left_out_below: Option<(usize, LeftOut)>,
+    found: Listing,
+}
+
+impl Walk<'_> {
+    fn run(&mut self) -> Result<()> {
+        let root = &self.folder.root;
+        let mut walk = WalkDir::new(root).sort_by_file_name().into_iter();
+        while let Some(entry) = walk.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if error.depth() == 0 => return Err(error).with_context(|| format!("listing {}", root.display())),
+                Err(error) => {
+                    let path = error.path().map(|path| self.relative(path)).unwrap_or_default();
+                    self.found.left_out.push((path, LeftOut::Unreadable));
+                    continue;
+                }
+            };
+            self.rules.leave(entry.depth());
+            self.left_out_below.take_if(|(depth, _)| *depth >= entry.depth());
+            let path = self.relative(entry.path());
+            if !entry.file_type().is_dir() {
+                self.file(path, &entry);
+            } else if !self.enter(&path, &entry) {
+                walk.skip_current_dir();
+            }
+        }
+        Ok(())
+    }
+
+    fn relative(&self, path: &Path) -> String {
+        let parts: Vec<_> = path.strip_prefix(&self.folder.root).unwrap_or(path).iter().map(|part| part.to_string_lossy()).collect();
+        parts.join("/")
+    }
+
+    /// Does the walk enter this folder?
+    fn enter(&mut self, path: &str, entry: &DirEntry) -> bool {
+        let name = entry.file_name().to_string_lossy();
+        if entry.depth() > 0 {
+            if name == ".git" {
+                return false;
+            }
+            let reason = match &self.folder.checkout {
+                None => is_hidden(&name).then(|| LeftOut::HiddenFolder(name.into_owned())),
+                Some(_) => {
+                    (self.rules.ignores(path, true) || entry.path().join(".git").symlink_metadata().is_ok()).then_some(LeftOut::GitIgnored)
+                }
+            };
+            if self.left_out_below.is_none() {
+                self.left_out_below = reason.map(|reason| (entry.depth(), reason));
+            }
+        }
+        if self.folder.checkout.is_some() && self.left_out_below.is_none() {
+            self.read_rules(path, entry.depth());
+        }
+        self.walks_all || self.left_out_below.is_none()
+    }
+
+    fn read_rules(&mut self, folder: &str, depth: usize) {
+        let file = if folder.is_empty() { ".gitignore".to_owned() } else { format!("{folder}/.gitignore") };
+        match self.folder.read(&file, MAX_TEXT) {
+            Ok(rules) => self.rules.enter(folder, depth, &rules),
+            // Git does not follow a link either.
+            Err(Refusal::Missing | Refusal::Link) => {}
+            Err(_) => self.found.unread_rules.push(file),
+        }
+    }
+
+    fn file(&mut self, path: String, entry: &DirEntry) {
+        let kind = entry.file_type();
+        let tracked = self.folder.checkout.as_ref().is_some_and(|checkout| checkout.tracked.contains(&path));
+        let ignored = || self.folder.checkout.is_some() && self.rules.ignores(&path, false);
+        let reason = if entry.path().strip_prefix(&self.folder.root).is_ok_and(|relative| relative.to_str().is_none()) {
+            Some(LeftOut::NameNotUtf8)
+        } else if kind.is_symlink() {
+            Some(LeftOut::Link)
+        } else if !kind.is_file() {
+            Some(LeftOut::NotRegular)
+        } else if tracked {
+            None
+        } else {
+            self.left_out_below.as_ref().map(|(_, reason)| reason.clone()).or_else(|| ignored().then_some(LeftOut::GitIgnored))
+        };
+        match reason {
+            None => self.found.files.push(path),
+            Some(reason) => self.found.left_out.push((path, reason)),
+        }
+    }
 }
 
 /// Subfolders that are not hidden, sorted.
@@ -49,13 +186,11 @@ pub fn other_paths_below(root: &Path) -> Result<Vec<(String, LeftOut)>> {
 /// # Errors
 /// Where there is none.
 pub fn subfolders(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(root).with_context(|| format!("listing {}", root.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() && !is_hidden(&entry.file_name().to_string_lossy()) {
-            folders.push(entry.path());
-        }
-    }
+    let entries =
+        fs::read_dir(root).and_then(Iterator::collect::<io::Result<Vec<_>>>).with_context(|| format!("listing {}", root.display()))?;
+    let is_subfolder =
+        |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir()) && !is_hidden(&entry.file_name().to_string_lossy());
+    let mut folders: Vec<PathBuf> = entries.iter().filter(|entry| is_subfolder(entry)).map(fs::DirEntry::path).collect();
     folders.sort();
     ensure!(!folders.is_empty(), "{} has no subfolders: set each-subfolder = false to read it as one repository", root.display());
     Ok(folders)

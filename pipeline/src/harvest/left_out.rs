@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ledger::Language;
+use ledger::{Language, Refusal};
 
 use super::config::Exclude;
 
@@ -23,8 +23,14 @@ pub enum LeftOut {
     GitIgnored,
     /// A symbolic link: links are not followed.
     Link,
-    /// A path of an archive that leads out of the archive.
+    /// A path that leads out of the archive or the folder.
     UnsafePath,
+    /// A pipe, a socket or a device.
+    NotRegular,
+    /// The system does not read the file or the folder.
+    Unreadable,
+    /// The name is not UTF-8.
+    NameNotUtf8,
     /// The file extension belongs to no supported language.
     UnknownLanguage,
     /// The language is not in `harvest.languages`.
@@ -51,7 +57,10 @@ impl fmt::Display for LeftOut {
             Self::InExcept(prefix) => write!(f, "below {prefix}, a prefix of the package's `except`"),
             Self::GitIgnored => write!(f, "ignored by git, or in a repository inside the repository"),
             Self::Link => write!(f, "symbolic link"),
-            Self::UnsafePath => write!(f, "path leads out of the archive"),
+            Self::UnsafePath => write!(f, "path leads out of the archive or the folder"),
+            Self::NotRegular => write!(f, "no regular file"),
+            Self::Unreadable => write!(f, "not readable"),
+            Self::NameNotUtf8 => write!(f, "name is not UTF-8"),
             Self::UnknownLanguage => write!(f, "unknown language: no supported language has this file extension"),
             Self::LanguageNotSelected(language) => write!(f, "language {language} is not selected (harvest.languages)"),
             Self::TooLarge { max_bytes } => write!(f, "larger than {max_bytes} bytes (harvest.max-file-bytes)"),
@@ -66,6 +75,18 @@ impl fmt::Display for LeftOut {
 }
 
 impl LeftOut {
+    /// Why a file was not read; none where it does not exist.
+    pub fn of_refusal(refusal: &Refusal, max_bytes: u64) -> Option<Self> {
+        Some(match refusal {
+            Refusal::Missing => return None,
+            Refusal::Link => Self::Link,
+            Refusal::Outside => Self::UnsafePath,
+            Refusal::NotRegular => Self::NotRegular,
+            Refusal::TooLarge { .. } => Self::TooLarge { max_bytes },
+            Refusal::Unreadable(_) => Self::Unreadable,
+        })
+    }
+
     /// Key in the report's `skipped`, for the reasons that the report counts.
     pub fn report_key(&self) -> Option<&'static str> {
         match self {
@@ -74,6 +95,11 @@ impl LeftOut {
             Self::Generated => Some("file generated"),
             Self::Binary => Some("file binary"),
             Self::NotParsed => Some("file not parsed"),
+            Self::Link => Some("link not followed"),
+            Self::UnsafePath => Some("path leads out of the source"),
+            Self::NotRegular => Some("no regular file"),
+            Self::Unreadable => Some("not readable"),
+            Self::NameNotUtf8 => Some("name is not UTF-8"),
             _ => None,
         }
     }

@@ -1,11 +1,11 @@
 //! Licences of packages and folders.
 
-use std::{fs, path::Path};
-
-use super::source::Registry;
+use super::{folder::SourceFolder, source::Registry};
 
 /// Longest licence text that is recorded, in characters.
 const MAX_CHARS: usize = 80;
+/// Largest licence file that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The licence in the metadata file of a package.
 pub fn licence_of_package(registry: Registry, metadata: &[u8]) -> Option<String> {
@@ -31,10 +31,10 @@ pub fn licence_of_package(registry: Registry, metadata: &[u8]) -> Option<String>
 }
 
 /// The first line of the licence file in a folder.
-pub fn licence_of_folder(folder: &Path) -> Option<String> {
+pub fn licence_of_folder(folder: &SourceFolder) -> Option<String> {
     let names = ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"];
-    let text = names.iter().find_map(|name| fs::read_to_string(folder.join(name)).ok())?;
-    text.lines().map(str::trim).find(|line| !line.is_empty()).map(|line| line.chars().take(MAX_CHARS).collect())
+    let text = names.iter().find_map(|name| folder.read(name, MAX_BYTES).ok())?;
+    String::from_utf8_lossy(&text).lines().map(str::trim).find(|line| !line.is_empty()).map(|line| line.chars().take(MAX_CHARS).collect())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! ```
 
 mod archive;
+mod checkout;
 mod config;
 mod content;
 mod copy;
@@ -15,7 +16,7 @@ mod download;
 mod external;
 mod folder;
 mod functions;
-mod git;
+mod ignore_rules;
 mod layout;
 mod left_out;
 mod licence;

@@ -37,7 +37,10 @@ fn client(registry: Registry) -> (&'static str, &'static [&'static str]) {
 /// Is the client of the registry installed?
 pub fn is_available(registry: Registry) -> bool {
     let (program, arguments) = client(registry);
-    Command::new(program).args(arguments).arg("--version").output().is_ok_and(|output| output.status.success())
+    // The clients read modules and settings from the folder that they are started in, which may come from someone else.
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--version").current_dir("/");
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Downloads the packages that are not in the cache and verifies every file. Returns the files in the order of `packages`.

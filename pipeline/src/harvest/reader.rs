@@ -1,23 +1,19 @@
 //! Reads the source files of packages and folders, one repository after the other.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use ledger::{Language, Progress, ensure};
 
 use super::{
     archive::{self, EntrySelection, EntryVisitor},
     config::{Config, Exclude},
-    folder::{other_paths_below, paths_below, subfolders},
-    git,
+    folder::{Listing, SourceFolder, subfolders},
     left_out::{LeftOut, language_of},
     licence::{licence_of_folder, licence_of_package},
     packages,
     source::{Package, Registry, Source},
 };
-use crate::{
-    error::{Context, Result},
-    repositories::Repo,
-};
+use crate::{error::Result, repositories::Repo};
 
 /// A source file of a repository.
 #[derive(Debug)]
@@ -81,13 +77,21 @@ impl<'a> Reader<'a> {
                 let folders = if *each_subfolder { subfolders(path)? } else { vec![path.clone()] };
                 for folder in folders {
                     let own = folder.canonicalize()?.file_name().map_or("repository".into(), |name| name.to_string_lossy().into_owned());
+                    let opened = SourceFolder::open(&folder)?;
+                    if let Some(checkout) = opened.enclosing_checkout() {
+                        self.progress.message(&format!(
+                            "harvest   reads {} as a plain folder, without commit and .gitignore: its checkout is {}",
+                            folder.display(),
+                            checkout.display()
+                        ));
+                    }
                     let repo = Repo {
                         name: name.clone().filter(|_| !each_subfolder).unwrap_or(own),
                         url_prefix: url_prefix.clone(),
-                        sha: git::commit_of(&folder)?,
-                        licence: licence.clone().or_else(|| licence_of_folder(&folder)).unwrap_or_else(|| "unknown".into()),
+                        sha: opened.commit().to_owned(),
+                        licence: licence.clone().or_else(|| licence_of_folder(&opened)).unwrap_or_else(|| "unknown".into()),
                     };
-                    let files = self.folder(&folder)?;
+                    let files = self.folder(&opened)?;
                     take(&repo, files)?;
                 }
                 Ok(())
@@ -148,31 +152,35 @@ impl<'a> Reader<'a> {
         Ok((licence.unwrap_or_else(|| "unknown".into()), found))
     }
 
-    fn folder(&mut self, folder: &Path) -> Result<RepoFiles> {
+    fn folder(&mut self, folder: &SourceFolder) -> Result<RepoFiles> {
         let mut found = RepoFiles::default();
-        if self.lists_left_out {
-            found.left_out = other_paths_below(folder)?;
+        let Listing { files, left_out, unread_rules } = folder.list(self.lists_left_out)?;
+        self.skip("ignore file not read", unread_rules.len() as u64);
+        for (path, reason) in left_out {
+            self.leave_out(&mut found, path, reason);
         }
-        for path in paths_below(folder)? {
-            let full = folder.join(&path);
-            let selected = self.exclude.select(&path).and_then(|language| match fs::metadata(&full) {
-                Ok(meta) if meta.len() > self.max_file_bytes => Err(LeftOut::TooLarge { max_bytes: self.max_file_bytes }),
-                _ => Ok(language),
+        for path in files {
+            let read = self.exclude.select(&path).map_err(Some).and_then(|language| {
+                let bytes = folder.read(&path, self.max_file_bytes);
+                bytes.map(|bytes| (language, bytes)).map_err(|refusal| LeftOut::of_refusal(&refusal, self.max_file_bytes))
             });
-            match selected {
-                Ok(language) => {
-                    let bytes = fs::read(&full).with_context(|| format!("reading {}", full.display()))?;
-                    found.files.push(SourceFile { path, language, bytes });
-                }
-                Err(reason) => {
-                    self.skip_too_large(self.max_file_bytes, u64::from(matches!(reason, LeftOut::TooLarge { .. })));
-                    if self.lists_left_out {
-                        found.left_out.push((path, reason));
-                    }
-                }
+            match read {
+                Ok((language, bytes)) => found.files.push(SourceFile { path, language, bytes }),
+                Err(Some(reason)) => self.leave_out(&mut found, path, reason),
+                Err(None) => {}
             }
         }
         Ok(found)
+    }
+
+    /// Counts a path of a folder that is not read, where it could have been source code.
+    fn leave_out(&mut self, found: &mut RepoFiles, path: String, reason: LeftOut) {
+        if let Some(key) = reason.report_key().filter(|_| reason == LeftOut::Unreadable || language_of(&path).is_some()) {
+            self.skip(key, 1);
+        }
+        if self.lists_left_out {
+            found.left_out.push((path, reason));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ledger::{Language, Split};
+use ledger::{Language, Split, conf::SecretUrl};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
@@ -161,6 +161,6 @@ pub struct Remote {
     /// Size of the file, where it is known: progress shows it, and a mirror that sends more is refused.
     #[serde(default)]
     pub bytes: Option<u64>,
-    /// URLs, tried in this order.
-    pub mirrors: Vec<String>,
+    /// URLs, tried in this order. Their user info and query strings are secret: `"https://host/file?token="${?TOKEN}`.
+    pub mirrors: Vec<SecretUrl>,
 }

@@ -36,7 +36,7 @@ impl Stage for Harvest {
     type Error = Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
-        config.all_sources().filter_map(|source| external::external_inputs(source).transpose()).collect()
+        config.all_sources().filter_map(|source| external::external_inputs(config, source).transpose()).collect()
     }
 
     fn run(config: &Config, (): &(), run: &Run<'_>) -> Result<HarvestReport> {

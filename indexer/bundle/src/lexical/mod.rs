@@ -3,7 +3,9 @@
 //! Words are split when a bundle is built (`ledger::words`), so the fields use one of tantivy's built-in tokenizers (`whitespace`, or
 //! `en_stem`, which reduces `parsing` and `parsed` to one term), and `tantivy-py` can query them without this crate.
 
+mod directory;
 mod fields;
+mod prefix;
 mod scorer;
 mod selection;
 mod settings;
@@ -14,20 +16,21 @@ use std::{collections::BTreeMap, path::Path};
 use tantivy::{
     DocAddress, DocSet, Index, IndexReader, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, Term,
     collector::DocSetCollector,
-    query::{BooleanQuery, Occur, PhraseQuery, Query, RegexQuery, TermQuery},
+    query::{BooleanQuery, Occur, PhraseQuery, Query, TermQuery},
     schema::{Field, IndexRecordOption, Schema, Value},
     tokenizer::TextAnalyzer,
 };
 
 use self::scorer::{Scorer, TextField, row_of};
 pub use self::{
+    directory::ReadOnlyDirectory,
     fields::{ANY_FIELD, Document, Filter, LENGTHS, Part, STORED_FIELDS, SYMBOL_FIELD, TEXT_FIELDS, schema, tokenizer},
     scorer::{LexicalList, QueryStats, TermScores},
     selection::Selection,
     settings::{Bm25f, Boosts, FieldSettings, LexicalSettings, Scoring, SumOfFields},
     symbols::{name_parts, symbol_keys},
 };
-use crate::{Error, ParsedQuery, Result, error::Context, paths::PathGlob};
+use crate::{Error, ParsedQuery, Result, deadline::Deadline, error::Context, paths::PathGlob};
 
 /// Name of the folder in a bundle.
 pub const LEXICAL: &str = "tantivy";
@@ -59,7 +62,8 @@ impl Lexical {
     /// # Errors
     /// [`Error::Damaged`] where a field is missing or the rows of the segments are not consecutive.
     pub fn open(dir: &Path, settings: LexicalSettings) -> Result<Self> {
-        let index = Index::open_in_dir(dir).with_context(|| format!("opening {}", dir.display()))?;
+        let directory = ReadOnlyDirectory::open(dir).with_context(|| format!("opening {}", dir.display()))?;
+        let index = Index::open(directory).with_context(|| format!("opening {}", dir.display()))?;
         let schema = index.schema();
         let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let searcher = reader.searcher();
@@ -168,25 +172,29 @@ impl Lexical {
         Ok(rows)
     }
 
-    /// By row: does the row meet the filter and the query's phrases and prefixes? None where there are no conditions.
+    /// By row: does the row meet the filter and the query's phrases and prefixes? None where there are no conditions. A prefix stands for
+    /// at most 1,000 words of each field.
     ///
     /// # Errors
-    /// [`Error::Glob`] where the path filter is not a glob.
-    pub fn matching(&self, query: &ParsedQuery, filter: &Filter) -> Result<Option<Vec<bool>>> {
-        let conditions = self.conditions(query, filter)?;
-        let paths = filter.path.as_deref().map(|glob| self.rows_of_paths(&PathGlob::new(glob)?)).transpose()?;
-        if conditions.is_empty() {
-            return Ok(paths);
+    /// [`Error::Glob`] where the path filter is not a glob, [`Error::TimeLimit`].
+    pub fn matching(&self, query: &ParsedQuery, filter: &Filter, deadline: Deadline) -> Result<Option<Vec<bool>>> {
+        let mut rows = filter.path.as_deref().map(|glob| self.rows_of_paths(&PathGlob::new(glob)?, deadline)).transpose()?;
+        let mut narrow = |matching: Vec<bool>| match &mut rows {
+            Some(rows) => rows.iter_mut().zip(matching).for_each(|(row, is_match)| *row &= is_match),
+            None => rows = Some(matching),
+        };
+        for prefix in &query.prefixes {
+            narrow(self.rows_of_prefix(prefix, deadline)?);
         }
-        let condition = BooleanQuery::new(conditions.into_iter().map(|query| (Occur::Must, query)).collect());
-        let mut rows = vec![false; usize::try_from(self.rows())?];
-        for address in self.searcher.search(&condition, &DocSetCollector)? {
-            self.set(&mut rows, address.segment_ord as usize, address.doc_id)?;
+        for condition in self.conditions(query, filter)? {
+            deadline.check()?;
+            let mut matching = vec![false; usize::try_from(self.rows())?];
+            for address in self.searcher.search(&condition, &DocSetCollector)? {
+                self.set(&mut matching, address.segment_ord as usize, address.doc_id)?;
+            }
+            narrow(matching);
         }
-        if let Some(paths) = paths {
-            rows.iter_mut().zip(paths).for_each(|(row, is_match)| *row &= is_match);
-        }
-        Ok(Some(rows))
+        Ok(rows)
     }
 
     fn set(&self, rows: &mut [bool], segment: usize, document: u32) -> Result<()> {
@@ -195,7 +203,7 @@ impl Lexical {
         Ok(())
     }
 
-    /// Conditions of the filter's exact fields and of the query's phrases and prefixes.
+    /// Conditions of the filter's exact fields and of the query's phrases.
     fn conditions(&self, query: &ParsedQuery, filter: &Filter) -> Result<Vec<Box<dyn Query>>> {
         let mut conditions: Vec<Box<dyn Query>> = Vec::new();
         for (name, value) in [("language", &filter.language), ("repo", &filter.repo)] {
@@ -218,17 +226,11 @@ impl Lexical {
                 })
             })?);
         }
-        for prefix in &query.prefixes {
-            // `parse` is the term `pars` in the index.
-            let stem = self.terms(std::slice::from_ref(prefix)).pop().unwrap_or_else(|| prefix.clone());
-            let pattern = format!("{prefix}.*|{stem}");
-            conditions.push(in_any_field(&|field| Ok(Box::new(RegexQuery::from_pattern(&pattern, field)?)))?);
-        }
         Ok(conditions)
     }
 
     /// By row: does the path match? The glob is compared once with each distinct path of a segment.
-    fn rows_of_paths(&self, glob: &PathGlob) -> Result<Vec<bool>> {
+    fn rows_of_paths(&self, glob: &PathGlob, deadline: Deadline) -> Result<Vec<bool>> {
         let field = self.schema.get_field("path")?;
         let mut rows = vec![false; usize::try_from(self.rows())?];
         for (number, segment) in self.searcher.segment_readers().iter().enumerate() {
@@ -238,6 +240,7 @@ impl Lexical {
                 if !paths.key().starts_with(glob.prefix().as_bytes()) {
                     break;
                 }
+                deadline.check()?;
                 if std::str::from_utf8(paths.key()).is_ok_and(|path| glob.is_match(path)) {
                     let mut postings = inverted.read_postings_from_terminfo(paths.value(), IndexRecordOption::Basic)?;
                     let mut document = postings.doc();

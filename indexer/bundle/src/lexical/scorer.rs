@@ -17,6 +17,7 @@ use tantivy::{
 use super::{fields::Part, selection::Selection, settings::Scoring};
 use crate::{
     Result,
+    deadline::Deadline,
     error::Context,
     ranking::{Best, Scored, best_first},
 };
@@ -170,7 +171,7 @@ impl<'a> Scorer<'a> {
         let mut term_scores = Vec::with_capacity(others.len());
         let mut cells = Vec::new();
         for segment in self.searcher.segment_readers() {
-            self.accumulate(segment, &mut cells)?;
+            self.accumulate(segment, &mut cells, selection.deadline)?;
             let rows = segment.fast_fields().u64("row")?;
             let start = row_of(&rows, 0)?;
             for (doc, cell) in cells.iter_mut().enumerate() {
@@ -205,12 +206,13 @@ impl<'a> Scorer<'a> {
     }
 
     /// Scores of every document of a segment, each to be [closed](Self::close).
-    fn accumulate(&self, segment: &SegmentReader, cells: &mut Vec<Cell>) -> Result<()> {
+    fn accumulate(&self, segment: &SegmentReader, cells: &mut Vec<Cell>, deadline: Deadline) -> Result<()> {
         cells.clear();
         cells.resize(segment.max_doc() as usize, Cell::default());
         let inverted = self.fields.iter().map(|field| segment.inverted_index(field.field)).collect::<tantivy::Result<Vec<_>>>()?;
         let lengths = self.fields.iter().map(|field| segment.get_fieldnorms_reader(field.field)).collect::<tantivy::Result<Vec<_>>>()?;
         for (number, term) in self.terms.iter().enumerate() {
+            deadline.check()?;
             let number = u16::try_from(number + 1)?;
             for (index, field) in self.fields.iter().enumerate().filter(|(index, _)| term.by_field[*index] > 0.0) {
                 let key = Term::from_field_text(field.field, &term.term);

@@ -1,7 +1,10 @@
 //! Which rows a lexical search returns.
 
 use super::Part;
-use crate::ranking::{GroupOf, is_allowed};
+use crate::{
+    deadline::Deadline,
+    ranking::{GroupOf, is_allowed},
+};
 
 /// Which rows a lexical search returns, and by which fields.
 #[derive(Clone, Copy, Default)]
@@ -14,6 +17,8 @@ pub struct Selection<'a> {
     pub hidden: Option<Part>,
     /// Only the best row of each group is returned; none: every row.
     pub distinct: Option<GroupOf<'a>>,
+    /// When the search must end.
+    pub deadline: Deadline,
 }
 
 impl Selection<'_> {

@@ -11,7 +11,7 @@ mod matrix;
 use std::path::Path;
 
 use crate::{
-    Result,
+    Error, Result,
     ranking::{Best, GroupOf, Scored, best_first, is_allowed, keep_distinct},
 };
 pub use hnsw::{HnswFile, HnswGraphs, HnswInfo, codes, index_options};
@@ -49,10 +49,14 @@ impl Vectors {
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged) where a file has another shape than `[rows, dimension]`.
     pub fn open(dir: &Path, rows: usize, dimension: usize) -> Result<Self> {
+        let scales = Npy::open(&dir.join(SCALES), "<f4", &[rows], 4)?;
+        if let Some(row) = scales.bytes().as_chunks::<4>().0.iter().position(|scale| !f32::from_le_bytes(*scale).is_finite()) {
+            return Err(Error::damaged(dir.join(SCALES), format!("the scale of row {row} is not a number")));
+        }
         Ok(Self {
             matrix: Npy::open(&dir.join(MATRIX), "<f4", &[rows, dimension], 4)?,
             quantised: Npy::open(&dir.join(QUANTISED), "|i1", &[rows, dimension], 1)?,
-            scales: Npy::open(&dir.join(SCALES), "<f4", &[rows], 4)?,
+            scales,
             hnsw: None,
             rows,
             dimension,
@@ -114,32 +118,38 @@ impl Vectors {
                 }
                 Ok(found)
             }
-            _ => Ok(self.ranked(self.quantised_candidates(query, k + MARGIN, allowed, distinct), query, k)),
+            _ => self.ranked(self.quantised_candidates(query, k + MARGIN, allowed, distinct), query, k),
         }
     }
 
     /// [`Vectors::search`] with the graphs.
     pub fn search_hnsw(&self, hnsw: &HnswGraphs, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
-        Ok(self.ranked(hnsw.search(query, k, allowed)?, query, k))
+        self.ranked(hnsw.search(query, k, allowed)?, query, k)
     }
 
     /// [`Vectors::search`] over the whole i8 matrix.
-    pub fn search_quantised(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<Scored> {
+    pub fn search_quantised(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
         self.ranked(self.quantised_candidates(query, k.min(self.rows) + MARGIN, allowed, None), query, k)
     }
 
     /// [`Vectors::search`] over the whole f32 matrix: the reference that recall is measured against.
-    pub fn search_exact(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<Scored> {
+    pub fn search_exact(&self, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
         let rows = u32::try_from(self.rows).unwrap_or(u32::MAX);
         self.ranked((0..rows).filter(|&row| is_allowed(allowed, row)), query, k)
     }
 
     /// The best `k` candidates by their f32 rows.
-    fn ranked(&self, candidates: impl IntoIterator<Item = u32>, query: &[f32], k: usize) -> Vec<Scored> {
+    ///
+    /// # Errors
+    /// [`Error::NotANumber`] where a row has a number that is none: no order would be right.
+    fn ranked(&self, candidates: impl IntoIterator<Item = u32>, query: &[f32], k: usize) -> Result<Vec<Scored>> {
         let mut exact: Vec<Scored> = candidates.into_iter().map(|row| (row, self.score(row, query))).collect();
+        if let Some((row, _)) = exact.iter().find(|(_, score)| !score.is_finite()) {
+            return Err(Error::NotANumber { row: *row });
+        }
         exact.sort_by(best_first);
         exact.truncate(k);
-        exact
+        Ok(exact)
     }
 
     /// The best `k` rows by the i8 matrix, in no order.

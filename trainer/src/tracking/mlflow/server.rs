@@ -293,6 +293,7 @@ fn address_and_credentials(text: &str) -> Result<(String, Credentials)> {
         "" => Credentials::None,
         name => Credentials::Password(plain(name), url.password().map(plain)),
     };
+    url.set_query(None);
     // Both fail only for an address without a host.
     let _ = (url.set_username(""), url.set_password(None));
     Ok((url.as_str().trim_end_matches('/').to_owned(), credentials))

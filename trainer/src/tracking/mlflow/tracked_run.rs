@@ -63,7 +63,7 @@ impl TrackedRun {
 
 /// Tags of the source of a run, without names of persons and machines.
 fn source(name: &str) -> BTreeMap<String, String> {
-    let commit = Commit::here();
+    let commit = Commit::built_from();
     let (stage, key) = name.split_once('-').unwrap_or((name, ""));
     let mut tags = vec![
         ("codenets.stage", stage.to_owned()),

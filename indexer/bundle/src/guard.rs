@@ -1,0 +1,48 @@
+//! Panics of tantivy, which reads some damaged files without checks.
+
+use std::{
+    cell::Cell,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    sync::Once,
+};
+
+use crate::{Error, Result};
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+static HOOK: Once = Once::new();
+
+/// Calls a function that reads the index in `dir`. A panic becomes [`Error::Damaged`], and its message is not printed.
+pub fn guarded<T>(dir: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    HOOK.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                previous(info);
+            }
+        }));
+    });
+    let outer = GUARDED.replace(true);
+    // The bundle is read only: a panic leaves nothing half written.
+    let result = panic::catch_unwind(AssertUnwindSafe(read));
+    GUARDED.set(outer);
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let why = text.unwrap_or_default();
+        Err(Error::damaged(dir, format!("the index cannot be read ({}): run `codenets verify`", why.lines().next().unwrap_or_default())))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_that_names_the_folder() {
+        let error = guarded(Path::new("bundle/tantivy"), || -> Result<()> { panic!("index out of bounds") }).unwrap_err();
+        assert_eq!(error.to_string(), "bundle/tantivy is damaged: the index cannot be read (index out of bounds): run `codenets verify`");
+        assert!(guarded(Path::new("x"), || Ok(1)).is_ok());
+    }
+}
