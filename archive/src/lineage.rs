@@ -45,8 +45,16 @@ impl Lineage {
 
     /// Length of the longest path from an artifact to one that was made from no other artifact.
     pub fn depth(&self, id: &ArtifactId) -> usize {
-        let Some(manifest) = self.artifacts.get(id) else { return 0 };
-        self.inputs(manifest).0.iter().map(|input| self.depth(input) + 1).max().unwrap_or_default()
+        self.depth_below(id, &mut Vec::new())
+    }
+
+    /// `above`: the artifacts on the path to this one. A manifest that someone made may name one of them as its input.
+    fn depth_below(&self, id: &ArtifactId, above: &mut Vec<ArtifactId>) -> usize {
+        let Some(manifest) = self.artifacts.get(id).filter(|_| !above.contains(id)) else { return 0 };
+        above.push(id.clone());
+        let depth = self.inputs(manifest).0.iter().map(|input| self.depth_below(input, above) + 1).max().unwrap_or_default();
+        above.pop();
+        depth
     }
 
     /// The lineage as a tree. An artifact that occurs again is not drawn a second time.
@@ -113,7 +121,7 @@ pub fn facts(manifest: &Manifest) -> String {
 /// The first digits of the commit that a stage ran from, and the changes of a dirty checkout.
 pub fn commit(manifest: &Manifest) -> String {
     let commit = &manifest.host.commit;
-    let id = commit.id.as_deref().map_or("unknown", |id| &id[..id.len().min(12)]);
+    let id = commit.id.as_deref().map_or("unknown", |id| id.get(..12).unwrap_or(id));
     match (commit.dirty, commit.diff) {
         (false, _) => id.to_owned(),
         (true, Some(diff)) => format!("{id} + changes {}", diff.short()),

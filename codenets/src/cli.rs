@@ -322,10 +322,10 @@ pub fn complete_command(registry: &Registry) -> clap::Command {
 
 /// Runs the command with these arguments (the first is the program's name). `is_program`: see [`Options::is_program`].
 pub fn run<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl IntoIterator<Item = T>, is_program: bool) -> Result<()> {
-    let matches = complete_command(registry).try_get_matches_from(arguments).unwrap_or_else(|error| error.exit());
+    let matches = complete_command(registry).try_get_matches_from(arguments).unwrap_or_else(|error| help::exit(&error));
     let given = |matches: &clap::ArgMatches| matches.value_source("conf").is_some_and(|source| source != ValueSource::DefaultValue);
     let conf_is_given = given(&matches) || matches.subcommand().is_some_and(|(_, matches)| given(matches));
-    let Cli { command, options } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let Cli { command, options } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| help::exit(&error));
     let options = Options { is_program, ..options };
     dispatch(registry, &options, command, conf_is_given)
 }

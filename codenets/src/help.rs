@@ -42,6 +42,13 @@ pub fn stages(registry: &Registry) -> String {
     text + "\nExample: codenets run --conf conf/demo.conf --data data"
 }
 
+/// Prints help, or what is wrong with the arguments, and ends the process. Help that cannot be written is an error, except where its
+/// reader has closed the pipe.
+pub fn exit(error: &clap::Error) -> ! {
+    let is_written = error.print().map_or_else(|error| error.kind() == std::io::ErrorKind::BrokenPipe, |()| true);
+    std::process::exit(if is_written { error.exit_code() } else { 1 })
+}
+
 /// Version of the program, its commit, the ONNX Runtime that `setup` fetches with the API that the program needs, the bundle format.
 pub fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {

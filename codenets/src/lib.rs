@@ -8,10 +8,11 @@
 //! commands       one module a group of commands; each reads its arguments and calls the libraries
 //! ```
 
-/// `print!` that returns an error, for example of a closed pipe, instead of panicking.
+/// `print!` that returns an error, for example of a closed pipe, instead of panicking. Control characters, which could change a terminal,
+/// are replaced.
 macro_rules! out {
     ($($text:tt)*) => {
-        ::std::io::Write::write_fmt(&mut ::std::io::stdout(), ::core::format_args!($($text)*))
+        ::std::io::Write::write_all(&mut ::std::io::stdout(), ::ledger::plain(&::std::format!($($text)*)).as_bytes())
     };
 }
 /// `println!` that returns an error, for example of a closed pipe, instead of panicking.

@@ -7,7 +7,6 @@ use clap::Args;
 use ledger::{
     Progress, Registry, Store,
     conf::{Conf, RunSettings},
-    plain,
 };
 use serde_json::Value;
 
@@ -63,7 +62,7 @@ impl Options {
         if self.json {
             outln!("{value}")?
         } else {
-            outln!("{}", plain(text.trim_end()))?
+            outln!("{}", text.trim_end())?
         }
         Ok(())
     }

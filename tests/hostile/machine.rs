@@ -30,11 +30,7 @@ fn offline(workspace: &Workspace, arguments: &[&str]) -> Command {
         Command::new(inner.get_program())
     };
     command.args(inner.get_args()).current_dir(workspace.root());
-    for (key, value) in inner.get_envs() {
-        if let Some(value) = value {
-            command.env(key, value);
-        }
-    }
+    command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
     command
 }
 

@@ -3,6 +3,9 @@
 
 mod checkouts;
 mod machine;
+mod output;
+mod searching;
+mod serving;
 
 use std::{
     fs,

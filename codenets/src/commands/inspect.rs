@@ -138,7 +138,7 @@ pub fn files(registry: &Registry, options: &Options, args: &FilesArgs) -> Result
             outln!("{}", json!({ "repo": file.repo, "path": file.path, "left_out": reason }))
         } else {
             let decision = reason.map_or_else(|| "read".to_owned(), |reason| format!("left out: {reason}"));
-            outln!("{}", ledger::plain(&format!("{}  {}  {decision}", file.repo, file.path)))
+            outln!("{}  {}  {decision}", file.repo, file.path)
         };
     })?;
     printed?;

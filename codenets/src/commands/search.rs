@@ -1,7 +1,7 @@
 //! Commands that read or change the published bundle.
 
 use std::{
-    io::{IsTerminal, Read},
+    io::{IsTerminal, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -235,7 +235,8 @@ pub fn predictions(registry: &Registry, options: &Options, args: &PredictionsArg
 
 fn print_hits(hits: &[Hit]) -> Result<()> {
     for (number, hit) in hits.iter().enumerate() {
-        out!("{}", hit.render(number + 1, std::io::stdout().is_terminal()))?;
+        // Bold words are control characters; `render` leaves out all others.
+        std::io::stdout().write_all(hit.render(number + 1, std::io::stdout().is_terminal()).as_bytes())?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::{
     ensure,
     error::{Context, Error, Result},
     fault,
+    store::artifact_store::is_key,
 };
 
 /// Name of the file.
@@ -139,7 +140,16 @@ impl Manifest {
         if let Some(path) = manifest.outputs.keys().find(|path| !is_plain(path)) {
             bail!("{at} names {}, which is outside of its folder", path.display());
         }
+        ensure!(manifest.has_plain_names(), "{at} has a kind, stage, key or commit that is none: {}", damaged());
         Ok(manifest)
+    }
+
+    /// Names become parts of paths and pages.
+    fn has_plain_names(&self) -> bool {
+        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        let is_hex = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let keys = self.inputs.values().filter_map(|input| input.key.as_deref()).chain([self.key.as_str()]);
+        is_name(&self.kind) && is_name(&self.stage) && keys.into_iter().all(is_key) && self.host.commit.id.as_deref().is_none_or(is_hex)
     }
 
     /// The bytes of the file, with a digest of these bytes: a changed row count is detected too.
@@ -249,6 +259,21 @@ mod tests {
             let mut flipped = bytes.clone();
             flipped[at.index(bytes.len())] ^= 1 << bit;
             proptest::prop_assert!(Manifest::of_bytes(&flipped, &"manifest").is_err());
+        }
+    }
+
+    #[test]
+    fn a_manifest_whose_names_are_paths_or_markup_is_refused() {
+        let changes: [fn(&mut Manifest); 4] = [
+            |of| of.key = "../../../../x".to_owned(),
+            |of| of.kind = "<script>".to_owned(),
+            |of| of.stage = "a/b".to_owned(),
+            |of| of.host.commit.id = Some("\u{e9}".repeat(20)),
+        ];
+        for change in changes {
+            let mut of = manifest(1.0, 2);
+            change(&mut of);
+            assert!(Manifest::of_bytes(&of.to_bytes().unwrap(), &"manifest").unwrap_err().to_string().contains("that is none"));
         }
     }
 

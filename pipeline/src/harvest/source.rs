@@ -145,7 +145,7 @@ impl Package {
     /// File name of the package in the cache.
     pub fn cache_name(&self) -> String {
         let version = self.version.as_deref().unwrap_or("any");
-        let pin = self.sha256.as_deref().map_or("unpinned", |sha256| &sha256[..sha256.len().min(12)]);
+        let pin = self.sha256.as_deref().map_or("unpinned", |sha256| sha256.get(..12).unwrap_or("invalid"));
         format!("{}-{version}-{pin}", self.name).replace(['/', ':'], "_")
     }
 }
