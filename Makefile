@@ -14,7 +14,7 @@ CARGO_TARGET_DIR ?= target
 USER_TEXT := A ADOPT ANNOTATIONS B CARGO_TARGET_DIR CONF COSQA CSN CSN99 CSN_DIR CSN_VALID DATA EPOCHS EXPLAIN FROM GLOB GROWTH IDS JSON K LANGS \
 	MODE NAME OF ONLY OUT PREDICTIONS PROFILE Q QUERIES REPO REPOSITORIES REPO_QUESTIONS RESUME ROUNDS ROWS SECONDS SLOW_EPOCHS STAGE STEPS TEACHER THREADS TO WITH YES
 # The command line's variables, also those that no target uses: make exports them.
-COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+COMMAND_LINE := $(filter-out LANG,$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 $(foreach name,$(sort $(USER_TEXT) $(COMMAND_LINE)),$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))))
 export $(filter-out SECONDS,$(USER_TEXT))
 # dev: builds in half the time, hot crates are optimised. release: everything is. After `make release`, every target uses that build.
@@ -74,7 +74,7 @@ endif
 release: ## Build the optimised binary: target/release/codenets (or: cargo install --path codenets)
 	@cargo build --release --package codenets
 
-setup: build ## Fetch ONNX Runtime into data/runtime (or set ORT_DYLIB_PATH)
+setup: build ## Install ONNX Runtime for this user (or set ORT_DYLIB_PATH)
 	@"$$CODENETS" setup
 
 setup-release: release

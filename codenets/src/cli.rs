@@ -50,10 +50,10 @@ enum Command {
         /// Stage [default: every stage]
         stage: Option<String>,
     },
-    /// Fetch ONNX Runtime from its pinned PyPI wheel
+    /// Install ONNX Runtime for this user, from its pinned PyPI wheel
     ///
-    /// Reads the Python package index (with pip); writes the folder `runtime` of --data. Does nothing where ORT_DYLIB_PATH names a
-    /// library.
+    /// Reads the Python package index (with pip); writes ~/.local/share/codenets (or XDG_DATA_HOME). Does nothing where
+    /// ORT_DYLIB_PATH names a library, or where one is next to the program.
     #[command(after_help = "Example: codenets setup")]
     Setup {
         /// The build with CUDA (x86-64; needs CUDA 13 and cuDNN 9)

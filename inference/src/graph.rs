@@ -99,8 +99,8 @@ impl Graph {
     /// # Errors
     /// [`Error::NotLoaded`], [`Error::ProviderMissing`], and a context with the file's path where ONNX Runtime refuses the file.
     pub fn open(path: &Path, options: GraphOptions) -> Result<Self> {
-        check_operators(path)?;
         let mut builder = Session::builder(environment()?).map_err(Error::runtime)?;
+        check_operators(path)?;
         if let Some(threads) = options.threads {
             builder = builder.with_intra_threads(threads).map_err(Error::runtime)?;
         }
@@ -210,6 +210,17 @@ mod tests {
         assert_eq!(rows.ids(), [1, 9, 9, 9, 2, 3, 9, 9]);
         assert_eq!(rows.mask(), [1, 0, 0, 0, 1, 1, 0, 0]);
         assert_eq!(PaddedRows::with_width(&[vec![1u32, 2, 3]], 9, 2).width(), 3);
+    }
+
+    #[test]
+    fn a_graph_with_a_loop_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("encoder.onnx");
+        std::fs::write(&path, b"\x0a\x03abc\x22\x04Loop").unwrap();
+        assert!(matches!(check_operators(&path), Err(Error::Unbounded { operator: "Loop", .. })));
+        // A name of a node, not its operator.
+        std::fs::write(&path, b"\x1a\x04Loop\x22\x04Gemm").unwrap();
+        check_operators(&path).unwrap();
     }
 
     #[test]

@@ -130,3 +130,27 @@ fn a_search_needs_no_lock_and_writes_nothing() {
     succeed(&workspace, &["search", "parse a date"]);
     succeed(&workspace, &["verify"]);
 }
+
+/// A sandbox: no network, no new privileges, an empty home, and every file read-only except for a temporary folder. Where the system has no
+/// user namespaces, the commands run without a sandbox.
+#[test]
+fn a_bundle_is_searched_in_a_read_only_sandbox() {
+    const ENTER: &str = r#"mount --rbind / "$ROOT" && mount -o remount,bind,ro "$ROOT" && mount -t tmpfs tmpfs "$ROOT/tmp" \
+        && mkdir -p "$ROOT$WORK" && mount --bind "$WORK" "$ROOT$WORK" && mount -o remount,bind,ro "$ROOT$WORK" \
+        && exec chroot "$ROOT" setpriv --no-new-privs sh -c 'cd "$WORK" && ! touch canary 2>/dev/null && exec "$0" "$@"' "$0" "$@""#;
+    let workspace = Workspace::published();
+    let mount_point = tempfile::tempdir().unwrap();
+    let sandbox = |inner: &Command| {
+        let mut command = Command::new("unshare");
+        command.args(["-rmn", "sh", "-c", ENTER]).arg(inner.get_program()).args(inner.get_args());
+        command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.env("ROOT", mount_point.path()).env("WORK", workspace.root()).env("HOME", "/nonexistent");
+        command
+    };
+    let is_available = sandbox(&Command::new("true")).output().is_ok_and(|output| output.status.success());
+    for arguments in [&["search", "parse a date"][..], &["verify"], &["inspect"], &["plan"]] {
+        let plain = workspace.command(arguments);
+        let output = in_time(if is_available { sandbox(&plain) } else { plain });
+        assert!(output.status.success(), "{arguments:?}: {}", texts(&output).1);
+    }
+}

@@ -3,13 +3,17 @@
 Written from the `schema.md` of the bundle. Prints the ten best functions as JSON.
 """
 
+import atexit
 import collections
+import functools
 import json
 import math
 import os
 import pathlib
 import re
+import shutil
 import sys
+import tempfile
 
 # Before ONNX Runtime is imported: it sends telemetry otherwise.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -21,6 +25,16 @@ import tantivy
 import tokenizers
 
 import reranking
+
+
+@functools.cache
+def lexical_index(bundle):
+    """The tantivy index. tantivy-py locks a file when it opens an index: a folder of links keeps the lock out of the bundle."""
+    folder = pathlib.Path(links := tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, links)
+    for file in (bundle / "tantivy").iterdir():
+        (folder / file.name).symlink_to(file.resolve())
+    return tantivy.Index.open(str(folder))
 
 
 def fields(manifest, hidden=()):
@@ -53,7 +67,7 @@ def with_names_first(bundle, text, ranked):
     """Rows whose name, qualified name or end of the path is the text come first, if the text is one word."""
     if len(text.split()) != 1:
         return ranked
-    index = tantivy.Index.open(str(bundle / "tantivy"))
+    index = lexical_index(bundle)
     searcher, key = index.searcher(), "".join(letter for letter in text.lower() if letter.isalnum())
     either = [(tantivy.Occur.Should, tantivy.Query.term_query(index.schema, "symbol", form)) for form in (key, "/" + key)]
     hits = searcher.search(tantivy.Query.boolean_query(either), 1000).hits
@@ -116,7 +130,7 @@ def frequencies(index, searcher, manifest, field, mean, lengths, word):
 
 def bm25f(bundle, manifest, query):
     """BM25F of every row that has a word in a searched field."""
-    index = tantivy.Index.open(str(bundle / "tantivy"))
+    index = lexical_index(bundle)
     searcher, rows, k1 = index.searcher(), manifest["rows"], manifest["lexical"]["k1"]
     norms = numpy.load(bundle / "lengths.npy", mmap_mode="r")
     lengths_of_norms = numpy.array([length_of(norm) for norm in range(256)])
@@ -193,7 +207,7 @@ def vector(bundle, manifest, query):
 
 def coverage(bundle, manifest, query):
     """By group of fields the sum of the idf of the terms that each row has; the words that each row has; the idf of the words."""
-    index, rows = tantivy.Index.open(str(bundle / "tantivy")), manifest["rows"]
+    index, rows = lexical_index(bundle), manifest["rows"]
     searcher, searched = index.searcher(), fields(manifest)
     query_terms, compounds = scored_terms(manifest, query)
     groups = {"name": ["name", "class", "qualified"], "path": ["file"], "code": ["signature", "code", "comments", "strings"], "any": list(searched)}
@@ -214,7 +228,7 @@ def coverage(bundle, manifest, query):
 def features(bundle, manifest, query, lists):
     """Features of a learned fusion, of every row of either list (docs/bundle-format.md)."""
     covered, _, idf = coverage(bundle, manifest, query)
-    searcher, k1 = tantivy.Index.open(str(bundle / "tantivy")).searcher(), manifest["lexical"]["k1"]
+    searcher, k1 = lexical_index(bundle).searcher(), manifest["lexical"]["k1"]
     most = sum(idf_of(searcher, manifest, word) * (k1 + 1) for word in sum(scored_terms(manifest, query), []))
     all_idf = sum(idf.values())
 

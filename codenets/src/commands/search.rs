@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bundle::{Bundle, Hit, Mode, Query};
+use bundle::{Bundle, Hit, MAX_QUERY_BYTES, Mode, Query};
 use clap::Args;
 use indexer::{Evaluate, evaluate, publish};
 use inference::Provider;
@@ -95,8 +95,6 @@ pub struct PredictionsArgs {
     pub execution: ExecutionArgs,
 }
 
-/// Largest query from standard input, in bytes.
-const MAX_QUERY_BYTES: u64 = 16 << 20;
 /// Largest command line, in bytes: ONNX Runtime 1.30 matches the whole line with a recursive regular expression when it is loaded and
 /// overflows its stack at some 40,000 characters.
 const MAX_ARGUMENT_BYTES: usize = 8192;
@@ -110,8 +108,9 @@ fn query_text(args: &SearchArgs) -> Result<String> {
         return Ok(args.query.clone());
     }
     let mut text = String::new();
-    std::io::stdin().take(MAX_QUERY_BYTES + 1).read_to_string(&mut text).context("reading the query from standard input")?;
-    ensure!(text.len() as u64 <= MAX_QUERY_BYTES, "the query has more than {MAX_QUERY_BYTES} bytes");
+    // One byte more than a search accepts: the search reports the limit.
+    let most = MAX_QUERY_BYTES as u64 + 1;
+    std::io::stdin().take(most).read_to_string(&mut text).context("reading the query from standard input")?;
     Ok(text)
 }
 

@@ -9,7 +9,7 @@ use inference::{BATCH_TOKENS, Provider, TextEncoder};
 use ledger::{EncoderSpec, Language};
 
 use crate::{
-    BundleManifest, Error, ParsedQuery, Result,
+    BundleManifest, Error, ParsedQuery, Result, checksums,
     groups::Groups,
     guard::guarded,
     lexical::{LEXICAL, Lexical},
@@ -84,6 +84,9 @@ impl Bundle {
         let vectors_dir = dir.join(VECTORS);
         let mut vectors = Vectors::open(&vectors_dir, rows, manifest.vectors.dimension)?;
         if let Some(hnsw) = &manifest.vectors.hnsw {
+            // usearch maps its files without checks.
+            let graphs: Vec<PathBuf> = hnsw.files.iter().map(|file| Path::new(VECTORS).join(&file.name)).collect();
+            checksums::verify_once(dir, &graphs)?;
             vectors = vectors.with_hnsw(&vectors_dir, hnsw, workers)?;
         }
         let encoder_dir = dir.join(ENCODER);

@@ -1,9 +1,12 @@
 //! `CHECKSUMS`: blake3 and path of every file of a bundle, one a line, as `b3sum --check` reads them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use ledger::Digest;
@@ -32,6 +35,36 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Compares some files of a bundle (paths relative to it) with its `CHECKSUMS`, once in this process while they do not change. Does
+/// nothing where the bundle has no `CHECKSUMS`, because it is being built.
+///
+/// # Errors
+/// [`Error::Damaged`] for a file that differs or is not listed.
+pub fn verify_once(dir: &Path, paths: &[PathBuf]) -> Result<()> {
+    static VERIFIED: Mutex<BTreeSet<(u64, u64, u64, SystemTime)>> = Mutex::new(BTreeSet::new());
+    let list = dir.join(CHECKSUMS);
+    if !list.exists() {
+        return Ok(());
+    }
+    let text = fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
+    let expected: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.split_once("  ")).map(|(digest, path)| (path, digest)).collect();
+    for path in paths {
+        let file = dir.join(path);
+        let meta = fs::metadata(&file).with_context(|| format!("opening {}", file.display()))?;
+        let state = (meta.dev(), meta.ino(), meta.len(), meta.modified()?);
+        if VERIFIED.lock().unwrap_or_else(PoisonError::into_inner).contains(&state) {
+            continue;
+        }
+        let digest = Digest::of_file(&file)?.to_string();
+        if expected.get(path.to_string_lossy().as_ref()) != Some(&digest.as_str()) {
+            return Err(Error::damaged(file, format!("its bytes differ from {CHECKSUMS}")));
+        }
+        VERIFIED.lock().unwrap_or_else(PoisonError::into_inner).insert(state);
+    }
+    Ok(())
 }
 
 /// Compares every file of a bundle with its `CHECKSUMS`.

@@ -104,7 +104,10 @@ mod snippet;
 pub mod tombstones;
 pub mod vectors;
 
-pub use crate::{bundle::Bundle, search::CandidateLists};
+pub use crate::{
+    bundle::Bundle,
+    search::{CandidateLists, MAX_QUERY_BYTES},
+};
 pub use error::{Error, Result};
 pub use hit::{Explanation, Hit, ListEntry, Place};
 pub use inference::{Error as RuntimeError, Provider, TextEncoder};

@@ -41,7 +41,7 @@ impl CandidateLists {
 }
 
 /// Longest text of a query.
-pub const MAX_QUERY_BYTES: usize = 1 << 16;
+pub const MAX_QUERY_BYTES: usize = 1 << 20;
 /// Largest number of rows with the name that a query is.
 const MAX_NAMED: usize = 1000;
 /// Places of aliases that a hit has.
@@ -52,7 +52,7 @@ impl Bundle {
     ///
     /// # Errors
     /// [`Error::Glob`](crate::Error::Glob) for an invalid path filter, [`Error::Runtime`](crate::Error::Runtime) where the encoder cannot be
-    /// opened (not with [`Mode::Bm25`]), [`Error::QueryTooLong`] for a text of more than 64 KiB, [`Error::TimeLimit`],
+    /// opened (not with [`Mode::Bm25`]), [`Error::QueryTooLong`] for a text of more than 1 MiB, [`Error::TimeLimit`],
     /// [`Error::Damaged`] for a damaged index.
     pub fn search(&self, query: &Query) -> Result<Vec<Hit>> {
         if query.text.len() > MAX_QUERY_BYTES {

@@ -4,13 +4,21 @@ use std::path::Path;
 
 use ledger::table;
 
-use crate::{Result, lexical::Lexical};
+use crate::{Error, Result, lexical::Lexical};
 
 /// Name of the file in a bundle.
 pub const TOMBSTONES: &str = "tombstones.parquet";
 
+/// Largest number of deleted ids: a small file can claim any number of rows.
+const MAX_IDS: u64 = 10_000_000;
+
 /// The deleted ids of a bundle, in the order of the file.
 pub fn read(dir: &Path) -> Result<Vec<String>> {
+    let path = dir.join(TOMBSTONES);
+    let rows = table::row_count(&path)?;
+    if rows > MAX_IDS {
+        return Err(Error::damaged(path, format!("it has {rows} rows, the limit is {MAX_IDS}")));
+    }
     let mut ids = Vec::new();
     for batch in table::read(&dir.join(TOMBSTONES), &["id"])? {
         ids.extend(table::texts(&batch?, "id")?.iter().flatten().map(str::to_owned));

@@ -7,7 +7,7 @@ use ledger::{Digest, ensure};
 use super::{
     config::Config,
     folder::{SourceFolder, subfolders},
-    left_out::LeftOut,
+    left_out::{LeftOut, language_of},
     packages,
     source::Source,
 };
@@ -23,9 +23,16 @@ pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(Strin
         Source::Packages { registry, .. } => Some((format!("client:{}", registry.name()), Digest::of(&packages::is_available(*registry))?)),
         Source::Dir { path, each_subfolder, .. } => {
             ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
-            let folders = if *each_subfolder { subfolders(path)? } else { vec![path.clone()] };
-            let contents = folders.iter().map(|folder| Ok((folder.display().to_string(), content_of(folder, config)?)));
-            Some((format!("dir:{}", path.display()), Digest::of(&contents.collect::<Result<BTreeMap<_, _>>>()?)?))
+            let mut contents = BTreeMap::new();
+            if *each_subfolder {
+                for folder in subfolders(path)? {
+                    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    contents.extend(content_of(&folder, config)?.into_iter().map(|(path, content)| (format!("{name}/{path}"), content)));
+                }
+            } else {
+                contents = content_of(path, config)?;
+            }
+            Some((format!("dir:{}", path.display()), Digest::of(&contents)?))
         }
         Source::Snippets { path, .. } => {
             let digest = Digest::of_file(path).with_context(|| format!("reading {}", path.display()))?;
@@ -41,18 +48,12 @@ pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(Strin
 /// Digest of each source file of a folder, or why it is not read. Files that are too large are not hashed.
 fn content_of(folder: &Path, config: &Config) -> Result<BTreeMap<String, String>> {
     let folder = SourceFolder::open(folder)?;
-    let selected = folder.list(false)?.files.into_iter().filter(|path| config.exclude.select(path).is_ok());
-    Ok(selected
-        .map(|path| {
-            let content = match folder.read(&path, config.max_file_bytes) {
-                Ok(bytes) => Digest::of_bytes(&bytes).to_string(),
-                Err(refusal) => {
-                    LeftOut::of_refusal(&refusal, config.max_file_bytes).map_or("missing".to_owned(), |reason| reason.to_string())
-                }
-            };
-            (path, content)
-        })
-        .collect())
+    let paths = folder.list(false)?.files.into_iter().filter(|path| language_of(path).is_some());
+    let content = |path: &str| match folder.read(path, config.max_file_bytes) {
+        Ok(bytes) => Some(Digest::of_bytes(&bytes).to_string()),
+        Err(refusal) => Some(LeftOut::of_refusal(&refusal, config.max_file_bytes)?.to_string()),
+    };
+    Ok(paths.filter_map(|path| Some((path.clone(), content(&path)?))).collect())
 }
 
 fn digest_of_files(root: &Path, paths: impl Iterator<Item = String>) -> Result<Digest> {

@@ -10,11 +10,15 @@ use super::{
     reject::Reject,
 };
 
+/// Blank lines that are ignored. A small gzip file can hold any number of them.
+const MAX_BLANK_LINES: u64 = 10_000_000;
+
 /// The lines of one document. Blank lines are ignored.
 pub struct Lines<'a> {
     reader: Option<Box<dyn BufRead + 'a>>,
     max_line_bytes: usize,
     number: u64,
+    blank: u64,
     offset: u64,
     /// A reject of the whole file, returned before the next line.
     finding: Option<Reject>,
@@ -29,7 +33,7 @@ impl<'a> Lines<'a> {
     pub fn new(reader: impl Read + 'a, packed: bool, broken: Reject, max_line_bytes: usize) -> Self {
         let mut reader = BufReader::with_capacity(1 << 18, reader);
         let broken = if packed { Reject::CorruptGzip } else { broken };
-        let mut lines = Self { reader: None, max_line_bytes, number: 0, offset: 0, finding: None, broken, any: false };
+        let mut lines = Self { reader: None, max_line_bytes, number: 0, blank: 0, offset: 0, finding: None, broken, any: false };
         let Ok(head) = reader.fill_buf() else {
             lines.finding = Some(lines.broken.clone());
             return lines;
@@ -107,6 +111,11 @@ impl Iterator for Lines<'_> {
                 return Some(Item { number: self.number, offset, content: Content::Rejected(Reject::LineTooLong, line) });
             }
             if line.iter().all(u8::is_ascii_whitespace) {
+                self.blank += 1;
+                if self.blank > MAX_BLANK_LINES {
+                    self.reader = None;
+                    return Some(self.reject(Reject::BlankLines, Vec::new()));
+                }
                 continue;
             }
             self.any = true;
@@ -149,6 +158,13 @@ mod tests {
         assert_eq!(read("a.jsonl", b"\n  \n"), ["3@4 !empty file"]);
         let two_members = [gz(b"one\n"), gz(b"two\n")].concat();
         assert_eq!(read("a.jsonl.gz", &two_members), ["1@0 one", "2@4 two"]);
+    }
+
+    #[test]
+    fn a_small_file_of_many_blank_lines_ends() {
+        let packed = gz(&vec![b'\n'; usize::try_from(MAX_BLANK_LINES).unwrap() + 1000]);
+        assert!(packed.len() < 1 << 20);
+        assert_eq!(read("a.jsonl.gz", &packed), ["10000001@10000001 !too many blank lines"]);
     }
 
     #[test]

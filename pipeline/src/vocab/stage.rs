@@ -70,11 +70,15 @@ impl Stage for Vocab {
         }
         let specials = specials(config, syntax.ast_specials.iter());
         ensure!(config.size > specials.len() + 256, "vocab.size must exceed {} (special tokens and bytes)", specials.len() + 256);
+        ensure!(config.size <= MAX_SIZE, "vocab.size is {}, the limit is {MAX_SIZE}: encoders use some ten thousand tokens", config.size);
         let tokens = train(config, &specials, &text.texts, &target)?;
         bar.finish();
         Ok(VocabReport { rows: text.rows, bytes: text.bytes as u64, tokens })
     }
 }
+
+/// Largest vocabulary.
+const MAX_SIZE: usize = 1_000_000;
 
 /// Text that the vocabulary is trained on.
 #[derive(Default)]
