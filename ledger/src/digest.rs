@@ -42,6 +42,11 @@ impl Digest {
     }
 }
 
+/// Is the text the key of an artifact: the first hex digits of a digest?
+pub fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// A digest of bytes that arrive in parts.
 #[derive(Debug)]
 pub struct Hasher(blake3::Hasher);

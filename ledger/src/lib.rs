@@ -129,7 +129,7 @@ pub use artifacts::{
     values::{Metrics, Settings},
 };
 pub use clock::{rfc3339, unix_now, utc_stamp};
-pub use digest::{Digest, Hasher};
+pub use digest::{Digest, Hasher, is_key};
 pub use durable::{files_below, fsync_dir, fsync_tree, is_plain, publish_link, scratch_file, scratch_folder, write_atomically};
 pub use error::{BoxError, Error, Invalid, Result, chain};
 pub use events::{append_event, event_file};
@@ -151,7 +151,7 @@ pub use stages::{
     status::{StageStatus, render_status},
 };
 pub use store::{
-    artifact_store::{SCRATCH, Store, is_key},
+    artifact_store::{SCRATCH, Store},
     lock::{Lock, open_lock},
 };
 pub use tables::{

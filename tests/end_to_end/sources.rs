@@ -1,22 +1,10 @@
 //! Sources of code: folders, git checkouts, and the files that harvest leaves out.
 
-use std::{fs, path::Path, process::Command};
+use std::fs;
 
 use serde_json::Value;
 
-use crate::workspace::{Workspace, read_json, source};
-
-fn git(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(folder)
-        .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
+use crate::workspace::{Workspace, git, read_json, source};
 
 /// A checkout with an ignored file, a test file and a linked file; its configuration harvests the checkout alone.
 fn checkout() -> Workspace {

@@ -5,6 +5,8 @@ use std::{fs, io::Write, path::Path};
 use flate2::{Compression, write::GzEncoder};
 use rand::{Rng, seq::IndexedRandom};
 
+use super::targets;
+
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures");
 
 /// Longest input.
@@ -69,6 +71,17 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             seeds.push([&[1], &zip(&[("python/train.jsonl".to_owned(), lines.clone())])[..]].concat());
             seeds.push([&[2], &parquet()[..]].concat());
             seeds.push([&[3], &lines[..]].concat());
+        }
+        "manifest" => {
+            for (_, bytes) in targets::files_of("data.tar.gz").into_iter().filter(|(path, _)| path.ends_with("/manifest.json")) {
+                // Schema 1 has no digest of its own: changed manifests are read to their end.
+                let text = String::from_utf8_lossy(&bytes).replace("\"schema\": 2", "\"schema\": 1");
+                seeds.push([b"\0", text.as_bytes()].concat());
+            }
+        }
+        "tokenizer" => {
+            let files = targets::files_of(targets::BUNDLE).into_iter();
+            seeds.extend(files.filter(|(path, _)| path.ends_with("tokenizer.json")).map(|(_, bytes)| [b"\0", &bytes[..]].concat()));
         }
         _ => {}
     }

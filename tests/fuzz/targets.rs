@@ -1,6 +1,6 @@
 //! Functions that read untrusted bytes. None may panic, hang or need much memory.
 
-use std::{fs, path::Path};
+use std::{fs, io::Read, path::Path};
 
 use ledger::Language;
 use pipeline::{
@@ -11,7 +11,11 @@ use pipeline::{
 };
 
 /// A target by name.
-pub const TARGETS: [&str; 5] = ["record_from_json", "extract_functions", "linearise", "unpack_archive", "read_documents"];
+pub const TARGETS: [&str; 7] =
+    ["record_from_json", "extract_functions", "linearise", "unpack_archive", "read_documents", "manifest", "tokenizer"];
+/// A bundle in the fixtures.
+pub const BUNDLE: &str = "bundle-format-4.tar.gz";
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures");
 
 /// Runs a target on one input. The result does not matter; the call must return.
 pub fn run(target: &str, input: &[u8], scratch: &Path) {
@@ -46,8 +50,42 @@ pub fn run(target: &str, input: &[u8], scratch: &Path) {
             let _ = ingest::each_record(&scratch.join("documents"), &mut |_| Ok(()));
             let _ = fs::remove_file(&path);
         }
+        "manifest" => drop(ledger::Manifest::of_bytes(bytes, &"manifest.json")),
+        "tokenizer" => {
+            let folder = scratch.join("encoder");
+            for (path, original) in files_of(BUNDLE).iter().filter(|(path, _)| path.ends_with("encoder/encoder.json")) {
+                write(&folder.join(path.rsplit('/').next().unwrap_or_default()), original);
+            }
+            write(&folder.join("tokenizer.json"), bytes);
+            if let Ok(tokenizer) = inference::EncoderTokenizer::open(&folder) {
+                let _ = tokenizer.query_ids("parse an iso date", 64);
+            }
+        }
         other => panic!("no target {other}: {TARGETS:?}"),
     }
+}
+
+/// Files of an archive in the fixtures, with their paths, sorted.
+pub fn files_of(archive: &str) -> Vec<(String, Vec<u8>)> {
+    let file = fs::File::open(Path::new(FIXTURES).join(archive)).expect("the fixture exists");
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    let mut files = Vec::new();
+    for entry in archive.entries().expect("the fixture is a tar file") {
+        let mut entry = entry.expect("the fixture is a tar file");
+        let path = entry.path().expect("the fixture has plain paths").to_string_lossy().into_owned();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).expect("the fixture is complete");
+        if entry.header().entry_type().is_file() {
+            files.push((path, bytes));
+        }
+    }
+    files.sort();
+    files
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).expect("the scratch folder is writable");
+    fs::write(path, bytes).expect("the scratch folder is writable");
 }
 
 fn language(choice: usize) -> Language {

@@ -2,8 +2,8 @@
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
-use super::{files_with, function, git, refuse, succeed};
-use crate::workspace::{Workspace, read_json, source};
+use super::{files_with, function, refuse, succeed};
+use crate::workspace::{Workspace, git, read_json, source};
 
 const SECRET: &str = "https://me:hunter2@example.org";
 

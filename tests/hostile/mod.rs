@@ -20,19 +20,6 @@ use crate::workspace::Workspace;
 /// Longest time of a command on the small corpus of the tests.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs git in a folder, with an identity.
-fn git(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(folder)
-        .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
 /// Text of a Python file with one documented function.
 fn function(name: &str) -> String {
     format!("def {name}(a, b):\n    \"\"\"Adds two numbers for {name}.\"\"\"\n    return a + b\n")

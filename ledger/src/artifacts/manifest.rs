@@ -13,12 +13,11 @@ use serde_json::Value;
 use super::{commit::Commit, restore_marker::RestoreMarker};
 use crate::{
     bail,
-    digest::Digest,
+    digest::{Digest, is_key},
     durable::{files_below, is_plain},
     ensure,
     error::{Context, Error, Result},
     fault,
-    store::artifact_store::is_key,
 };
 
 /// Name of the file.

@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::utc_stamp,
     digest::Digest,
+    digest::is_key,
     durable::{TEMPORARY, fsync_dir, publish_link, write_atomically},
     error::{Context, Error, Result},
     fault,
-    store::artifact_store::is_key,
 };
 
 /// Prefix of a bundle folder that is not published yet.

@@ -15,6 +15,7 @@ use crate::{
         manifest::Manifest,
         recordable::Recordable,
     },
+    digest::is_key,
     durable::{TEMPORARY, write_atomically},
     error::{Context, Error, Result},
     progress::Progress,
@@ -182,9 +183,4 @@ impl Store {
         }
         Ok(found)
     }
-}
-
-/// Is the text a key: the first hex digits of a digest?
-pub fn is_key(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use super::artifact_store::{PINS, Store, is_key};
+use super::artifact_store::{PINS, Store};
 use crate::{
     artifacts::artifact::ArtifactId,
+    digest::is_key,
     durable::write_atomically,
     ensure,
     error::{Context, Error, Result},
