@@ -165,6 +165,14 @@ fn a_foreign_working_tree_is_refused() {
     assert!(error.contains("core.worktree"), "{error}");
 }
 
+/// A file system monitor of git has a socket in `.git`: a checkout may hold files that are not read.
+#[test]
+fn other_files_of_a_git_folder_do_not_matter() {
+    let (workspace, repo) = checkout();
+    let _socket = std::os::unix::net::UnixListener::bind(repo.join(".git/fsmonitor--daemon.ipc")).unwrap();
+    assert_eq!(harvested(&workspace), ["add.py"]);
+}
+
 /// A linked working tree has a file `.git`.
 #[test]
 fn a_linked_working_tree_is_a_checkout() {

@@ -96,12 +96,16 @@ fn text_file(path: &Path) -> Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
+/// Files directly below `.git` that are read when the repository is opened, besides the parts of a split index (`sharedindex.*`).
+const READ: [&str; 8] = ["HEAD", "commondir", "config", "config.worktree", "gitdir", "index", "packed-refs", "shallow"];
+
 /// Checks the files that are read when the repository is opened: a pipe would block, a device has no end.
 fn check_files(git_dir: &Path) -> Result<()> {
+    let is_read = |name: &str| READ.contains(&name) || name.starts_with("sharedindex.");
     let direct = WalkDir::new(git_dir).min_depth(1).max_depth(1).into_iter();
-    let limited =
-        direct.map(|entry| (entry, MAX_GIT_FILE)).chain(WalkDir::new(git_dir.join("refs")).into_iter().map(|entry| (entry, MAX_TEXT)));
-    for (entry, max_bytes) in limited {
+    let direct = direct.filter(|entry| entry.as_ref().is_ok_and(|entry| is_read(&entry.file_name().to_string_lossy())));
+    let refs = WalkDir::new(git_dir.join("refs")).into_iter();
+    for (entry, max_bytes) in direct.map(|entry| (entry, MAX_GIT_FILE)).chain(refs.map(|entry| (entry, MAX_TEXT))) {
         let Ok(entry) = entry else { continue };
         // A link to a folder or file is followed, as git does; a link to nothing is not read.
         let Ok(meta) = fs::metadata(entry.path()) else { continue };
