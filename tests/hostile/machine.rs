@@ -34,7 +34,7 @@ fn offline(workspace: &Workspace, arguments: &[&str]) -> Command {
     command
 }
 
-/// ONNX Runtime writes a device id, events and log files unless it is told not to. `CI` and `ORT_RUNNING_UNIT_TESTS` would hide that.
+/// With telemetry, ONNX Runtime writes a device id, events and log files. The variables `CI` and `ORT_RUNNING_UNIT_TESTS` switch it off.
 #[test]
 fn no_command_leaves_traces_in_the_home_or_in_the_temporary_folder() {
     let workspace = Workspace::trained();
