@@ -62,7 +62,10 @@ pub fn enforce(store: &Store) -> Result<Option<Error>> {
     for id in serve.ids()? {
         match enforce_on(&serve.bundle(&id), &all) {
             Ok(()) => {}
-            Err(error) if current.as_ref() == Some(&id) => failed = Some(error),
+            Err(error) if current.as_ref() == Some(&id) => {
+                store.progress().message(&format!("serve     the published bundle {id} is damaged: {}", ledger::chain(&error)));
+                failed = Some(error);
+            }
             Err(error) => set_aside(store, &serve, &id, &error),
         }
     }
@@ -72,12 +75,13 @@ pub fn enforce(store: &Store) -> Result<Option<Error>> {
 fn enforce_on(folder: &Path, all: &BTreeSet<String>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with('.') {
+        // A file system may have a hidden folder in every folder (`.snapshot`).
+        if entry.file_name().to_string_lossy().starts_with('.') && entry.file_type()?.is_file() {
             fs::remove_file(entry.path())?;
         }
     }
     let deleted = contained(folder, all)?;
-    // A damaged file is written again: the list is what counts.
+    // A damaged file is written again from the list of deleted ids.
     if tombstones::read(folder).ok().as_ref() != Some(&deleted) {
         crate::tombstones::write(folder, &deleted)?;
     }
@@ -89,8 +93,8 @@ fn enforce_on(folder: &Path, all: &BTreeSet<String>) -> Result<()> {
 pub fn set_aside(store: &Store, serve: &Serve, id: &BundleId, error: &dyn std::error::Error) {
     let why = ledger::chain(error);
     let outcome = match serve.set_aside(id) {
-        Ok(folder) => format!("it is {} now; delete it when nobody needs it", folder.display()),
-        Err(error) => format!("it is left out ({})", ledger::chain(&error)),
+        Ok(folder) => format!("renamed to {}; delete that folder when nobody needs it", folder.display()),
+        Err(error) => format!("not used, and not renamed ({})", ledger::chain(&error)),
     };
     store.progress().message(&format!("serve     bundle {id} is damaged ({why}): {outcome}"));
 }

@@ -44,8 +44,8 @@ pub enum Error {
     /// ONNX Runtime refused a graph or a call.
     #[error("onnxruntime: {0}")]
     Runtime(String),
-    /// A graph gave a number that is none.
-    #[error("the encoder gave a number that is not finite for text {row} of a batch: train or export it again")]
+    /// A graph gave NaN or infinity.
+    #[error("the encoder gave NaN or infinity for text {row} of a batch: train or export the encoder again")]
     NotANumber { row: usize },
     /// A graph may run without end.
     #[error("{} has the operator {operator}, which may never end: export the encoder without loops", graph.display())]

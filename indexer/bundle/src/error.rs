@@ -41,7 +41,7 @@ pub enum Error {
     Lexical(#[from] tantivy::TantivyError),
     #[error("vector index: {0}")]
     Vectors(String),
-    /// A vector of the bundle or of the query has a number that is none.
+    /// A vector of the bundle or of the query has NaN or infinity.
     #[error(
         "the vector of row {row}, or that of the query, has a number that is not finite: run `codenets verify`, and train the encoder again where the bundle is intact"
     )]

@@ -139,7 +139,7 @@ impl Manifest {
         if let Some(path) = manifest.outputs.keys().find(|path| !is_plain(path)) {
             bail!("{at} names {}, which is outside of its folder", path.display());
         }
-        ensure!(manifest.has_plain_names(), "{at} has a kind, stage, key or commit that is none: {}", damaged());
+        ensure!(manifest.has_plain_names(), "{at} has an invalid kind, stage, key or commit: {}", damaged());
         Ok(manifest)
     }
 
@@ -272,7 +272,7 @@ mod tests {
         for change in changes {
             let mut of = manifest(1.0, 2);
             change(&mut of);
-            assert!(Manifest::of_bytes(&of.to_bytes().unwrap(), &"manifest").unwrap_err().to_string().contains("that is none"));
+            assert!(Manifest::of_bytes(&of.to_bytes().unwrap(), &"manifest").unwrap_err().to_string().contains("has an invalid kind"));
         }
     }
 
