@@ -19,6 +19,8 @@ fn a_published_bundle_has_every_file_of_the_format() {
         "docs.parquet",
         "groups.npy",
         "lengths.npy",
+        "counts.npy",
+        "count-starts.npy",
         "tombstones.parquet",
         "scores.json",
         "schema.md",

@@ -135,16 +135,18 @@ fn a_search_needs_no_lock_and_writes_nothing() {
 /// user namespaces, the commands run without a sandbox.
 #[test]
 fn a_bundle_is_searched_in_a_read_only_sandbox() {
-    const ENTER: &str = r#"mount --rbind / "$ROOT" && mount -o remount,bind,ro "$ROOT" && mount -t tmpfs tmpfs "$ROOT/tmp" \
-        && mkdir -p "$ROOT$WORK" && mount --bind "$WORK" "$ROOT$WORK" && mount -o remount,bind,ro "$ROOT$WORK" \
+    const ENTER: &str = r#"mount --rbind / "$ROOT" && mount -o remount,bind,ro "$ROOT" && mount --bind "$WORK" "$ROOT$WORK" \
+        && mount -o remount,bind,ro "$ROOT$WORK" && mount -t tmpfs tmpfs "$ROOT$TMPDIR" \
         && exec chroot "$ROOT" setpriv --no-new-privs sh -c 'cd "$WORK" && ! touch canary 2>/dev/null && exec "$0" "$@"' "$0" "$@""#;
     let workspace = Workspace::published();
-    let mount_point = tempfile::tempdir().unwrap();
+    let (mount_point, temporary) = (tempfile::tempdir().unwrap(), workspace.path("temporary"));
+    fs::create_dir(&temporary).unwrap();
     let sandbox = |inner: &Command| {
         let mut command = Command::new("unshare");
         command.args(["-rmn", "sh", "-c", ENTER]).arg(inner.get_program()).args(inner.get_args());
         command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        command.env("ROOT", mount_point.path()).env("WORK", workspace.root()).env("HOME", "/nonexistent");
+        command.env("ROOT", mount_point.path()).env("WORK", workspace.root());
+        command.env("TMPDIR", &temporary).env("HOME", "/nonexistent");
         command
     };
     let is_available = sandbox(&Command::new("true")).output().is_ok_and(|output| output.status.success());

@@ -72,7 +72,13 @@ impl Bundle {
         let manifest = BundleManifest::read(dir)?;
         let rows = usize::try_from(manifest.rows)?;
         let lexical_dir = dir.join(LEXICAL);
-        let lexical = guarded(&lexical_dir, || Lexical::open(&lexical_dir, manifest.lexical.settings()))?;
+        let lexical = guarded(&lexical_dir, || {
+            let lexical = Lexical::open(&lexical_dir, manifest.lexical.settings())?;
+            match manifest.lexical.counts {
+                Some(counts) => lexical.with_counts(dir, counts),
+                None => Ok(lexical),
+            }
+        })?;
         for file in REQUIRED {
             if !dir.join(file).is_file() {
                 return Err(Error::damaged(dir.join(file), "it does not exist"));

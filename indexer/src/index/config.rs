@@ -78,6 +78,7 @@ impl Config {
             scoring: self.bm25f.scoring(statistics),
             stop_words: self.stop_words.clone(),
             segments,
+            counts: None,
         }
     }
 }

@@ -71,7 +71,7 @@ impl Report for IndexReport {
 impl Stage for Index {
     const NAME: &'static str = "index";
     const ABOUT: &'static str = "Build the bundle: lexical index, vector index, fusion, encoder";
-    const REVISION: u32 = 8;
+    const REVISION: u32 = 9;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
@@ -111,7 +111,8 @@ impl Stage for Index {
         let options = SegmentOptions { rows: config.segment_rows, megabytes: config.writer_megabytes, stemming: config.stemming };
         let segments = segments::write(&options, &shards, rows, &dir.join(LEXICAL), &run.out.join("segments"), || bar.add(1))?;
         let statistics = lexical::write_lengths(&dir.join(LEXICAL), rows, &dir.join(LENGTHS))?;
-        let lexical_info = config.lexical_info(segments, &statistics);
+        let mut lexical_info = config.lexical_info(segments, &statistics);
+        lexical_info.counts = Some(lexical::write_counts(&dir, &lexical_info.scoring)?);
         let opened_lexical = lexical::open_checked(&dir.join(LEXICAL), lexical_info.settings(), rows)?;
         let languages = write_docs(&shards, &dir)?;
         let aliases = groups::write(&dir, rows)?;

@@ -74,6 +74,9 @@ the document of `tantivy/` whose fast field `row` is r.
   filters `language`, `split`, `id`, `repo`, `path`, exact names `symbol`.
 - `lengths.npy`: u8 [{rows}, {field_count}], the field norms of the text fields, in the order below. A norm below 24 is the number of words; a larger one,
   less 24, has 3 bits of mantissa `m` and an exponent `e` above: 24 + m if e is 0, else 24 + (8 + m) * 2^(e - 1).
+- `counts.npy`: u32 [{counts}], the counts of step 1 as f32, computed for faster searches. One for each posting of `any`: segments in order, terms
+  in the order of their bytes, rows in order. The lowest four bits are not part of the number: they tell whether the name (1), path (2), documentation
+  (4) or code (8) has the term. `count-starts.npy`: u64, where the counts of each term start, and the end of the last ones.
 - `groups.npy`: u32 [{rows}, 4], the groups of a row: file, repository, similar (near-duplicates), alias (equal code and documentation). The
   number of a group is its first row. `aliases.npy`: u32 [{aliases}, 2], group and row of every row that has aliases.
 - `names.npy`: u32 [{names}], CRC-32 checksums of the names of a row; `name-ends.npy`: u32 [{rows}, 4], where each part ends (it starts where
@@ -120,6 +123,7 @@ name is left out of the query, unless nothing else is asked.
             Some(_) => format!("\n## Features of reranking\n{RERANKING}{RERANKING_FEATURES}"),
             None => String::new(),
         },
+        counts = manifest.lexical.counts.unwrap_or_default(),
         names = manifest.names.unwrap_or_default(),
         format = manifest.format,
         rows = manifest.rows,

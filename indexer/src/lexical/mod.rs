@@ -4,9 +4,11 @@
 //! segment is written by its own single-threaded writer over a fixed range of rows, then renamed after its content and listed in
 //! `meta.json` in row order.
 
+mod counts;
 mod statistics;
 mod write;
 
+pub use counts::write as write_counts;
 pub use statistics::{FieldStatistics, write as write_lengths};
 pub use write::{SegmentWriter, assemble, open_checked, tantivy_document};
 

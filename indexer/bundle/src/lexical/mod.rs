@@ -3,6 +3,7 @@
 //! Words are split when a bundle is built (`ledger::words`), so the fields use one of tantivy's built-in tokenizers (`whitespace`, or
 //! `en_stem`, which reduces `parsing` and `parsed` to one term), and `tantivy-py` can query them without this crate.
 
+mod counts;
 mod directory;
 mod fields;
 mod prefix;
@@ -21,11 +22,15 @@ use tantivy::{
     tokenizer::TextAnalyzer,
 };
 
-use self::scorer::{Scorer, TextField, row_of};
+use self::{
+    counts::Counts,
+    scorer::{Scorer, TermIndex, row_of},
+};
 pub use self::{
+    counts::{COUNT_STARTS, COUNTS, Count},
     directory::ReadOnlyDirectory,
     fields::{ANY_FIELD, Document, Filter, LENGTHS, Part, STORED_FIELDS, SYMBOL_FIELD, TEXT_FIELDS, schema, tokenizer},
-    scorer::{LexicalList, QueryStats, TermScores},
+    scorer::{LexicalList, QueryStats, TermScores, TextField},
     selection::Selection,
     settings::{Bm25f, Boosts, FieldSettings, LexicalSettings, Scoring, SumOfFields},
     symbols::{name_parts, symbol_keys},
@@ -42,6 +47,8 @@ pub struct Lexical {
     text_fields: Vec<TextField>,
     /// The field with the words of all text fields; none in formats 3 and 4.
     any: Option<Field>,
+    /// Counts of the words of `any`; none in formats 3 and 4, and before they are computed.
+    counts: Option<Counts>,
     /// The field of exact names; none in formats 3 and 4.
     symbol: Option<Field>,
     settings: LexicalSettings,
@@ -86,7 +93,18 @@ impl Lexical {
             next = end.checked_add(1).ok_or_else(|| Error::damaged(dir, "it holds too many rows"))?;
             starts.push(start);
         }
-        Ok(Self { searcher, schema, text_fields, any, symbol, settings, analyzer, starts })
+        Ok(Self { searcher, schema, text_fields, any, counts: None, symbol, settings, analyzer, starts })
+    }
+
+    /// Also opens the counts of words in the folder of a bundle, whose manifest has their number: searches are faster.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where the files have other lengths.
+    pub fn with_counts(mut self, dir: &Path, counts: u64) -> Result<Self> {
+        let any = self.any.with_context(|| format!("the lexical index of {} has no field {ANY_FIELD}", dir.display()))?;
+        let terms = self.searcher.segment_readers().iter().map(|segment| Ok(segment.inverted_index(any)?.terms().num_terms()));
+        self.counts = Some(Counts::open(dir, usize::try_from(counts)?, &terms.collect::<Result<Vec<_>>>()?)?);
+        Ok(self)
     }
 
     /// Number of functions.
@@ -149,7 +167,8 @@ impl Lexical {
 
     fn scorer(&self, query: &ParsedQuery, hidden: Option<Part>) -> Result<Scorer<'_>> {
         let (terms, words) = self.scored_terms(query);
-        Scorer::new(&self.searcher, &self.text_fields, &self.settings.scoring, self.any, &terms, words, hidden)
+        let index = TermIndex { searcher: &self.searcher, fields: &self.text_fields, any: self.any, counts: self.counts.as_ref() };
+        Scorer::new(index, &self.settings.scoring, &terms, words, hidden)
     }
 
     /// The part of a row's score that each text field adds; fields that add nothing are left out.

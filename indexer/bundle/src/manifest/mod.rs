@@ -85,6 +85,9 @@ pub struct LexicalInfo {
     pub stop_words: BTreeSet<String>,
     /// Number of tantivy segments.
     pub segments: u64,
+    /// Length of the file with the counts of words; not in formats 3 and 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<u64>,
 }
 
 impl LexicalInfo {

@@ -1,7 +1,10 @@
-//! Scores of rows by the words of a query, in one pass over the postings of the words.
+//! Scores of rows by the words of a query. [`Scoring`] has the formulas.
 //!
 //! tantivy's own scorer computes BM25 only with k1 1.2 and b 0.75, for one field, and not by group of fields. Lengths are tantivy's
-//! field norms: exact up to 40 words, then in steps of about 10 %. [`Scoring`] has the formulas.
+//! field norms: exact up to 40 words, then in steps of about 10 %.
+
+mod by_count;
+mod by_field;
 
 use std::collections::BTreeMap;
 
@@ -14,13 +17,8 @@ use tantivy::{
     schema::{Field, IndexRecordOption},
 };
 
-use super::{fields::Part, selection::Selection, settings::Scoring};
-use crate::{
-    Result,
-    deadline::Deadline,
-    error::Context,
-    ranking::{Best, Scored, best_first},
-};
+use super::{counts::Counts, fields::Part, selection::Selection, settings::Scoring};
+use crate::{Result, error::Context, ranking::Scored};
 
 /// Scores of a row by the words of a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -47,11 +45,13 @@ pub struct QueryStats {
 }
 
 /// A text field of an open index.
-pub(super) struct TextField {
+#[derive(Debug)]
+pub struct TextField {
     pub name: String,
     pub field: Field,
-    part: Part,
-    weight: f32,
+    pub part: Part,
+    /// 0: not searched.
+    pub weight: f32,
     /// `1 − b + b · length / mean length` by the id of tantivy's field norm.
     norms: [f32; 256],
 }
@@ -75,6 +75,16 @@ impl TextField {
         }
         Ok(opened)
     }
+
+    /// `1 − b + b · length / mean length` of a field norm.
+    fn norm(&self, norm_id: u8) -> f32 {
+        self.norms[usize::from(norm_id)]
+    }
+
+    /// The part of [`Bm25f`](super::Bm25f)'s count that a word adds which is `frequency` times in this field of a row.
+    pub fn count(&self, frequency: u32, norm_id: u8) -> f32 {
+        self.weight * frequency as f32 / self.norm(norm_id)
+    }
 }
 
 /// A word with its weights.
@@ -87,25 +97,21 @@ struct WeightedTerm {
     is_word: bool,
 }
 
-/// A row while it is scored.
-#[derive(Clone, Copy, Default)]
-struct Cell {
-    scores: TermScores,
-    /// Weighted count of the current word (BM25F).
-    count: f32,
-    /// Number (from 1) of the current word.
-    term: u16,
-    /// Bit by [`Part`]: does a field of the group contain the current word?
-    seen: u8,
+/// What a query is scored by.
+#[derive(Clone, Copy)]
+pub(super) struct TermIndex<'a> {
+    pub searcher: &'a Searcher,
+    pub fields: &'a [TextField],
+    /// The field that has the words of all fields, in format 5.
+    pub any: Option<Field>,
+    pub counts: Option<&'a Counts>,
 }
 
 /// Scores one query in all segments.
 pub(super) struct Scorer<'a> {
-    searcher: &'a Searcher,
-    fields: &'a [TextField],
+    index: TermIndex<'a>,
     terms: Vec<WeightedTerm>,
     k1: f32,
-    is_sum: bool,
     pub stats: QueryStats,
 }
 
@@ -122,17 +128,9 @@ pub struct LexicalList {
 
 impl<'a> Scorer<'a> {
     /// `terms` are distinct and in a fixed order: scores are added in their order. The first `words` of them are the words of the query,
-    /// the others are compounds. `any`: the field that has the words of all fields, in format 5. `hidden`: a group of fields that is not
-    /// searched.
-    pub fn new(
-        searcher: &'a Searcher,
-        fields: &'a [TextField],
-        scoring: &Scoring,
-        any: Option<Field>,
-        terms: &[String],
-        words: usize,
-        hidden: Option<Part>,
-    ) -> Result<Self> {
+    /// the others are compounds. `hidden`: a group of fields that is not searched.
+    pub fn new(index: TermIndex<'a>, scoring: &Scoring, terms: &[String], words: usize, hidden: Option<Part>) -> Result<Self> {
+        let TermIndex { searcher, fields, any, .. } = index;
         let rows = searcher.total_num_docs()?;
         let saturation = scoring.k1() as f32 + 1.0;
         let mut stats = QueryStats { terms: words, ..QueryStats::default() };
@@ -161,98 +159,35 @@ impl<'a> Scorer<'a> {
             stats.idf += if is_word { weighted_term.idf } else { 0.0 };
             weighted.push(weighted_term);
         }
-        Ok(Self { searcher, fields, terms: weighted, k1: scoring.k1() as f32, is_sum: any.is_none(), stats })
+        Ok(Self { index, terms: weighted, k1: scoring.k1() as f32, stats })
     }
 
     /// The best rows that the selection accepts and that contain a word (`unmatched`: also rows without any word), and the scores by word
     /// of these rows and of `others`, which are sorted.
     pub fn search(&self, selection: &Selection<'_>, unmatched: bool, others: &[u32]) -> Result<LexicalList> {
-        let mut best = Best::new(selection.limit, selection.distinct);
-        let mut term_scores = Vec::with_capacity(others.len());
-        let mut cells = Vec::new();
-        for segment in self.searcher.segment_readers() {
-            self.accumulate(segment, &mut cells, selection.deadline)?;
-            let rows = segment.fast_fields().u64("row")?;
-            let start = row_of(&rows, 0)?;
-            for (doc, cell) in cells.iter_mut().enumerate() {
-                self.close(cell);
-                let score = cell.scores.score;
-                if (score > 0.0 || unmatched) && score > best.threshold() {
-                    let row = start + doc as u32;
-                    if selection.accepts(row) {
-                        best.offer((row, score), cell.scores);
-                    }
-                }
-            }
-            let from = others.partition_point(|&row| row < start);
-            for &row in others[from..].iter().take_while(|&&row| ((row - start) as usize) < cells.len()) {
-                term_scores.push((row, cells[(row - start) as usize].scores));
-            }
-        }
-        let mut found = best.into_rows();
-        found.sort_by(|a, b| best_first(&a.0, &b.0));
-        term_scores.extend(found.iter().map(|&((row, _), scores)| (row, scores)));
+        let (ranked, term_scores) = match (self.index.counts, self.index.any) {
+            // The counts are sums over all fields.
+            (Some(counts), Some(any)) if selection.hidden.is_none() => self.search_by_count((counts, any), selection, unmatched, others)?,
+            _ => self.search_by_field(selection, unmatched, others)?,
+        };
         let words = self.terms.iter().filter(|term| term.is_word).map(|term| (term.term.clone(), term.idf)).collect();
-        Ok(LexicalList { ranked: found.into_iter().map(|(scored, _)| scored).collect(), term_scores, words })
+        Ok(LexicalList { ranked, term_scores, words })
     }
 
-    /// Adds the current word of a cell to the score.
-    fn close(&self, cell: &mut Cell) {
-        if cell.count > 0.0 {
-            let term = &self.terms[usize::from(cell.term) - 1];
-            cell.scores.score += term.idf * (self.k1 + 1.0) * cell.count / (self.k1 + cell.count);
-            cell.count = 0.0;
-        }
+    /// Are the scores of the fields added, as in formats 3 and 4?
+    fn is_sum(&self) -> bool {
+        self.index.any.is_none()
     }
 
-    /// Scores of every document of a segment, each to be [closed](Self::close).
-    fn accumulate(&self, segment: &SegmentReader, cells: &mut Vec<Cell>, deadline: Deadline) -> Result<()> {
-        cells.clear();
-        cells.resize(segment.max_doc() as usize, Cell::default());
-        let inverted = self.fields.iter().map(|field| segment.inverted_index(field.field)).collect::<tantivy::Result<Vec<_>>>()?;
-        let lengths = self.fields.iter().map(|field| segment.get_fieldnorms_reader(field.field)).collect::<tantivy::Result<Vec<_>>>()?;
-        for (number, term) in self.terms.iter().enumerate() {
-            deadline.check()?;
-            let number = u16::try_from(number + 1)?;
-            for (index, field) in self.fields.iter().enumerate().filter(|(index, _)| term.by_field[*index] > 0.0) {
-                let key = Term::from_field_text(field.field, &term.term);
-                let Some(mut postings) = inverted[index].read_block_postings(&key, IndexRecordOption::WithFreqs)? else { continue };
-                let (weight, lengths) = (term.by_field[index], &lengths[index]);
-                while postings.block_len() > 0 {
-                    for (&doc, &frequency) in postings.docs().iter().zip(postings.freqs()) {
-                        let cell =
-                            cells.get_mut(doc as usize).context("the lexical index is damaged: a posting lies beyond its segment")?;
-                        if cell.term != number {
-                            self.close(cell);
-                            (cell.term, cell.seen) = (number, 0);
-                            if term.is_word {
-                                cell.scores.covered += term.idf;
-                                cell.scores.words |= 1u64.checked_shl(u32::from(number - 1)).unwrap_or_default();
-                            }
-                        }
-                        let norm = field.norms[usize::from(lengths.fieldnorm_id(doc))];
-                        self.add(cell, field.part, term.idf, weight, frequency as f32, norm);
-                    }
-                    postings.advance();
-                }
-            }
-        }
-        Ok(())
+    /// Score of a word in one field, in formats 3 and 4.
+    fn sum_score(&self, weight: f32, frequency: u32, norm: f32) -> f32 {
+        let frequency = frequency as f32;
+        weight * (frequency / (frequency + self.k1 * norm))
     }
 
-    /// Adds occurrences of a word in a field.
-    fn add(&self, cell: &mut Cell, part: Part, idf: f32, weight: f32, frequency: f32, norm: f32) {
-        if self.is_sum {
-            let score = weight * (frequency / (frequency + self.k1 * norm));
-            cell.scores.score += score;
-            cell.scores.parts[part as usize] += score;
-            return;
-        }
-        cell.count += weight * frequency / norm;
-        if cell.seen & (1 << part as u8) == 0 {
-            cell.seen |= 1 << part as u8;
-            cell.scores.parts[part as usize] += idf;
-        }
+    /// Score of a word by its count in all fields.
+    fn saturated(&self, term: &WeightedTerm, count: f32) -> f32 {
+        term.idf * (self.k1 + 1.0) * count / (self.k1 + count)
     }
 
     /// The part of the score of a document that each field adds; fields that add nothing are left out.
@@ -261,9 +196,9 @@ impl<'a> Scorer<'a> {
     pub fn field_scores(&self, segment: &SegmentReader, doc: u32) -> Result<BTreeMap<String, f32>> {
         let mut scores: BTreeMap<String, f32> = BTreeMap::new();
         for term in &self.terms {
-            let mut counts = vec![0.0; self.fields.len()];
+            let mut counts = vec![0.0; self.index.fields.len()];
             for ((field, &weight), count) in
-                self.fields.iter().zip(&term.by_field).zip(&mut counts).filter(|((_, weight), _)| **weight > 0.0)
+                self.index.fields.iter().zip(&term.by_field).zip(&mut counts).filter(|((_, weight), _)| **weight > 0.0)
             {
                 let key = Term::from_field_text(field.field, &term.term);
                 let Some(mut postings) = segment.inverted_index(field.field)?.read_postings(&key, IndexRecordOption::WithFreqs)? else {
@@ -273,20 +208,26 @@ impl<'a> Scorer<'a> {
                     postings.seek(doc);
                 }
                 if postings.doc() == doc {
-                    let norm = field.norms[usize::from(segment.get_fieldnorms_reader(field.field)?.fieldnorm_id(doc))];
-                    let frequency = postings.term_freq() as f32;
-                    *count = if self.is_sum { weight * (frequency / (frequency + self.k1 * norm)) } else { weight * frequency / norm };
+                    let norm_id = segment.get_fieldnorms_reader(field.field)?.fieldnorm_id(doc);
+                    *count = if self.is_sum() {
+                        self.sum_score(weight, postings.term_freq(), field.norm(norm_id))
+                    } else {
+                        field.count(postings.term_freq(), norm_id)
+                    };
                 }
             }
             let sum: f32 = counts.iter().sum();
-            let factor = if self.is_sum { 1.0 } else { term.idf * (self.k1 + 1.0) / (self.k1 + sum) };
-            for (field, count) in self.fields.iter().zip(counts).filter(|(_, count)| *count > 0.0) {
+            let factor = if self.is_sum() { 1.0 } else { term.idf * (self.k1 + 1.0) / (self.k1 + sum) };
+            for (field, count) in self.index.fields.iter().zip(counts).filter(|(_, count)| *count > 0.0) {
                 *scores.entry(field.name.clone()).or_default() += factor * count;
             }
         }
         Ok(scores)
     }
 }
+
+/// Rows with their score, best first, and the scores by word of these and of other rows.
+type Found = (Vec<Scored>, Vec<(u32, TermScores)>);
 
 fn idf(doc_freq: u64, rows: u64) -> f32 {
     (1.0 + (rows.saturating_sub(doc_freq) as f32 + 0.5) / (doc_freq as f32 + 0.5)).ln()

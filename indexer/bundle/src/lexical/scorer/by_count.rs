@@ -1,0 +1,155 @@
+//! Scores from the counts of words in all fields: one list of postings for each word.
+
+use std::ops::Range;
+
+use tantivy::{
+    SegmentReader, Term,
+    postings::{BlockSegmentPostings, TermInfo},
+    schema::{Field, IndexRecordOption},
+};
+
+use super::{Found, Scorer, TermScores, WeightedTerm, row_of};
+use crate::{
+    Result,
+    error::Context,
+    lexical::{
+        counts::{Count, Counts},
+        selection::Selection,
+    },
+    ranking::{Best, best_first},
+};
+
+/// The rows of a segment that have a word, and their counts.
+struct WordPostings<'a> {
+    term: &'a WeightedTerm,
+    /// Bit of the word in [`TermScores::words`].
+    bit: u64,
+    info: TermInfo,
+    counts: &'a [[u8; 4]],
+}
+
+/// A segment and the words of the query that it has.
+struct Segment<'a> {
+    reader: &'a SegmentReader,
+    /// Its rows.
+    rows: Range<u32>,
+    words: Vec<WordPostings<'a>>,
+}
+
+impl Segment<'_> {
+    fn blocks(&self, any: Field, word: &WordPostings<'_>) -> Result<BlockSegmentPostings> {
+        Ok(self.reader.inverted_index(any)?.read_block_postings_from_terminfo(&word.info, IndexRecordOption::Basic)?)
+    }
+}
+
+impl<'a> Scorer<'a> {
+    /// The best rows and the scores by word: see [`search`](Self::search). Reads the postings of the field `any` twice: for the scores of
+    /// all rows, then for the scores by word of the few rows that need them.
+    pub(super) fn search_by_count(
+        &self,
+        (counts, any): (&'a Counts, Field),
+        selection: &Selection<'_>,
+        unmatched: bool,
+        others: &[u32],
+    ) -> Result<Found> {
+        let mut best = Best::new(selection.limit, selection.distinct);
+        let (mut segments, mut scores) = (Vec::new(), Vec::new());
+        for (number, reader) in self.index.searcher.segment_readers().iter().enumerate() {
+            let segment = self.open_segment((counts, any), number, reader)?;
+            self.score_all(&segment, any, selection, &mut scores)?;
+            for (row, &score) in segment.rows.clone().zip(&scores) {
+                if (score > 0.0 || unmatched) && score > best.threshold() && selection.accepts(row) {
+                    best.offer((row, score), ());
+                }
+            }
+            segments.push(segment);
+        }
+        let mut ranked: Vec<_> = best.into_rows().into_iter().map(|(scored, ())| scored).collect();
+        ranked.sort_by(best_first);
+        let mut rows: Vec<u32> = ranked.iter().map(|(row, _)| *row).chain(others.iter().copied()).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let mut term_scores: Vec<_> = rows.into_iter().map(|row| (row, TermScores::default())).collect();
+        for segment in &segments {
+            let position = |row: u32| term_scores.partition_point(|(other, _)| *other < row);
+            let of_segment = position(segment.rows.start)..position(segment.rows.end);
+            self.score_by_word(segment, any, &mut term_scores[of_segment])?;
+        }
+        Ok((ranked, term_scores))
+    }
+
+    fn open_segment<'s>(&'s self, (counts, any): (&'s Counts, Field), number: usize, reader: &'s SegmentReader) -> Result<Segment<'s>> {
+        let start = row_of(&reader.fast_fields().u64("row")?, 0)?;
+        let end = start.checked_add(reader.max_doc()).context("the lexical index is damaged: it holds too many rows")?;
+        let (inverted, mut words) = (reader.inverted_index(any)?, Vec::new());
+        for (index, term) in self.terms.iter().enumerate() {
+            let key = Term::from_field_text(any, &term.term);
+            let Some(ordinal) = inverted.terms().term_ord(key.serialized_value_bytes())? else { continue };
+            let info = inverted.get_term_info(&key)?.context("the lexical index is damaged: a word has no rows")?;
+            let counts = counts.of_term(number, ordinal, info.doc_freq)?;
+            let bit =
+                if term.is_word { u32::try_from(index).ok().and_then(|index| 1u64.checked_shl(index)).unwrap_or_default() } else { 0 };
+            words.push(WordPostings { term, bit, info, counts });
+        }
+        Ok(Segment { reader, rows: start..end, words })
+    }
+
+    /// Scores of all rows of a segment.
+    fn score_all(&self, segment: &Segment<'_>, any: Field, selection: &Selection<'_>, scores: &mut Vec<f32>) -> Result<()> {
+        scores.clear();
+        scores.resize(segment.rows.len(), 0.0);
+        for word in &segment.words {
+            selection.deadline.check()?;
+            let (mut blocks, mut counts) = (segment.blocks(any, word)?, word.counts);
+            while blocks.block_len() > 0 {
+                let (of_block, rest) = counts.split_at_checked(blocks.block_len()).context(TOO_FEW_COUNTS)?;
+                counts = rest;
+                for (&document, &count) in blocks.docs().iter().zip(of_block) {
+                    let score =
+                        scores.get_mut(document as usize).context("the lexical index is damaged: a posting lies beyond its segment")?;
+                    let count = Count::from_bytes(count).value();
+                    if count > 0.0 {
+                        *score += self.saturated(word.term, count);
+                    }
+                }
+                blocks.advance();
+            }
+        }
+        Ok(())
+    }
+
+    /// Scores by word of some rows of a segment, in ascending order.
+    fn score_by_word(&self, segment: &Segment<'_>, any: Field, rows: &mut [(u32, TermScores)]) -> Result<()> {
+        for word in &segment.words {
+            let (mut blocks, mut counts, mut rows) = (segment.blocks(any, word)?, word.counts, &mut *rows);
+            while blocks.block_len() > 0 && !rows.is_empty() {
+                let (of_block, rest) = counts.split_at_checked(blocks.block_len()).context(TOO_FEW_COUNTS)?;
+                counts = rest;
+                let documents = blocks.docs();
+                let last = documents[documents.len() - 1];
+                let (before, after) = rows.split_at_mut(rows.partition_point(|(row, _)| row - segment.rows.start <= last));
+                for (row, scores) in before {
+                    if let Ok(index) = documents.binary_search(&(*row - segment.rows.start)) {
+                        self.add(scores, word, Count::from_bytes(of_block[index]));
+                    }
+                }
+                rows = after;
+                blocks.advance();
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&self, scores: &mut TermScores, word: &WordPostings<'_>, count: Count) {
+        if count.value() > 0.0 {
+            scores.score += self.saturated(word.term, count.value());
+            scores.covered += if word.term.is_word { word.term.idf } else { 0.0 };
+            scores.words |= word.bit;
+            for (part, score) in scores.parts.iter_mut().enumerate() {
+                *score += if count.has(part) { word.term.idf } else { 0.0 };
+            }
+        }
+    }
+}
+
+const TOO_FEW_COUNTS: &str = "the lexical index is damaged: a word has more rows than counts";
