@@ -57,11 +57,7 @@ impl<'a> Scorer<'a> {
         for (number, reader) in self.index.searcher.segment_readers().iter().enumerate() {
             let segment = self.open_segment((counts, any), number, reader)?;
             self.score_all(&segment, any, selection, &mut scores)?;
-            for (row, &score) in segment.rows.clone().zip(&scores) {
-                if (score > 0.0 || unmatched) && score > best.threshold() && selection.accepts(row) {
-                    best.offer((row, score), ());
-                }
-            }
+            offer_all(&scores, segment.rows.start, selection, unmatched, &mut best);
             segments.push(segment);
         }
         let mut ranked: Vec<_> = best.into_rows().into_iter().map(|(scored, ())| scored).collect();
@@ -101,16 +97,18 @@ impl<'a> Scorer<'a> {
         for word in &segment.words {
             selection.deadline.check()?;
             let (mut blocks, mut counts) = (segment.blocks(any, word)?, word.counts);
+            let (mut added, k1, factor) = (Vec::new(), self.k1, word.term.idf * (self.k1 + 1.0));
             while blocks.block_len() > 0 {
                 let (of_block, rest) = counts.split_at_checked(blocks.block_len()).context(TOO_FEW_COUNTS)?;
                 counts = rest;
-                for (&document, &count) in blocks.docs().iter().zip(of_block) {
-                    let score =
-                        scores.get_mut(document as usize).context("the lexical index is damaged: a posting lies beyond its segment")?;
-                    let count = Count::from_bytes(count).value();
-                    if count > 0.0 {
-                        *score += self.saturated(word.term, count);
-                    }
+                // First all numbers of a block, with vector instructions.
+                added.clear();
+                added.extend(of_block.iter().map(|count| match Count::from_bytes(*count).value() {
+                    count if count > 0.0 => factor * count / (k1 + count),
+                    _ => 0.0,
+                }));
+                for (&document, added) in blocks.docs().iter().zip(&added) {
+                    *scores.get_mut(document as usize).context("the lexical index is damaged: a posting lies beyond its segment")? += added;
                 }
                 blocks.advance();
             }
@@ -152,4 +150,22 @@ impl<'a> Scorer<'a> {
     }
 }
 
+/// Offers the rows of a segment that the selection accepts, from the row `start` on.
+fn offer_all(scores: &[f32], start: u32, selection: &Selection<'_>, unmatched: bool, best: &mut Best<'_>) {
+    for (rows, chunk) in (start..).step_by(SCANNED).zip(scores.chunks(SCANNED)) {
+        let least = if unmatched { best.threshold() } else { best.threshold().max(0.0) };
+        // Scores are not negative, so their bits are in the same order; integers are compared with vector instructions.
+        if least >= 0.0 && chunk.iter().map(|score| score.to_bits()).max() <= Some(least.to_bits()) {
+            continue;
+        }
+        for (row, &score) in (rows..).zip(chunk) {
+            if (score > 0.0 || unmatched) && score > best.threshold() && selection.accepts(row) {
+                best.offer((row, score), ());
+            }
+        }
+    }
+}
+
+/// Scores that are compared at the same time with the worst of the best rows.
+const SCANNED: usize = 64;
 const TOO_FEW_COUNTS: &str = "the lexical index is damaged: a word has more rows than counts";
