@@ -5,6 +5,7 @@
 //! options        global options: configuration, data folder, threads, output
 //! cli            the commands and their help
 //! stage_process  runs a stage in a process of its own
+//! faults         messages for faults that end the process at once
 //! commands       one module a group of commands; each reads its arguments and calls the libraries
 //! ```
 
@@ -25,6 +26,7 @@ macro_rules! outln {
 
 pub mod cli;
 mod commands;
+mod faults;
 mod help;
 mod options;
 mod stage_process;
@@ -33,6 +35,8 @@ pub mod stages;
 use std::{ffi::OsString, process::ExitCode};
 
 use ledger::Registry;
+
+pub use faults::Allocator;
 
 /// Runs the command with these arguments (the first is the program's name) in this process. An error is one line on standard error, its
 /// causes after colons, and exit status 1.
@@ -43,6 +47,7 @@ pub fn main<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl Into
 
 /// [`main`] of the program `codenets`: it starts itself again for each stage of a run, so that the memory of a stage is its own.
 pub fn program() -> ExitCode {
+    faults::explain_bus_errors();
     set_commit();
     exit_code(cli::run(&stages::registry(), std::env::args_os(), true))
 }

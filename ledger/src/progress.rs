@@ -121,8 +121,17 @@ pub fn plain(text: &str) -> String {
 
 /// Peak RSS of this process since the last reset, in MiB; 0 where the system does not report it.
 pub fn peak_rss_mib() -> u64 {
+    status_mib("VmHWM:")
+}
+
+/// RSS of this process, in MiB; 0 where the system does not report it.
+pub fn resident_mib() -> u64 {
+    status_mib("VmRSS:")
+}
+
+fn status_mib(key: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() / 1024
 }
 

@@ -79,9 +79,18 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
                 seeds.push([b"\0", text.as_bytes()].concat());
             }
         }
-        "tokenizer" => {
-            let files = targets::files_of(targets::BUNDLE).into_iter();
-            seeds.extend(files.filter(|(path, _)| path.ends_with("tokenizer.json")).map(|(_, bytes)| [b"\0", &bytes[..]].concat()));
+        "tokenizer" | "encoder_spec" => {
+            let name = if target == "tokenizer" { "tokenizer.json" } else { "encoder.json" };
+            let files = targets::BUNDLE_FILES.iter().filter(|(path, _)| path.ends_with(name));
+            seeds.extend(files.map(|(_, bytes)| [b"\0", &bytes[..]].concat()));
+        }
+        "bundle" => {
+            let files = (0u8..).zip(targets::BUNDLE_FILES.iter());
+            seeds.extend(files.map(|(number, (_, bytes))| [&[number], &bytes[..]].concat()));
+        }
+        "snapshot" => {
+            let files = targets::files_of(targets::SNAPSHOT).into_iter().filter(|(path, _)| path.starts_with("saved/records/"));
+            seeds.extend(files.map(|(_, bytes)| [b"\0", &bytes[..]].concat()));
         }
         _ => {}
     }

@@ -1,6 +1,6 @@
 //! Functions that read untrusted bytes. None may panic, hang or need much memory.
 
-use std::{fs, io::Read, path::Path};
+use std::{fs, io::Read, path::Path, sync::LazyLock};
 
 use ledger::Language;
 use pipeline::{
@@ -11,10 +11,22 @@ use pipeline::{
 };
 
 /// A target by name.
-pub const TARGETS: [&str; 7] =
-    ["record_from_json", "extract_functions", "linearise", "unpack_archive", "read_documents", "manifest", "tokenizer"];
-/// A bundle in the fixtures.
-pub const BUNDLE: &str = "bundle-format-4.tar.gz";
+pub const TARGETS: [&str; 10] = [
+    "record_from_json",
+    "extract_functions",
+    "linearise",
+    "unpack_archive",
+    "read_documents",
+    "manifest",
+    "tokenizer",
+    "encoder_spec",
+    "bundle",
+    "snapshot",
+];
+/// A bundle in the fixtures: its files and their bytes.
+pub static BUNDLE_FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| files_of("bundle-format-4.tar.gz"));
+/// A snapshot in the fixtures.
+pub const SNAPSHOT: &str = "snapshot.tar.gz";
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures");
 
 /// Runs a target on one input. The result does not matter; the call must return.
@@ -51,17 +63,63 @@ pub fn run(target: &str, input: &[u8], scratch: &Path) {
             let _ = fs::remove_file(&path);
         }
         "manifest" => drop(ledger::Manifest::of_bytes(bytes, &"manifest.json")),
-        "tokenizer" => {
-            let folder = scratch.join("encoder");
-            for (path, original) in files_of(BUNDLE).iter().filter(|(path, _)| path.ends_with("encoder/encoder.json")) {
-                write(&folder.join(path.rsplit('/').next().unwrap_or_default()), original);
-            }
-            write(&folder.join("tokenizer.json"), bytes);
-            if let Ok(tokenizer) = inference::EncoderTokenizer::open(&folder) {
-                let _ = tokenizer.query_ids("parse an iso date", 64);
-            }
-        }
+        "tokenizer" => encoder("tokenizer.json", bytes, scratch),
+        "encoder_spec" => encoder("encoder.json", bytes, scratch),
+        "bundle" => bundle(choice, bytes, scratch),
+        "snapshot" => snapshot(bytes, scratch),
         other => panic!("no target {other}: {TARGETS:?}"),
+    }
+}
+
+/// Opens the tokenizer of an encoder, one of whose files has these bytes.
+fn encoder(changed: &str, bytes: &[u8], scratch: &Path) {
+    let folder = scratch.join("encoder");
+    for name in ["encoder.json", "tokenizer.json"] {
+        let (_, original) = BUNDLE_FILES.iter().find(|(path, _)| path.ends_with(name)).expect("the fixture has an encoder");
+        write(&folder.join(name), if name == changed { bytes } else { original });
+    }
+    if let Ok(tokenizer) = inference::EncoderTokenizer::open(&folder) {
+        let _ = tokenizer.query_ids("parse an iso date", 64);
+    }
+}
+
+/// Opens and searches a bundle, one of whose files has these bytes.
+fn bundle(choice: usize, bytes: &[u8], scratch: &Path) {
+    let (changed, original) = &BUNDLE_FILES[choice % BUNDLE_FILES.len()];
+    let folder = scratch.join("bundle");
+    if !folder.exists() {
+        BUNDLE_FILES.iter().for_each(|(path, original)| write(&folder.join(path), original));
+    }
+    write(&folder.join(changed), bytes);
+    if let Ok(bundle) = bundle::Bundle::options().open(&folder) {
+        let _ = bundle.search(&bundle::Query::new("\"read rows\" of a fil* csv").mode(bundle::Mode::Bm25));
+        let _ = bundle.search(&bundle::Query::new("parse_date").mode(bundle::Mode::Bm25).explain(true));
+        let _ = bundle.vectors().search(&vec![0.1; bundle.manifest().vectors.dimension], 10, None);
+    }
+    let is_damaged = bundle::checksums::verify(&folder).is_err();
+    let is_list = changed.ends_with(bundle::checksums::CHECKSUMS);
+    assert!(is_damaged || bytes == original || is_list, "{changed} has other bytes, and `verify` finds nothing");
+    write(&folder.join(changed), original);
+}
+
+/// Restores a snapshot whose list of files has these bytes.
+fn snapshot(bytes: &[u8], scratch: &Path) {
+    let (remote, data) = (scratch.join("remote"), scratch.join("data"));
+    if !remote.exists() {
+        files_of(SNAPSHOT).iter().for_each(|(path, original)| write(&remote.join(path), original));
+    }
+    let id = ledger::Digest::of_bytes(bytes);
+    let record = remote.join(format!("saved/records/{id}.json"));
+    let is_new = !record.exists();
+    write(&record, bytes);
+    let kinds = codenets::stages::registry().kinds();
+    let store = ledger::Store::at(&data, ledger::Progress::new(true), 1).with_kinds(kinds.clone());
+    let address = remote.join("saved").to_string_lossy().into_owned();
+    let opened = archive::remote::Remote::open(&address, false).expect("the remote is a folder");
+    let _ = archive::restore::restore(&store, &opened, &id.to_string(), &archive::snapshot::Selection::all(&kinds));
+    let _ = fs::remove_dir_all(&data);
+    if is_new {
+        let _ = fs::remove_file(&record);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Attacks and faults: what other people's repositories, bundles, models and configurations may try, and what a machine may do to a run.
 //! Each test makes one happen. docs/security.md states what is promised.
 
+mod bombs;
 mod checkouts;
 mod machine;
 mod output;

@@ -52,11 +52,44 @@ fn a_vector_that_is_not_a_number_is_an_error() {
     }
 }
 
+/// The weights of the encoder are the longest field `raw_data` (number 9) of its ONNX file.
+fn put_nan_into_weights(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let fields = bytes.windows(5).enumerate().filter(|(_, window)| window[0] == 9 << 3 | 2).filter_map(|(at, window)| {
+        let size = window[1..].iter().position(|byte| byte & 128 == 0)? + 1;
+        let length = window[1..=size].iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 127));
+        let start = at + 1 + size;
+        (start + length <= bytes.len()).then_some(start..start + length)
+    });
+    let weights = fields.max_by_key(std::ops::Range::len).unwrap();
+    for number in bytes[weights].as_chunks_mut::<4>().0 {
+        *number = f32::NAN.to_le_bytes();
+    }
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn an_encoder_that_gives_no_number_is_an_error() {
+    let workspace = Workspace::published();
+    put_nan_into_weights(&workspace.path("data/serve/current/encoder/encoder.onnx"));
+    for mode in ["vector", "hybrid"] {
+        let error = refuse(&workspace, &["search", "parse a date", "--mode", mode]);
+        assert!(error.contains("the encoder gave NaN or infinity"), "{mode}: {error}");
+    }
+    succeed(&workspace, &["search", "parse a date", "--mode", "bm25"]);
+}
+
 #[test]
 fn a_missing_or_damaged_file_of_a_bundle_is_named() {
-    for (file, named) in
-        [("docs.parquet", "docs.parquet"), ("tantivy/meta.json", "tantivy"), ("names.npy", "names.npy"), ("groups.npy", "groups.npy")]
-    {
+    for (file, named) in [
+        ("docs.parquet", "docs.parquet"),
+        ("tantivy/meta.json", "tantivy"),
+        ("names.npy", "names.npy"),
+        ("groups.npy", "groups.npy"),
+        ("counts.npy", "counts.npy"),
+        ("count-starts.npy", "count-starts.npy"),
+    ] {
         let workspace = Workspace::published();
         let path = workspace.path("data/serve/current").join(file);
         fs::remove_file(&path).unwrap();

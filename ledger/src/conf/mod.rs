@@ -27,6 +27,7 @@
 //! ```
 
 mod annotated;
+mod bounded;
 mod kinds;
 mod messages;
 mod origins;
@@ -119,8 +120,7 @@ impl Conf {
         if !path.is_file() {
             return Err(failed("there is no such file: name a configuration with `--conf FILE`".to_owned()));
         }
-        // The message of the error already holds those of its sources.
-        let root = hocon::parse_file_with_env(path, env).map_err(|error| failed(format!("not a valid HOCON file: {error}")))?;
+        let root = bounded::parse(path, env).map_err(failed)?;
         let names: Vec<&str> = sections.iter().map(|section| section.name).collect();
         if let Some(unknown) = root.keys().into_iter().find(|key| !names.contains(key)) {
             let nearest = nearest(unknown, &names);

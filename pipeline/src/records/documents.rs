@@ -1,12 +1,14 @@
 //! Reads a raw file: lines of JSON (packed or not), a zip of them (CodeSearchNet's own form), or the Hub's Parquet.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{self, Read},
     path::Path,
 };
 
 use super::{
+    expansion::{Compressed, Expanded},
     item::{Content, Item},
     lines::Lines,
     parquet_rows::ParquetRows,
@@ -74,15 +76,17 @@ fn rejected(reject: Reject) -> impl Iterator<Item = Item> {
 fn read_zip(file: File, name: &str, max_line_bytes: usize, take: Take<'_>) -> Result<()> {
     let Ok(mut zip) = zip::ZipArchive::new(file) else { return take(name, &mut rejected(Reject::CorruptZip)) };
     for index in 0..zip.len() {
-        let Ok(member) = zip.by_index(index) else {
+        let Ok(mut member) = zip.by_index(index) else {
             take(&format!("{name}!/{index}"), &mut rejected(Reject::CorruptZip))?;
             continue;
         };
         if !member.is_file() {
             continue;
         }
+        let compressed = member.compressed_size();
         let own = member.name().map_or_else(|_| index.to_string(), |own| own.into_owned());
         let name = format!("{name}!/{own}");
+        let member = Expanded::new(&mut member, Compressed::new(Cell::new(compressed)));
         match kind(&own) {
             Some(Kind::Jsonl { packed }) => take(&name, &mut Lines::new(member, packed, Reject::CorruptZip, max_line_bytes))?,
             _ => take(&name, &mut rejected(Reject::UnknownFileType))?,

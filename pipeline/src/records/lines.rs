@@ -1,24 +1,21 @@
 //! Lines of JSON, with or without gzip, in bounded memory. A line that is too long becomes a reject; a damaged stream gives
 //! its valid lines and then one reject.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
 use super::{
+    expansion::{Compressed, Counted, Expanded, TooMuch},
     item::{Content, HEAD_BYTES, Item},
     reject::Reject,
 };
-
-/// Blank lines that are ignored. A small gzip file can hold any number of them.
-const MAX_BLANK_LINES: u64 = 10_000_000;
 
 /// The lines of one document. Blank lines are ignored.
 pub struct Lines<'a> {
     reader: Option<Box<dyn BufRead + 'a>>,
     max_line_bytes: usize,
     number: u64,
-    blank: u64,
     offset: u64,
     /// A reject of the whole file, returned before the next line.
     finding: Option<Reject>,
@@ -31,12 +28,16 @@ pub struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// `packed`: the name of the document ends with `.gz`. `broken`: the reason for a stream that ends with an error.
     pub fn new(reader: impl Read + 'a, packed: bool, broken: Reject, max_line_bytes: usize) -> Self {
-        let mut reader = BufReader::with_capacity(1 << 18, reader);
+        let compressed = Compressed::default();
+        let mut reader = BufReader::with_capacity(1 << 18, Counted { inner: reader, count: compressed.clone() });
         let broken = if packed { Reject::CorruptGzip } else { broken };
-        let mut lines = Self { reader: None, max_line_bytes, number: 0, blank: 0, offset: 0, finding: None, broken, any: false };
-        let Ok(head) = reader.fill_buf() else {
-            lines.finding = Some(lines.broken.clone());
-            return lines;
+        let mut lines = Self { reader: None, max_line_bytes, number: 0, offset: 0, finding: None, broken, any: false };
+        let head = match reader.fill_buf() {
+            Ok(head) => head,
+            Err(error) => {
+                lines.finding = Some(lines.reason_of(&error));
+                return lines;
+            }
         };
         let is_gzip = head.starts_with(&[0x1f, 0x8b]);
         lines.finding = match (head.is_empty(), packed, is_gzip) {
@@ -46,8 +47,11 @@ impl<'a> Lines<'a> {
             _ => None,
         };
         if lines.finding.is_none() {
-            lines.reader =
-                Some(if packed { Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(reader))) } else { Box::new(reader) });
+            lines.reader = Some(if packed {
+                Box::new(BufReader::with_capacity(1 << 18, Expanded::new(MultiGzDecoder::new(reader), compressed)))
+            } else {
+                Box::new(reader)
+            });
         }
         lines
     }
@@ -56,17 +60,25 @@ impl<'a> Lines<'a> {
         Item { number: self.number, offset: self.offset, content: Content::Rejected(reject, head) }
     }
 
-    /// Reads to the end of the line. Returns its length in bytes and whether the stream ended with an error.
-    fn rest_of_line(reader: &mut dyn BufRead) -> (u64, bool) {
+    /// The reject of a stream that ends with an error.
+    fn reason_of(&self, error: &io::Error) -> Reject {
+        if TooMuch::is(error) { Reject::TooMuch } else { self.broken.clone() }
+    }
+
+    /// Reads to the end of the line. Returns its length in bytes, and the error where the stream ended with one.
+    fn rest_of_line(reader: &mut dyn BufRead) -> (u64, Option<io::Error>) {
         let mut length = 0;
         loop {
-            let Ok(buffer) = reader.fill_buf() else { return (length, true) };
+            let buffer = match reader.fill_buf() {
+                Ok(buffer) => buffer,
+                Err(error) => return (length, Some(error)),
+            };
             if buffer.is_empty() {
-                return (length, false);
+                return (length, None);
             }
             if let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
                 reader.consume(end + 1);
-                return (length + end as u64 + 1, false);
+                return (length + end as u64 + 1, None);
             }
             length += buffer.len() as u64;
             let all = buffer.len();
@@ -90,32 +102,28 @@ impl Iterator for Lines<'_> {
             self.number += 1;
             let offset = self.offset;
             self.offset += line.len() as u64;
-            if result.is_err() {
+            if let Err(error) = result {
+                let reason = self.reason_of(&error);
                 self.reader = None;
                 line.truncate(HEAD_BYTES);
-                return Some(Item { number: self.number, offset, content: Content::Rejected(self.broken.clone(), line) });
+                return Some(Item { number: self.number, offset, content: Content::Rejected(reason, line) });
             }
             if line.is_empty() {
                 self.reader = None;
                 return (!self.any).then(|| self.reject(Reject::EmptyFile, Vec::new()));
             }
             if line.len() > self.max_line_bytes && line.last() != Some(&b'\n') {
-                let (rest, broken) = Self::rest_of_line(reader.as_mut());
+                let (rest, error) = Self::rest_of_line(reader.as_mut());
                 self.offset += rest;
                 self.any = true;
-                if broken {
+                if let Some(error) = error {
                     self.reader = None;
-                    self.finding = Some(self.broken.clone());
+                    self.finding = Some(self.reason_of(&error));
                 }
                 line.truncate(HEAD_BYTES);
                 return Some(Item { number: self.number, offset, content: Content::Rejected(Reject::LineTooLong, line) });
             }
             if line.iter().all(u8::is_ascii_whitespace) {
-                self.blank += 1;
-                if self.blank > MAX_BLANK_LINES {
-                    self.reader = None;
-                    return Some(self.reject(Reject::BlankLines, Vec::new()));
-                }
                 continue;
             }
             self.any = true;
@@ -161,10 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_of_many_blank_lines_ends() {
-        let packed = gz(&vec![b'\n'; usize::try_from(MAX_BLANK_LINES).unwrap() + 1000]);
-        assert!(packed.len() < 1 << 20);
-        assert_eq!(read("a.jsonl.gz", &packed), ["10000001@10000001 !too many blank lines"]);
+    fn a_small_file_that_holds_far_more_than_its_size_ends() {
+        for content in [&b"\n"[..], b"x", b"x\n"] {
+            let packed = gz(&content.repeat((200 << 20) / content.len()));
+            assert!(packed.len() < 1 << 20);
+            let mut lines = Lines::new(&packed[..], true, Reject::CorruptZip, 20);
+            let last = lines.by_ref().last().unwrap();
+            assert!(matches!(last.content, Content::Rejected(Reject::TooMuch, _)), "{content:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! ```
 
 mod documents;
+mod expansion;
 mod fields;
 mod hints;
 mod item;

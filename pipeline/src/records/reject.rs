@@ -19,9 +19,9 @@ pub enum Reject {
     CorruptZip,
     #[error("truncated or corrupt parquet")]
     CorruptParquet,
-    /// More blank lines than a file of records has; what follows is not read.
-    #[error("too many blank lines")]
-    BlankLines,
+    /// What follows is not read.
+    #[error("holds far more than its compressed size")]
+    TooMuch,
     #[error("line too long")]
     LineTooLong,
     #[error("not utf-8")]

@@ -7,6 +7,8 @@ use tantivy::directory::{
     error::{DeleteError, LockError, OpenReadError, OpenWriteError},
 };
 
+use super::stored;
+
 /// Reads through [`MmapDirectory`]. tantivy takes a lock while it opens an index, which `MmapDirectory` keeps in a file: a reader would
 /// need write permission, and any other user of the machine could hold the lock. The files of a bundle never change, so no lock is needed.
 #[derive(Debug, Clone)]
@@ -25,7 +27,11 @@ fn refused() -> io::Error {
 
 impl Directory for ReadOnlyDirectory {
     fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
-        self.0.get_file_handle(path)
+        let handle = self.0.get_file_handle(path)?;
+        if path.extension().is_some_and(|extension| extension == "store") {
+            stored::check(&*handle).map_err(|error| OpenReadError::wrap_io_error(error, path.to_owned()))?;
+        }
+        Ok(handle)
     }
 
     fn delete(&self, path: &Path) -> Result<(), DeleteError> {

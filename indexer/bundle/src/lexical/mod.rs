@@ -10,15 +10,17 @@ mod prefix;
 mod scorer;
 mod selection;
 mod settings;
+mod stored;
 mod symbols;
 
 use std::{collections::BTreeMap, path::Path};
 
 use tantivy::{
-    DocAddress, DocSet, Index, IndexReader, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, Term,
+    DocAddress, DocSet, Index, IndexReader, ReloadPolicy, Searcher, TERMINATED, Term,
     collector::DocSetCollector,
     query::{BooleanQuery, Occur, PhraseQuery, Query, TermQuery},
-    schema::{Field, IndexRecordOption, Schema, Value},
+    schema::{Field, IndexRecordOption, Schema},
+    store::StoreReader,
     tokenizer::TextAnalyzer,
 };
 
@@ -40,6 +42,9 @@ use crate::{Error, ParsedQuery, Result, deadline::Deadline, error::Context, path
 /// Name of the folder in a bundle.
 pub const LEXICAL: &str = "tantivy";
 
+/// Decompressed blocks of stored documents that an open index keeps for each segment.
+const STORE_BLOCKS: usize = 100;
+
 /// An open lexical index.
 pub struct Lexical {
     searcher: Searcher,
@@ -55,6 +60,8 @@ pub struct Lexical {
     analyzer: TextAnalyzer,
     /// First row of each segment.
     starts: Vec<u32>,
+    /// Stored documents of each segment.
+    stores: Vec<StoreReader>,
 }
 
 impl std::fmt::Debug for Lexical {
@@ -72,7 +79,7 @@ impl Lexical {
         let directory = ReadOnlyDirectory::open(dir).with_context(|| format!("opening {}", dir.display()))?;
         let index = Index::open(directory).with_context(|| format!("opening {}", dir.display()))?;
         let schema = index.schema();
-        let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).doc_store_cache_num_blocks(0).try_into()?;
         let searcher = reader.searcher();
         settings.scoring.check()?;
         let text_fields = TextField::open_all(&searcher, &settings.scoring).map_err(|error| Error::damaged(dir, error))?;
@@ -93,7 +100,9 @@ impl Lexical {
             next = end.checked_add(1).ok_or_else(|| Error::damaged(dir, "it holds too many rows"))?;
             starts.push(start);
         }
-        Ok(Self { searcher, schema, text_fields, any, counts: None, symbol, settings, analyzer, starts })
+        let stores =
+            searcher.segment_readers().iter().map(|segment| segment.get_store_reader(STORE_BLOCKS)).collect::<std::io::Result<_>>()?;
+        Ok(Self { searcher, schema, stores, text_fields, any, counts: None, symbol, settings, analyzer, starts })
     }
 
     /// Also opens the counts of words in the folder of a bundle, whose manifest has their number: searches are faster.
@@ -293,9 +302,12 @@ impl Lexical {
 
     /// The stored document of a row.
     pub fn document(&self, row: u32) -> Result<Document> {
-        let stored: TantivyDocument = self.searcher.doc(self.address(row)?)?;
+        let address = self.address(row)?;
+        let bytes = self.stores[address.segment_ord as usize].get_document_bytes(address.doc_id)?;
+        let texts = stored::texts(&bytes).with_context(|| format!("the lexical index is damaged: the document of row {row} ends early"))?;
         let text = |name: &str| -> Result<String> {
-            Ok(stored.get_first(self.schema.get_field(name)?).and_then(|value| value.as_str()).unwrap_or_default().to_owned())
+            let field = self.schema.get_field(name)?.field_id();
+            Ok(texts.iter().find(|(other, _)| *other == field).map_or(String::new(), |(_, text)| (*text).to_owned()))
         };
         let mut document = Document { row: u64::from(row), language: text("language")?, ..Document::default() };
         for (slot, name) in document.stored.iter_mut().zip(STORED_FIELDS) {
