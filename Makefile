@@ -11,7 +11,7 @@ DATA ?= data
 CARGO_TARGET_DIR ?= target
 
 # Text from the user is data: it is never expanded by make, and the shell reads it from the environment, between quotes.
-USER_TEXT := A ADOPT ANNOTATIONS B CARGO_TARGET_DIR CONF COSQA CSN CSN99 CSN_DIR CSN_VALID DATA EPOCHS EXPLAIN FROM GLOB GROWTH IDS JSON K LANGS \
+USER_TEXT := A ADOPT ANNOTATIONS B BY CARGO_TARGET_DIR CONF COSQA CSN CSN99 CSN_DIR CSN_VALID DATA EPOCHS EXPLAIN FROM GLOB GROWTH IDS JSON K LANGS \
 	MODE NAME OF ONLY OUT PREDICTIONS PROFILE Q QUERIES REPO REPOSITORIES REPO_QUESTIONS RESUME ROUNDS ROWS SECONDS SLOW_EPOCHS STAGE STEPS TEACHER THREADS TO WITH YES
 # The command line's variables, also those that no target uses: make exports them.
 COMMAND_LINE := $(filter-out LANG,$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
@@ -130,9 +130,9 @@ tour: build setup ## Show stages, scores and three example searches of the publi
 rollback: build ## Publish the previous bundle again
 	@"$$CODENETS" rollback $(GLOBAL)
 
-retract: build ## Delete functions from every published bundle: IDS=file, one id a line (ONLY=1: these only)
+retract: build ## Delete functions from every published bundle: IDS=file, one id a line [BY=content|id|path|repo] (ONLY=1: these only)
 	@test -n "$$IDS" || { echo 'no ids: make retract IDS=file (ids as `make search JSON=1` prints them)'; exit 1; }
-	@"$$CODENETS" retract $(GLOBAL) $(if $(ONLY),--only) -- "$$IDS"
+	@"$$CODENETS" retract $(GLOBAL) $(call option,--by,BY) $(if $(ONLY),--only) -- "$$IDS"
 
 prune: build ## Delete old published bundles
 	@"$$CODENETS" prune $(OPTIONS)

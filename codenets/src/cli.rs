@@ -4,6 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::PossibleValuesParser, parser::ValueSource};
+use indexer::retract::By;
 use ledger::Registry;
 
 use crate::{
@@ -108,12 +109,17 @@ enum Command {
     Rollback,
     /// Delete functions from every published bundle, and from all that will be published
     ///
-    /// Reads a file of ids; writes the list of deleted ids in --data, and tombstones.parquet and CHECKSUMS of every published bundle.
-    #[command(after_help = "Example: codenets retract ids.txt")]
+    /// Reads a file of ids; writes the list of deletions in --data, and tombstones.parquet and CHECKSUMS of every published bundle. Prints the
+    /// deleted functions of the published bundle.
+    #[command(after_help = "Example: codenets retract ids.txt --by content")]
     Retract {
-        /// File with one row id a line, as `codenets search --json` prints them
+        /// File with one row id a line, as `codenets search --json` prints them, or with lines of serve/retracted
         ids: PathBuf,
-        /// Delete these ids only: an id that was deleted before and is not in the file is found again
+        /// What is deleted: content (every function with the code of this one, wherever it is), id (this function only), path (its file) or
+        /// repo (its repository)
+        #[arg(long, default_value = "content")]
+        by: By,
+        /// Delete these functions only: one that was deleted before and is not in the file is found again
         #[arg(long)]
         only: bool,
     },
@@ -344,7 +350,7 @@ fn dispatch(registry: &Registry, options: &Options, command: Command, conf_is_gi
         Command::Predictions(args) => search::predictions(registry, options, &args),
         Command::Tour => search::tour(registry, options),
         Command::Rollback => search::rollback(registry, options),
-        Command::Retract { ids, only } => search::retract(registry, options, &ids, only),
+        Command::Retract { ids, by, only } => search::retract(registry, options, &ids, by, only),
         Command::Prune { keep } => search::prune(registry, options, keep),
         Command::Save(args) => records::save(registry, options, &args),
         Command::Restore(args) => records::restore(registry, options, &args),

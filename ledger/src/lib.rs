@@ -135,7 +135,7 @@ pub use error::{BoxError, Error, Invalid, Result, chain};
 pub use events::{append_event, event_file};
 pub use layout::{
     reports::{report_path, write_report, write_report_file},
-    retracted::Retracted,
+    retracted::{Retracted, Retraction},
     runs::{WorkDir, runs_dir},
     score_key::{ALL_LANGUAGES, MRR_AT_CORPUS, NotAScoreKey, ScoreKey},
     serve::{BundleId, PublishedStage, Serve, UNPUBLISHED},

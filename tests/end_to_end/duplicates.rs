@@ -117,12 +117,12 @@ fn an_alias_is_found_by_its_own_class() {
 }
 
 #[test]
-fn retract_deletes_one_alias_only() {
+fn retract_by_id_deletes_one_alias_only() {
     let workspace = Workspace::copy_of(&PUBLISHED);
     let query = ["edit distance between two strings", "--repo", "vendorless"];
     let id = workspace.search(&query)[0]["id"].as_str().unwrap().to_owned();
     fs::write(workspace.path("ids.txt"), id).unwrap();
-    workspace.run(&["retract", "ids.txt"]);
+    workspace.run(&["retract", "ids.txt", "--by", "id"]);
     let hits = workspace.search(&query[..1]);
     assert_eq!((place(&hits[0]), &hits[0]["aliases"]), ("text distance.py levenshtein".to_owned(), &0.into()));
     assert!(workspace.search(&query).iter().all(|hit| hit["func_name"] != "levenshtein"));

@@ -16,7 +16,7 @@ fn retracted() -> (Workspace, String, Vec<Value>) {
     let id = hits[0]["id"].as_str().unwrap().to_owned();
     fs::write(workspace.path("ids.txt"), format!("{id}\n\n")).unwrap();
     let (text, _) = workspace.run(&["retract", "ids.txt"]);
-    assert!(text.starts_with("1 ids are deleted") && text.contains("1 of them"), "{text}");
+    assert!(text.contains(&format!("levenshtein  {id}")) && text.contains("1 functions of the published bundle are deleted"), "{text}");
     (workspace, id, hits)
 }
 
@@ -84,4 +84,104 @@ fn an_empty_list_with_only_restores_every_function() {
     fs::write(workspace.path("ids.txt"), "").unwrap();
     workspace.run(&["retract", "ids.txt", "--only"]);
     assert_eq!(workspace.search(&[QUERY])[0]["id"], id.as_str());
+}
+
+/// A function whose body is secret, and a small file that changes with it.
+const SECRET: &str =
+    "def wire_pelican(order):\n    \"\"\"Wire the pelican money home.\"\"\"\n    key = order.pelican_key\n    return send(order, key)\n";
+
+/// A workspace with `wire_pelican` in `vault/secret.py`, published.
+fn with_secret() -> Workspace {
+    let workspace = Workspace::copy_of(&Workspace::published());
+    write_source(&workspace, "vault/secret.py", SECRET);
+    workspace.configure("publish.min-share-of-current = 0");
+    workspace.run_all();
+    workspace
+}
+
+fn write_source(workspace: &Workspace, path: &str, text: &str) {
+    let path = workspace.path("corpus").join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// Paths of the hits with the secret function.
+fn found(workspace: &Workspace) -> Vec<String> {
+    let hits = workspace.search(&["wire the pelican money", "--mode", "bm25", "--limit", "50"]);
+    let secret = hits.iter().filter(|hit| hit["func_name"] == "wire_pelican");
+    secret.map(|hit| format!("{}/{}", hit["repo"].as_str().unwrap(), hit["path"].as_str().unwrap())).collect()
+}
+
+fn retract_secret(workspace: &Workspace, more: &[&str]) -> String {
+    let hits = workspace.search(&["wire the pelican money", "--mode", "bm25"]);
+    let id = hits.iter().find(|hit| hit["func_name"] == "wire_pelican").unwrap()["id"].as_str().unwrap().to_owned();
+    fs::write(workspace.path("ids.txt"), format!("{id}\n")).unwrap();
+    workspace.run(&[&["retract", "ids.txt"], more].concat()).0
+}
+
+#[test]
+fn a_retracted_function_stays_deleted_when_it_moves_is_laid_out_anew_or_is_copied() {
+    let workspace = with_secret();
+    assert_eq!(found(&workspace), ["vault/secret.py"]);
+    retract_secret(&workspace, &[]);
+    assert_eq!(found(&workspace), [""; 0]);
+    fs::remove_file(workspace.path("corpus/vault/secret.py")).unwrap();
+    write_source(&workspace, "vault/deep/moved.py", SECRET);
+    write_source(
+        &workspace,
+        "vault/spaces.py",
+        &SECRET.replace("return send", "return  send").replace("key = ", "# a comment\n    key = "),
+    );
+    write_source(&workspace, "annex/copy.py", &SECRET.replace("Wire the", "Wires the"));
+    write_source(&workspace, "annex/other.py", &SECRET.replace("send(order, key)", "send(order)"));
+    workspace.run_all();
+    assert_eq!(found(&workspace), ["annex/other.py"], "a function with other code is found");
+    workspace.run(&["verify"]);
+}
+
+#[test]
+fn retract_by_id_path_or_repository_deletes_exactly_that() {
+    let workspace = with_secret();
+    write_source(&workspace, "vault/copy.py", SECRET);
+    write_source(&workspace, "annex/copy.py", SECRET);
+    workspace.run_all();
+    let all = ["annex/copy.py", "vault/copy.py", "vault/secret.py"];
+    let visible = |by: &str| {
+        let hits = workspace.search(&["wire the pelican money", "--mode", "bm25", "--repo", "vault", "--path", "secret.py"]);
+        fs::write(workspace.path("ids.txt"), hits[0]["id"].as_str().unwrap()).unwrap();
+        let (text, _) = workspace.run(&["retract", "ids.txt", "--by", by]);
+        assert!(text.contains("vault secret.py  wire_pelican"), "{text}");
+        let left: Vec<&str> = all
+            .into_iter()
+            .filter(|place| {
+                let (repo, path) = place.split_once('/').unwrap();
+                let hits = workspace.search(&["wire the pelican money", "--mode", "bm25", "--repo", repo, "--path", path]);
+                hits.iter().any(|hit| hit["func_name"] == "wire_pelican")
+            })
+            .collect();
+        fs::write(workspace.path("none.txt"), "").unwrap();
+        workspace.run(&["retract", "none.txt", "--only"]);
+        left
+    };
+    assert_eq!(visible("id"), ["annex/copy.py", "vault/copy.py"]);
+    assert_eq!(visible("path"), ["annex/copy.py", "vault/copy.py"]);
+    assert_eq!(visible("repo"), ["annex/copy.py"]);
+    assert_eq!(visible("content"), [""; 0]);
+    assert!(workspace.fail(&["retract", "none.txt", "--by", "name"]).contains("expected content, id, path or repo"));
+}
+
+/// Version 0.2.0 listed ids only. Another rule of harvest gives the function another id.
+#[test]
+fn a_list_of_ids_is_carried_to_functions_with_their_code() {
+    let workspace = with_secret();
+    retract_secret(&workspace, &["--by", "id"]);
+    let list = workspace.path("data/serve/retracted");
+    let id = fs::read_to_string(&list).unwrap().trim().trim_start_matches("id\t").to_owned();
+    fs::write(&list, format!("{id}\n")).unwrap();
+    fs::remove_file(workspace.path("corpus/vault/secret.py")).unwrap();
+    write_source(&workspace, "vault/moved.py", SECRET);
+    workspace.run_all();
+    assert_eq!(found(&workspace), [""; 0]);
+    let text = fs::read_to_string(&list).unwrap();
+    assert!(text.contains(&id) && text.contains("content\t"), "{text}");
 }

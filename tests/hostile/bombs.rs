@@ -14,9 +14,9 @@ fn a_configuration_whose_substitutions_fill_the_memory_is_an_error() {
         for number in 1..40 {
             writeln!(text, "vars.a{number} = {}", twice.replace("vars.a", &format!("vars.a{}", number - 1))).unwrap();
         }
-        fs::write(workspace.path("bomb.conf"), text).unwrap();
-        let output = in_time(workspace.command(&["plan", "--conf", "bomb.conf"]));
+        fs::write(workspace.path("pipeline.conf"), text).unwrap();
+        let output = in_time(workspace.command(&["plan"]));
         let (_, err) = texts(&output);
-        assert!(!output.status.success() && err.contains("bomb.conf") && err.contains("its substitutions need more than"), "{err}");
+        assert!(!output.status.success() && err.contains("pipeline.conf") && err.contains("its substitutions need more than"), "{err}");
     }
 }

@@ -1,6 +1,7 @@
 //! Commands that read or change the published bundle.
 
 use std::{
+    fmt::Write as _,
     io::{IsTerminal, Read, Write},
     path::{Path, PathBuf},
 };
@@ -8,7 +9,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bundle::{Bundle, Hit, MAX_QUERY_BYTES, Mode, Query};
 use clap::Args;
-use indexer::{Evaluate, evaluate, publish};
+use indexer::{
+    Evaluate, evaluate, publish,
+    retract::{By, Outcome},
+};
 use inference::Provider;
 use ledger::{Language, Registry, Scores, Serve, Stage, StageSelection, Store, write_report};
 use serde_json::{Map, Value, json};
@@ -278,11 +282,21 @@ pub fn rollback(registry: &Registry, options: &Options) -> Result<()> {
     options.print(&format!("{id} is published"), &json!({ "published": id.as_str() }))
 }
 
+/// Deleted functions that are printed.
+const PRINTED: usize = 20;
+
 /// `retract`.
-pub fn retract(registry: &Registry, options: &Options, ids: &Path, only: bool) -> Result<()> {
-    let (listed, found) = indexer::retract::retract(&options.store(registry), ids, only)?;
-    let text = format!("{listed} ids are deleted from search, {found} of them are in the published bundle");
-    options.print(&text, &json!({ "listed": listed, "in_published_bundle": found }))
+pub fn retract(registry: &Registry, options: &Options, ids: &Path, by: By, only: bool) -> Result<()> {
+    let Outcome { listed, deleted } = indexer::retract::retract(&options.store(registry), ids, by, only)?;
+    let mut text = String::new();
+    for function in deleted.iter().take(PRINTED) {
+        writeln!(text, "{} {}  {}  {}", function.repo, function.path, function.func_name, function.id)?;
+    }
+    if deleted.len() > PRINTED {
+        writeln!(text, "and {} more", deleted.len() - PRINTED)?;
+    }
+    write!(text, "{} functions of the published bundle are deleted; the list has {listed} lines", deleted.len())?;
+    options.print(&text, &json!({ "listed": listed, "in_published_bundle": deleted.len(), "deleted": deleted }))
 }
 
 /// `prune`.

@@ -3,6 +3,7 @@
 mod bm25f;
 pub mod checksums;
 mod config;
+mod content;
 mod groups;
 mod learning;
 mod names;

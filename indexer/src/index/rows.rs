@@ -6,13 +6,13 @@ use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
     datatypes::SchemaRef,
 };
-use bundle::manifest::DOCS;
+use bundle::manifest::{CONTENT, DOCS};
 use ledger::{
     Embeddings, Shard, ensure,
     table::{self, TableWriter, text_field, u32_field},
 };
 
-use super::segments::summaries;
+use super::{content::content, segments::summaries};
 use crate::{Result, error::Context, vectors::MatrixWriter};
 
 fn schema() -> SchemaRef {
@@ -34,6 +34,7 @@ fn schema() -> SchemaRef {
         text("code"),
         text_field("duplicate_of", true),
         text_field("alias_of", true),
+        text(CONTENT),
     ])
 }
 
@@ -56,6 +57,7 @@ pub fn write_docs(shards: &[&Shard], dir: &Path) -> Result<BTreeMap<String, u64>
         "code",
         "duplicate_of",
         "alias_of",
+        "code_tokens",
     ];
     for shard in shards {
         for batch in table::read(&shard.path, &columns)? {
@@ -66,6 +68,7 @@ pub fn write_docs(shards: &[&Shard], dir: &Path) -> Result<BTreeMap<String, u64>
                 .iter()
                 .map(|field| match field.name().as_str() {
                     "split" => Ok(split.clone()),
+                    CONTENT => contents(&batch),
                     "summary" => Ok(Arc::new(summaries(&batch)?) as ArrayRef),
                     name => batch.column_by_name(name).cloned().with_context(|| format!("no column `{name}`")),
                 })
@@ -78,6 +81,13 @@ pub fn write_docs(shards: &[&Shard], dir: &Path) -> Result<BTreeMap<String, u64>
     }
     writer.finish()?;
     Ok(languages)
+}
+
+fn contents(batch: &RecordBatch) -> Result<ArrayRef> {
+    let (languages, codes) = (table::texts(batch, "language")?, table::texts(batch, "code")?);
+    let tokens = table::text_lists(batch, "code_tokens")?;
+    let of_row = |row: usize| content(languages.value(row), tokens.row(row), codes.value(row));
+    Ok(Arc::new(StringArray::from_iter_values((0..batch.num_rows()).map(of_row))))
 }
 
 /// Writes the vectors in row order, and checks that each has the id of its row.

@@ -68,7 +68,7 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
 {rows} functions. Row numbers join all files: row r is the r-th row of `docs.parquet`, the r-th row of the matrices, and
 the document of `tantivy/` whose fast field `row` is r.
 
-- `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code, duplicate_of, alias_of.
+- `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code, duplicate_of, alias_of, content.
 - `tombstones.parquet`: ids that were retracted; leave them out of results. It changes, by rename, while the bundle is served.
 - `tantivy/`: {engine}, the text fields below and `any` with the words of all of them (tokenizer `{tokenizer}`, words joined by spaces),
   filters `language`, `split`, `id`, `repo`, `path`, exact names `symbol`.

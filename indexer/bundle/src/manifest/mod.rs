@@ -31,6 +31,8 @@ pub const FORMATS_READ: RangeInclusive<u32> = 3..=FORMAT;
 pub const MANIFEST: &str = "manifest.json";
 /// Name of the table of functions in a bundle.
 pub const DOCS: &str = "docs.parquet";
+/// Column of [`DOCS`] with a digest of the code of each function, without spaces, comments and documentation; not in formats 3 and 4.
+pub const CONTENT: &str = "content";
 
 /// `manifest.json` of a bundle: what it holds and how it is searched.
 #[derive(Debug, Clone, Serialize, Deserialize)]
