@@ -2,7 +2,8 @@
 
 use ledger::Digest;
 
-/// 128 bits of BLAKE3 in hexadecimal over the language and the code tokens without comments. A function without tokens has its code without
+/// 128 bits of BLAKE3 in hexadecimal over the language and the code tokens without comments and without Python's
+/// decorators. A function without tokens has its code without
 /// white space instead.
 pub fn content<'t>(language: &str, tokens: impl Iterator<Item = &'t str>, code: &str) -> String {
     let mut bytes = Vec::with_capacity(2 * code.len());
@@ -12,7 +13,10 @@ pub fn content<'t>(language: &str, tokens: impl Iterator<Item = &'t str>, code: 
     };
     add(language);
     let mut is_empty = true;
-    for token in tokens.filter(|token| !is_comment(language, token)) {
+    let tokens: Vec<&str> = tokens.filter(|token| !is_comment(language, token)).collect();
+    // Decorators are code only since some version.
+    let start = tokens.iter().position(|token| language == "python" && ["def", "async"].contains(token)).unwrap_or_default();
+    for token in &tokens[start..] {
         is_empty = false;
         add(token);
     }
@@ -43,6 +47,7 @@ mod tests {
     fn content_is_the_language_and_the_tokens_without_comments() {
         let plain = of("python", &["def", "f", "(", ")"], "def f()");
         assert_eq!(plain, of("python", &["def", "f", "# why", "(", ")"], "def  f() # why"));
+        assert_eq!(plain, of("python", &["@", "cached", "def", "f", "(", ")"], "@cached def f()"));
         assert_ne!(plain, of("ruby", &["def", "f", "(", ")"], "def f()"));
         assert_ne!(plain, of("python", &["def", "f(", ")"], "def f()"));
         assert_ne!(of("php", &["#[A]", "f"], ""), of("php", &["f"], ""));

@@ -60,7 +60,7 @@ pub fn compare(record: &Record) -> Result<Vec<Compared>> {
 
 /// Tokens of the summary. Go's documentation in the records still has comment markers.
 fn docstring_tokens(language: Language, docstring: &str) -> Vec<String> {
-    let summary = harvest::summary(docstring);
+    let summary = harvest::summary(docstring, Dialect::Codesearchnet);
     match language {
         Language::Go => harvest::documentation_tokens(&harvest::strip_c_style(summary)),
         _ => harvest::documentation_tokens(summary),

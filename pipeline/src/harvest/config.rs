@@ -59,7 +59,7 @@ pub struct SplitShares {
 pub struct Exclude {
     /// Names of folders, at any depth. Upper and lower case are equal.
     pub folders: Vec<String>,
-    /// Parts of file names, in lower case. A file whose name contains one of these parts is left out.
+    /// Parts of file names, in lower case. A file whose name has one of these parts, and not inside a word, is left out.
     pub in_file_name: Vec<String>,
 }
 

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::tokens::Dialect;
+
 /// `DOCSTRING_REGEX_TOKENIZER` of CodeSearchNet's `parser_utils.py`. Its class `+-/` is a range.
 static TOKENS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"[^\s,'"`.():\[\]=*;>{}+\-/\\]+|\\+|\.+|\(\)|\{\}|\[\]|\(+|\)+|:+|\[+|\]+|\{+|\}+|=+|\*+|;+|>+|\++|-+|/+"#)
@@ -16,13 +18,42 @@ pub fn tokens(text: &str) -> Vec<String> {
     TOKENS.find_iter(text).map(|token| token.as_str().to_owned()).collect()
 }
 
+/// A line that starts a tag of JavaDoc, JSDoc, PHPDoc or YARD: `@param x`.
+static TAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*@[A-Za-z]").expect("the expression is constant"));
+
+/// The lines before the first blank line and before the first line with a tag. A line of white space is blank.
+pub fn summary(text: &str, dialect: Dialect) -> &str {
+    if dialect == Dialect::Codesearchnet {
+        return codesearchnet_summary(text);
+    }
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim().is_empty() || TAG.is_match(line) {
+            break;
+        }
+        end += line.len();
+    }
+    text[..end].trim_end()
+}
+
 /// The text before the first blank line, else before the first `@`, else the whole text.
-pub fn summary(text: &str) -> &str {
+fn codesearchnet_summary(text: &str) -> &str {
     match (text.find("\n\n"), text.find('@')) {
         (Some(blank), _) => &text[..blank],
         (None, Some(at)) => &text[..at],
         (None, None) => text,
     }
+}
+
+/// A docstring without the indentation that its lines after the first have in common, as Python's `inspect.cleandoc`.
+pub fn dedent(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let indent = |line: &&str| line.len() - line.trim_start().len();
+    let common = lines.iter().skip(1).filter(|line| !line.trim().is_empty()).map(indent).min().unwrap_or_default();
+    for (number, line) in lines.iter_mut().enumerate() {
+        *line = if number == 0 { line.trim_start() } else { line.get(common..).unwrap_or_default() };
+    }
+    lines.join("\n").trim().to_owned()
 }
 
 /// Removes the markers `/** * */` and `//` from every line.
@@ -46,7 +77,9 @@ pub fn strip_hash(comment: &str) -> String {
             .map(str::to_owned)
             .unwrap_or_else(|| line.trim().trim_start_matches('#').trim_end().to_owned())
     };
-    comment.lines().map(clean).collect::<Vec<_>>().join("\n").trim().to_owned()
+    // `=begin` and `=end` are the markers of Ruby's block comments.
+    let is_marker = |line: &&str| line.starts_with("=begin") || line.starts_with("=end");
+    comment.lines().filter(|line| !is_marker(line)).map(clean).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
 /// The text of a Python string literal, without prefix and quotes.
@@ -56,7 +89,7 @@ pub fn python_string(literal: &str) -> String {
         .iter()
         .find_map(|quote| body.strip_prefix(quote).map(|rest| rest.strip_suffix(quote).unwrap_or(rest)))
         .unwrap_or(body);
-    body.trim().to_owned()
+    body.to_owned()
 }
 
 /// The text of a Python string literal as CodeSearchNet extracts it (`python_parser.py`): without quotes, but with a prefix
@@ -79,10 +112,26 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_ends_at_a_blank_line_or_a_tag() {
+    fn a_summary_ends_at_a_blank_line_or_a_line_with_a_tag() {
+        let summary = |text| summary(text, Dialect::Plain);
         assert_eq!(summary("Opens it.\n\nLong story."), "Opens it.");
+        assert_eq!(summary("Opens it.\r\n   \r\nLong story."), "Opens it.");
+        assert_eq!(summary("Opens it.\n @param path where\n\nMore."), "Opens it.");
+        assert_eq!(summary("Returns the {@link Crate} of a@b.org,\nnever null."), "Returns the {@link Crate} of a@b.org,\nnever null.");
+        assert_eq!((summary("@return x"), summary("")), ("", ""));
+    }
+
+    #[test]
+    fn the_summaries_of_codesearchnet_end_at_any_at_sign() {
+        let summary = |text| summary(text, Dialect::Codesearchnet);
         assert_eq!(summary("Opens it.\n@param path where"), "Opens it.\n");
         assert_eq!(summary("Mail a@b.\n\nMore."), "Mail a@b.");
+    }
+
+    #[test]
+    fn a_docstring_loses_the_common_indentation() {
+        assert_eq!(dedent("Opens it.\n\n        Args:\n            path: where\n    "), "Opens it.\n\nArgs:\n    path: where");
+        assert_eq!(dedent("One.\r\n    Two."), "One.\nTwo.");
     }
 
     #[test]
@@ -90,6 +139,7 @@ mod tests {
         assert_eq!(strip_c_style("/**\n   * Opens it.\n   *\n   * @param p x\n   */"), "Opens it.\n\n@param p x");
         assert_eq!(strip_c_style("// Get reads\n// one value."), "Get reads\none value.");
         assert_eq!(strip_hash("# Opens it.\n#\n# More."), "Opens it.\n\nMore.");
+        assert_eq!(strip_hash("=begin rdoc\nBoils it.\n=end"), "Boils it.");
         assert_eq!(python_string("r'''Opens\n it.'''"), "Opens\n it.");
     }
 }

@@ -68,22 +68,25 @@ fn function(language: Language, shape: &Shape, node: Node<'_>, file: &Source<'_>
     if own.is_empty() || is_excluded_name(language, &own) {
         return None;
     }
-    let documentation_node = (language == Language::Python).then(|| python_docstring(node, dialect)).flatten();
+    let documentation_node = (language == Language::Python).then(|| python_docstring(node, source, dialect)).flatten();
     let docstring = match documentation_node {
         Some(string) if dialect == Dialect::Codesearchnet => documentation::python_string_with_prefix(&grammar::text(string, source)),
-        Some(string) => documentation::python_string(&grammar::text(string, source)),
+        Some(string) => python_documentation(string, source),
         None if language == Language::Python => String::new(),
         None => comment_above(language, statement, source),
     };
+    // In Python decorators are around the function, in other languages inside.
+    let decorated = node.parent().filter(|parent| dialect == Dialect::Plain && parent.kind() == "decorated_definition");
+    let whole = decorated.unwrap_or(node);
     let context = class_path(language, shape, node, source);
     let name = if context.is_empty() { own } else { format!("{context}.{own}") };
     let line = |row: usize| u32::try_from(row + 1).unwrap_or(u32::MAX);
     Some(Function {
         name,
-        code: grammar::text(node, source).into_owned(),
-        code_tokens: tokens::code_tokens(node, documentation_node, file),
+        code: grammar::text(whole, source).into_owned(),
+        code_tokens: tokens::code_tokens(whole, documentation_node, file),
         docstring,
-        lines: (line(node.start_position().row), line(node.end_position().row)),
+        lines: (line(whole.start_position().row), line(whole.end_position().row)),
     })
 }
 
@@ -95,8 +98,9 @@ fn name<'tree>(language: Language, node: Node<'tree>, source: &[u8]) -> Option<(
             let own = named(node, "name")?;
             let receiver = node.child_by_field_name("receiver").map(|receiver| {
                 let text = grammar::text(receiver, source);
-                let kind = text.trim_matches(['(', ')']).rsplit([' ', '*']).next().unwrap_or_default();
-                kind.split('[').next().unwrap_or_default().to_owned()
+                // Type parameters may hold spaces: `(m *Table[K, V])`.
+                let kind = text.split('[').next().unwrap_or_default().trim_matches(['(', ')', ' ']);
+                kind.rsplit([' ', '*']).next().unwrap_or_default().to_owned()
             });
             Some((receiver.filter(|kind| !kind.is_empty()).map_or(own.clone(), |kind| format!("{kind}.{own}")), node))
         }
@@ -160,9 +164,34 @@ fn class_path(language: Language, shape: &Shape, node: Node<'_>, source: &[u8]) 
     }
 }
 
+/// The strings of a docstring: several literals may be joined, and be in parentheses. None for an expression that Python does not take as
+/// docstring, as bytes and formatted strings.
+fn docstring_parts<'tree>(expression: Node<'tree>, source: &[u8]) -> Option<Vec<Node<'tree>>> {
+    let mut cursor = expression.walk();
+    match expression.kind() {
+        "string" => {
+            let text = grammar::text(expression, source);
+            let prefix = text.split(['"', '\'']).next().unwrap_or_default().to_lowercase();
+            ["", "r", "u"].contains(&prefix.as_str()).then(|| vec![expression])
+        }
+        "concatenated_string" | "parenthesized_expression" => {
+            let parts = expression.named_children(&mut cursor).map(|part| docstring_parts(part, source));
+            Some(parts.collect::<Option<Vec<_>>>()?.concat()).filter(|parts| !parts.is_empty())
+        }
+        _ => None,
+    }
+}
+
+/// The documentation of a docstring.
+fn python_documentation(expression: Node<'_>, source: &[u8]) -> String {
+    let parts = docstring_parts(expression, source).unwrap_or_default();
+    let text: String = parts.iter().map(|part| documentation::python_string(&grammar::text(*part, source))).collect();
+    documentation::dedent(&text)
+}
+
 /// The docstring: the first statement of the body, where it is a string. CodeSearchNet takes the first string statement at
 /// any position.
-fn python_docstring(function: Node<'_>, dialect: Dialect) -> Option<Node<'_>> {
+fn python_docstring<'tree>(function: Node<'tree>, source: &[u8], dialect: Dialect) -> Option<Node<'tree>> {
     let body = function.child_by_field_name("body")?;
     let string = |statement: Node<'_>| match statement.kind() {
         "expression_statement" => Node::child(&statement, 0).filter(|child| child.kind() == "string").map(|string| string.id()),
@@ -170,7 +199,10 @@ fn python_docstring(function: Node<'_>, dialect: Dialect) -> Option<Node<'_>> {
     };
     let mut cursor = body.walk();
     let statement = match dialect {
-        Dialect::Plain => body.named_child(0).filter(|first| string(*first).is_some())?,
+        Dialect::Plain => {
+            let first = body.named_child(0).filter(|first| first.kind() == "expression_statement")?;
+            return first.named_child(0).filter(|expression| docstring_parts(*expression, source).is_some());
+        }
         Dialect::Codesearchnet => body.named_children(&mut cursor).find(|statement| string(*statement).is_some())?,
     };
     statement.child(0)
@@ -264,6 +296,55 @@ mod tests {
         assert!(function.code.contains("Adds one"));
         assert_eq!(function.code_tokens, ["def", "f", "(", "a", ")", ":", "return", "a", "+", "'x y'"]);
         assert_eq!(function.lines, (1, 4));
+    }
+
+    fn only(language: Language, source: &str) -> Function {
+        let mut found = extract(language, source.as_bytes(), Dialect::Plain).unwrap();
+        assert_eq!(found.len(), 1, "{source}");
+        found.remove(0)
+    }
+
+    #[test]
+    fn a_docstring_is_what_python_takes_as_one() {
+        for (string, expected) in [
+            ("(\"Open the gate \"\n     \"of a lock.\")", "Open the gate of a lock."),
+            ("\"Close the gate \" \"of a lock.\"", "Close the gate of a lock."),
+            ("R'''Lift the gate.'''", "Lift the gate."),
+            ("u\"Name a gate.\"", "Name a gate."),
+            ("\"\"\"First.\n\n    Args:\n        x: y\n    \"\"\"", "First.\n\nArgs:\n    x: y"),
+            ("f\"\"\"Paint {a}.\"\"\"", ""),
+            ("b\"\"\"Bytes.\"\"\"", ""),
+            ("\"a\" f\"{b}\"", ""),
+            ("(1, 2)", ""),
+        ] {
+            assert_eq!(only(Language::Python, &format!("def f(a):\n    {string}\n    return a\n")).docstring, expected, "{string}");
+        }
+    }
+
+    #[test]
+    fn decorators_are_part_of_a_function() {
+        let source = "@app.route(\"/invoices\")\n@role(\"a\")\ndef overdue():\n    return 1\n";
+        let function = only(Language::Python, source);
+        assert_eq!((function.code.as_str(), function.lines), (source.trim_end(), (1, 4)));
+        assert!(function.code_tokens.contains(&"\"/invoices\"".to_owned()), "{:?}", function.code_tokens);
+        let theirs = extract(Language::Python, source.as_bytes(), Dialect::Codesearchnet).unwrap().remove(0);
+        assert!(theirs.code.starts_with("def overdue") && theirs.lines == (3, 4), "{theirs:?}");
+    }
+
+    #[test]
+    fn the_receiver_of_a_generic_type_is_the_type() {
+        for (receiver, expected) in
+            [("m *Table[K, V]", "Table"), ("t Ring[T]", "Ring"), ("*Pair[ K , V ]", "Pair"), ("Ring", "Ring"), ("r *Ring", "Ring")]
+        {
+            let source = format!("package p\nfunc ({receiver}) Empty() bool {{ return true }}\n");
+            assert_eq!(only(Language::Go, &source).name, format!("{expected}.Empty"));
+        }
+    }
+
+    #[test]
+    fn the_markers_of_a_block_comment_in_ruby_are_no_documentation() {
+        let source = "class Kettle\n=begin rdoc\nBoils it.\n=end\n  def boil(water)\n    water\n  end\nend\n";
+        assert_eq!(only(Language::Ruby, source).docstring, "Boils it.");
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Exclude {
     /// Why this path is left out; none where it is read.
     pub fn reason(&self, path: &str) -> Option<LeftOut> {
         let mut parts = path.rsplit('/');
-        let file = parts.next().unwrap_or_default().to_lowercase();
+        let file = parts.next().unwrap_or_default();
         let folder = parts.rev().find_map(|folder| {
             if folder.starts_with('.') && folder.len() > 2 {
                 return Some(LeftOut::HiddenFolder(folder.to_owned()));
@@ -117,7 +117,7 @@ impl Exclude {
             let is_excluded = self.folders.iter().any(|name| folder.eq_ignore_ascii_case(name));
             is_excluded.then(|| LeftOut::ExcludedFolder(folder.to_owned()))
         });
-        folder.or_else(|| self.in_file_name.iter().find(|part| file.contains(part.as_str())).cloned().map(LeftOut::ExcludedName))
+        folder.or_else(|| self.in_file_name.iter().find(|part| has_part(file, part)).cloned().map(LeftOut::ExcludedName))
     }
 
     /// The language of a file that is read, or the reason why its path is left out.
@@ -129,9 +129,24 @@ impl Exclude {
     }
 }
 
-/// The supported language that a file extension belongs to.
+/// Has a file name this part, not inside a word? `test` is in `FooTest.java` and `test_a.py`, and not in `latest.py`.
+fn has_part(file: &str, part: &str) -> bool {
+    let (lower, part) = (file.to_ascii_lowercase(), part.to_ascii_lowercase());
+    lower.match_indices(&part).any(|(start, _)| is_boundary(file, start) && is_boundary(file, start + part.len()))
+}
+
+/// Is there a boundary of a word at a byte of a name? Not between two letters, except from a small to a capital one.
+fn is_boundary(name: &str, at: usize) -> bool {
+    let (before, after) = (name[..at].chars().next_back(), name[at..].chars().next());
+    match (before, after) {
+        (Some(before), Some(after)) => !before.is_alphabetic() || !after.is_alphabetic() || before.is_lowercase() && after.is_uppercase(),
+        _ => true,
+    }
+}
+
+/// The supported language that a file extension belongs to, in small or capital letters.
 pub fn language_of(path: &str) -> Option<Language> {
-    Language::of_extension(path.rsplit('/').next()?.rsplit_once('.')?.1)
+    Language::of_extension(&path.rsplit('/').next()?.rsplit_once('.')?.1.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -140,6 +155,23 @@ mod tests {
 
     fn exclude() -> Exclude {
         Exclude { folders: vec!["tests".to_owned()], in_file_name: vec![".min.".to_owned()] }
+    }
+
+    #[test]
+    fn a_part_of_a_name_is_not_inside_a_word() {
+        for name in ["test_a.py", "a_test.go", "FooTest.java", "testUtils.js", "TEST.PY", "a.test.js"] {
+            assert!(has_part(name, "test"), "{name}");
+        }
+        for name in ["latest_prices.py", "attestation.py", "protest.rb", "fastestRoute.js", "testimony.php"] {
+            assert!(!has_part(name, "test"), "{name}");
+        }
+        assert!(has_part("user.spec.js", "spec.") && has_part("UserSpec.js", "spec.") && has_part("a.min.js", ".min."));
+        assert!(has_part("a_pb2.py", "_pb2") && !has_part("aerospec.py", "spec."));
+    }
+
+    #[test]
+    fn an_extension_may_be_in_capital_letters() {
+        assert_eq!((language_of("src/MAIN.PY"), language_of("a.Js")), (Some(Language::Python), Some(Language::Javascript)));
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub fn write(path: &Path, name: &str, language: Language, split: Split, dialect:
             code: &function.code,
             code_tokens: &function.code_tokens,
             docstring: &function.docstring,
-            docstring_tokens: &documentation::tokens(documentation::summary(&function.docstring)),
+            docstring_tokens: &documentation::tokens(documentation::summary(&function.docstring, dialect)),
             sha: "",
             url: &format!("{name}:{number}"),
             partition: split,
