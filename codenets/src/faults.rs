@@ -86,42 +86,41 @@ mod tests {
 
     use super::*;
 
-    /// Runs a test of this file in a process of its own, and returns what it wrote to standard error.
-    fn end_of(test: &str) -> (Option<i32>, String) {
+    /// Set in the process that a fault ends.
+    const CHILD: &str = "CODENETS_TEST_FAULT";
+
+    /// Runs a test of this file again in a process of its own, where it causes the fault, and checks that the process ends with a message.
+    fn require_end(test: &str, fault: impl FnOnce(), message: &str) {
+        if std::env::var_os(CHILD).is_some() {
+            return fault();
+        }
         let mut command = Command::new(std::env::current_exe().unwrap());
-        let output = command.args(["--exact", "--ignored", "--nocapture", &format!("faults::tests::{test}")]).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = command.args(["--exact", "--nocapture", &format!("faults::tests::{test}")]).env(CHILD, "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && text.contains(message), "{output:?}");
     }
 
     #[test]
     fn a_file_that_becomes_shorter_while_it_is_mapped_ends_with_a_message() {
-        let (code, text) = end_of("reads_a_truncated_map");
-        assert!(code == Some(1) && text.contains("it became shorter while it was in use"), "{code:?} {text}");
-    }
-
-    #[test]
-    #[ignore = "ends the process: the test above starts it"]
-    fn reads_a_truncated_map() {
-        explain_bus_errors();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), vec![1; 1 << 20]).unwrap();
-        // SAFETY: this test shortens the file on purpose.
-        let map = unsafe { memmap2::Mmap::map(file.as_file()) }.unwrap();
-        file.as_file().set_len(0).unwrap();
-        std::hint::black_box(map[1 << 19]);
+        let fault = || {
+            explain_bus_errors();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), vec![1; 1 << 20]).unwrap();
+            // SAFETY: this test shortens the file on purpose.
+            let map = unsafe { memmap2::Mmap::map(file.as_file()) }.unwrap();
+            file.as_file().set_len(0).unwrap();
+            std::hint::black_box(map[1 << 19]);
+        };
+        require_end("a_file_that_becomes_shorter_while_it_is_mapped_ends_with_a_message", fault, "it became shorter while it was in use");
     }
 
     #[test]
     fn memory_that_does_not_exist_ends_with_a_message() {
-        let (code, text) = end_of("asks_for_too_much_memory");
-        assert!(code == Some(1) && text.contains("there is no memory for 4611686018427387904 bytes"), "{code:?} {text}");
-    }
-
-    #[test]
-    #[ignore = "ends the process: the test above starts it"]
-    fn asks_for_too_much_memory() {
-        let layout = Layout::from_size_align(1 << 62, 8).unwrap();
-        // SAFETY: the layout has a size; there is no memory for it.
-        std::hint::black_box(unsafe { Allocator.alloc(layout) });
+        let fault = || {
+            let layout = Layout::from_size_align(1 << 62, 8).unwrap();
+            // SAFETY: the layout has a size; there is no memory for it.
+            std::hint::black_box(unsafe { Allocator.alloc(layout) });
+        };
+        require_end("memory_that_does_not_exist_ends_with_a_message", fault, "there is no memory for 4611686018427387904 bytes");
     }
 }
