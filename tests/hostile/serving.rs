@@ -85,6 +85,33 @@ fn a_damaged_bundle_and_other_folders_stop_no_command() {
     assert!(workspace.search(&["parse a date", "--limit", "50"]).iter().all(|hit| hit["id"] != id.as_str()));
 }
 
+/// A deletion reads the table of functions of every published bundle.
+#[test]
+fn a_damaged_table_of_functions_stops_no_command() {
+    let workspace = Workspace::published();
+    let id = workspace.search(&["parse a date"])[0]["id"].as_str().unwrap().to_owned();
+    publish_other(&workspace, 7.0);
+    let current = fs::canonicalize(workspace.path("data/serve/current")).unwrap();
+    let other = bundles(&workspace).into_iter().find(|path| path.join("CHECKSUMS").is_file() && fs::canonicalize(path).unwrap() != current);
+    let other = other.unwrap();
+    let damage = |bundle: &std::path::Path| {
+        let mut bytes = fs::read(bundle.join("docs.parquet")).unwrap();
+        let length = bytes.len();
+        bytes[length / 2..length - 8].fill(0xff);
+        fs::remove_file(bundle.join("docs.parquet")).unwrap();
+        fs::write(bundle.join("docs.parquet"), bytes).unwrap();
+    };
+    damage(&other);
+    fs::write(workspace.path("ids"), format!("{id}\n")).unwrap();
+    let (_, messages) = succeed(&workspace, &["retract", "ids"]);
+    assert!(messages.contains("is damaged") && !other.exists(), "{messages}");
+    // A list of ids only, as version 0.2.0 wrote it, is carried from the published bundles, one of which is damaged.
+    fs::write(workspace.path("data/serve/retracted"), format!("{id}\n")).unwrap();
+    damage(&current);
+    publish_other(&workspace, 5.0);
+    assert!(workspace.search(&["parse a date", "--limit", "50"]).iter().all(|hit| hit["id"] != id.as_str()));
+}
+
 /// A damaged `tombstones.parquet` is written again from the list of retracted ids. A hidden folder of the file system does no harm.
 #[test]
 fn damaged_tombstones_are_written_again() {

@@ -88,7 +88,7 @@ pub mod diversity;
 mod error;
 pub mod fusion;
 pub mod groups;
-mod guard;
+pub mod guard;
 mod hit;
 mod learned;
 pub mod lexical;

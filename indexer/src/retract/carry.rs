@@ -8,7 +8,10 @@ use std::{
     path::Path,
 };
 
-use bundle::manifest::{CONTENT, DOCS};
+use bundle::{
+    guard::guarded,
+    manifest::{CONTENT, DOCS},
+};
 use ledger::{Retracted, Retraction, table};
 
 use crate::Result;
@@ -45,11 +48,14 @@ pub fn contents(list: &Retracted, old: &[impl AsRef<Path>], new: &Path) -> Resul
     }
     let mut codes = BTreeMap::new();
     for folder in old.iter().map(AsRef::as_ref).chain([new]) {
-        each_code(folder, false, |id, code, _| {
-            if ids.contains(id) {
-                codes.insert(id.to_owned(), code());
-            }
-        })?;
+        // A damaged bundle was reported when its tombstones were updated; it stops no publication.
+        let _ = guarded(folder, || {
+            each_code(folder, false, |id, code, _| {
+                if ids.contains(id) {
+                    codes.insert(id.to_owned(), code());
+                }
+            })
+        });
     }
     each_code(new, true, |_, code, content| {
         let code = code();

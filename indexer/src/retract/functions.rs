@@ -3,7 +3,10 @@
 use std::{collections::HashSet, path::Path};
 
 use arrow::array::Array;
-use bundle::manifest::{CONTENT, DOCS};
+use bundle::{
+    guard::guarded,
+    manifest::{CONTENT, DOCS},
+};
 use ledger::{Retracted, Retraction, table};
 use serde::Serialize;
 
@@ -22,12 +25,16 @@ pub struct Function {
 }
 
 /// Calls `take` with each function of the bundle in a folder, in row order.
-pub fn each(folder: &Path, mut take: impl FnMut(Function)) -> Result<()> {
+pub fn each(folder: &Path, take: impl FnMut(Function)) -> Result<()> {
     let docs = folder.join(DOCS);
-    let has_content = table::column_names(&docs)?.iter().any(|name| name == CONTENT);
+    guarded(&docs, || each_row(&docs, take))
+}
+
+fn each_row(docs: &Path, mut take: impl FnMut(Function)) -> Result<()> {
+    let has_content = table::column_names(docs)?.iter().any(|name| name == CONTENT);
     let mut columns = vec!["id", "repo", "path", "func_name"];
     columns.extend(has_content.then_some(CONTENT));
-    for batch in table::read(&docs, &columns).with_context(|| format!("reading {}", docs.display()))? {
+    for batch in table::read(docs, &columns).with_context(|| format!("reading {}", docs.display()))? {
         let batch = batch?;
         let texts = columns.iter().map(|name| Ok(table::texts(&batch, name)?)).collect::<Result<Vec<_>>>()?;
         for row in 0..batch.num_rows() {
