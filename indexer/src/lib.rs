@@ -20,6 +20,7 @@ pub mod fusion;
 pub mod index;
 mod lbfgs;
 pub mod lexical;
+mod npy;
 pub mod predictions;
 pub mod publish;
 pub mod reranking;

@@ -16,7 +16,7 @@ fn retracted() -> (Workspace, String, Vec<Value>) {
     let id = hits[0]["id"].as_str().unwrap().to_owned();
     fs::write(workspace.path("ids.txt"), format!("{id}\n\n")).unwrap();
     let (text, _) = workspace.run(&["retract", "ids.txt"]);
-    assert!(text.contains(&format!("levenshtein  {id}")) && text.contains("1 functions of the published bundle are deleted"), "{text}");
+    assert!(text.contains(&format!("levenshtein  {id}")) && text.contains("deleted functions of the published bundle: 1;"), "{text}");
     (workspace, id, hits)
 }
 

@@ -295,7 +295,7 @@ pub fn retract(registry: &Registry, options: &Options, ids: &Path, by: By, only:
     if deleted.len() > PRINTED {
         writeln!(text, "and {} more", deleted.len() - PRINTED)?;
     }
-    write!(text, "{} functions of the published bundle are deleted; the list has {listed} lines", deleted.len())?;
+    write!(text, "deleted functions of the published bundle: {}; lines of the list: {listed}", deleted.len())?;
     options.print(&text, &json!({ "listed": listed, "in_published_bundle": deleted.len(), "deleted": deleted }))
 }
 

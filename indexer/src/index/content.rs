@@ -1,38 +1,21 @@
 //! Digest of the code of a function that is the same wherever the function is, and however it is laid out and documented.
 
-use ledger::Digest;
+use ledger::{Digest, Language};
 
-/// 128 bits of BLAKE3 in hexadecimal over the language and the code tokens without comments and without Python's
-/// decorators. A function without tokens has its code without
-/// white space instead.
-pub fn content<'t>(language: &str, tokens: impl Iterator<Item = &'t str>, code: &str) -> String {
+/// 128 bits of BLAKE3 in hexadecimal over the language and the code tokens, without comments and without Python's decorators. For a
+/// function without tokens: over its code without white space.
+pub fn content<'t>(language: Language, tokens: impl Iterator<Item = &'t str>, code: &str) -> String {
+    let tokens: Vec<&str> = tokens.filter(|token| !language.is_comment(token)).collect();
+    // Up to version 0.2.0, decorators were not part of the code of a function.
+    let is_start = |token: &&str| language == Language::Python && ["def", "async"].contains(token);
+    let start = tokens.iter().position(is_start).unwrap_or_default();
+    let squeezed = if tokens.is_empty() { code.split_whitespace().collect() } else { String::new() };
     let mut bytes = Vec::with_capacity(2 * code.len());
-    let mut add = |text: &str| {
+    for text in [language.name()].into_iter().chain(tokens[start..].iter().copied()).chain(tokens.is_empty().then_some(&squeezed[..])) {
         bytes.extend((text.len() as u64).to_le_bytes());
         bytes.extend(text.as_bytes());
-    };
-    add(language);
-    let mut is_empty = true;
-    let tokens: Vec<&str> = tokens.filter(|token| !is_comment(language, token)).collect();
-    // Decorators are code only since some version.
-    let start = tokens.iter().position(|token| language == "python" && ["def", "async"].contains(token)).unwrap_or_default();
-    for token in &tokens[start..] {
-        is_empty = false;
-        add(token);
-    }
-    if is_empty {
-        add(&code.split_whitespace().collect::<String>());
     }
     Digest::of_bytes(&bytes).to_string()[..32].to_owned()
-}
-
-/// Is a code token a comment? Only tokens of CodeSearchNet's rules are.
-fn is_comment(language: &str, token: &str) -> bool {
-    match language {
-        "python" | "ruby" => token.starts_with('#'),
-        "php" if token.starts_with('#') => !token.starts_with("#["),
-        _ => token.starts_with("//") || token.starts_with("/*"),
-    }
 }
 
 #[cfg(test)]
@@ -40,7 +23,7 @@ mod tests {
     use super::*;
 
     fn of(language: &str, tokens: &[&str], code: &str) -> String {
-        content(language, tokens.iter().copied(), code)
+        content(language.parse().unwrap(), tokens.iter().copied(), code)
     }
 
     #[test]

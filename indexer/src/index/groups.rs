@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs::File,
-    io::{BufWriter, Write},
+    io::Write,
     path::Path,
 };
 
@@ -11,11 +10,10 @@ use arrow::array::{Array, RecordBatch, StringArray};
 use bundle::{
     groups::{ALIASES, GROUP_COLUMNS, GROUPS},
     manifest::DOCS,
-    vectors::npy_header,
 };
 use ledger::{Digest, table};
 
-use crate::{Result, error::Context};
+use crate::{Result, npy};
 
 /// Writes the groups of the rows of `docs.parquet`; returns the number of rows that have aliases.
 ///
@@ -23,7 +21,7 @@ use crate::{Result, error::Context};
 pub fn write(dir: &Path, rows: u64) -> Result<u64> {
     let docs = dir.join(DOCS);
     let mut groups = Numbers { repeated: Repeated::read(&docs)?, ..Numbers::default() };
-    let mut file = create(&dir.join(GROUPS), &[usize::try_from(rows)?, GROUP_COLUMNS])?;
+    let mut file = npy::create(&dir.join(GROUPS), "<u4", &[usize::try_from(rows)?, GROUP_COLUMNS])?;
     let mut row = 0;
     for batch in table::read(&docs, &["id", "repo", "path", "duplicate_of", "alias_of"])? {
         for numbers in groups.of(&batch?, row)? {
@@ -34,19 +32,13 @@ pub fn write(dir: &Path, rows: u64) -> Result<u64> {
     file.flush()?;
     let aliases: Vec<(u32, &Vec<u32>)> = groups.aliases.iter().filter(|(_, rows)| rows.len() > 1).map(|(of, rows)| (*of, rows)).collect();
     let count = aliases.iter().map(|(_, rows)| rows.len()).sum();
-    let mut file = create(&dir.join(ALIASES), &[count, 2])?;
+    let mut file = npy::create(&dir.join(ALIASES), "<u4", &[count, 2])?;
     for (group, row) in aliases.into_iter().flat_map(|(group, rows)| rows.iter().map(move |row| (group, *row))) {
         file.write_all(&group.to_le_bytes())?;
         file.write_all(&row.to_le_bytes())?;
     }
     file.flush()?;
     Ok(count as u64)
-}
-
-fn create(path: &Path, shape: &[usize]) -> Result<BufWriter<File>> {
-    let mut file = BufWriter::new(File::create(path).with_context(|| format!("creating {}", path.display()))?);
-    file.write_all(&npy_header("<u4", shape))?;
-    Ok(file)
 }
 
 /// Ids of the rows that other rows duplicate, and of those that have aliases.

@@ -86,8 +86,12 @@ pub fn write_docs(shards: &[&Shard], dir: &Path) -> Result<BTreeMap<String, u64>
 fn contents(batch: &RecordBatch) -> Result<ArrayRef> {
     let (languages, codes) = (table::texts(batch, "language")?, table::texts(batch, "code")?);
     let tokens = table::text_lists(batch, "code_tokens")?;
-    let of_row = |row: usize| content(languages.value(row), tokens.row(row), codes.value(row));
-    Ok(Arc::new(StringArray::from_iter_values((0..batch.num_rows()).map(of_row))))
+    let of_row = |row: usize| {
+        let language = languages.value(row).parse().ok().with_context(|| format!("{} is no supported language", languages.value(row)))?;
+        Ok(content(language, tokens.row(row), codes.value(row)))
+    };
+    let contents = (0..batch.num_rows()).map(of_row).collect::<Result<Vec<String>>>()?;
+    Ok(Arc::new(StringArray::from(contents)))
 }
 
 /// Writes the vectors in row order, and checks that each has the id of its row.

@@ -1,17 +1,8 @@
 //! Counts of words, computed once so that a search reads one list of postings a word instead of one for each field.
 
-use std::{
-    fs::File,
-    io::{BufWriter, Seek, SeekFrom, Write},
-    path::Path,
-    sync::Arc,
-};
+use std::{io::Write, path::Path, sync::Arc};
 
-use bundle::{
-    lexical::{ANY_FIELD, COUNT_STARTS, COUNTS, Count, LEXICAL, Part, ReadOnlyDirectory, Scoring, TextField},
-    vectors::npy_header,
-};
-use ledger::ensure;
+use bundle::lexical::{ANY_FIELD, COUNT_STARTS, COUNTS, Count, LEXICAL, Part, ReadOnlyDirectory, Scoring, TextField};
 use tantivy::{
     DocSet, Index, InvertedIndexReader, SegmentReader, TERMINATED,
     fieldnorm::FieldNormReader,
@@ -20,7 +11,7 @@ use tantivy::{
     termdict::TermStreamer,
 };
 
-use crate::{Result, error::Context};
+use crate::{Result, error::Context, npy};
 
 /// Reads the index of the bundle in `dir`, and writes [`COUNTS`] and [`COUNT_STARTS`]. Returns the number of counts.
 pub fn write(dir: &Path, scoring: &Scoring) -> Result<u64> {
@@ -33,9 +24,8 @@ pub fn write(dir: &Path, scoring: &Scoring) -> Result<u64> {
     for segment in searcher.segment_readers() {
         terms += segment.inverted_index(any)?.terms().num_terms();
     }
-    // The header is written again when the length is known.
-    let mut file = create(&dir.join(COUNTS), "<u4", 0)?;
-    let mut starts = create(&dir.join(COUNT_STARTS), "<u8", terms + 1)?;
+    let mut file = npy::create(&dir.join(COUNTS), "<u4", &[0])?;
+    let mut starts = npy::create(&dir.join(COUNT_STARTS), "<u8", &[terms + 1])?;
     let mut written = 0u64;
     starts.write_all(&written.to_le_bytes())?;
     for segment in searcher.segment_readers() {
@@ -45,18 +35,9 @@ pub fn write(dir: &Path, scoring: &Scoring) -> Result<u64> {
             Ok(counts.iter().try_for_each(|count| file.write_all(&count.to_bytes()))?)
         })?;
     }
-    let header = npy_header("<u4", &[usize::try_from(written)?]);
-    ensure!(header.len() == npy_header("<u4", &[0]).len(), "the header of {COUNTS} has another length with {written} counts");
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(&header)?;
-    [&mut file, &mut starts].into_iter().try_for_each(Write::flush)?;
+    starts.flush()?;
+    npy::finish_vector(file, "<u4", usize::try_from(written)?)?;
     Ok(written)
-}
-
-fn create(path: &Path, descr: &str, length: usize) -> Result<BufWriter<File>> {
-    let mut file = BufWriter::new(File::create(path).with_context(|| format!("creating {}", path.display()))?);
-    file.write_all(&npy_header(descr, &[length]))?;
-    Ok(file)
 }
 
 /// Calls `take` with the counts of each term of the field `any`, in the order of its dictionary.

@@ -1,18 +1,11 @@
 //! Lengths of the text fields: the statistics of BM25F, and a file of lengths for readers without tantivy.
 
-use std::{
-    fs::File,
-    io::{BufWriter, Write},
-    path::Path,
-};
+use std::{io::Write, path::Path};
 
-use bundle::{
-    lexical::{ReadOnlyDirectory, TEXT_FIELDS},
-    vectors::npy_header,
-};
+use bundle::lexical::{ReadOnlyDirectory, TEXT_FIELDS};
 use tantivy::{Index, SegmentReader, fieldnorm::FieldNormReader};
 
-use crate::{Result, error::Context};
+use crate::{Result, error::Context, npy};
 
 /// Number of words in a field over all rows, and number of rows whose field is not empty.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,8 +20,7 @@ pub fn write(dir: &Path, rows: u64, lengths: &Path) -> Result<[FieldStatistics; 
     let index = Index::open(ReadOnlyDirectory::open(dir)?).with_context(|| format!("opening {}", dir.display()))?;
     let searcher = index.reader()?.searcher();
     let mut statistics = [FieldStatistics::default(); TEXT_FIELDS.len()];
-    let mut file = BufWriter::new(File::create(lengths).with_context(|| format!("creating {}", lengths.display()))?);
-    file.write_all(&npy_header("|u1", &[usize::try_from(rows)?, TEXT_FIELDS.len()]))?;
+    let mut file = npy::create(lengths, "|u1", &[usize::try_from(rows)?, TEXT_FIELDS.len()])?;
     for segment in searcher.segment_readers() {
         let norms = field_norms(segment, &mut statistics)?;
         for document in 0..segment.max_doc() {

@@ -12,7 +12,7 @@ use bundle::{
     guard::guarded,
     manifest::{CONTENT, DOCS},
 };
-use ledger::{Retracted, Retraction, table};
+use ledger::{Retracted, table};
 
 use crate::Result;
 
@@ -40,8 +40,7 @@ impl Code {
 /// The contents of the functions that a list deletes by ids without content, as the bundle `new` has them. `old`: bundles that may have the
 /// ids.
 pub fn contents(list: &Retracted, old: &[impl AsRef<Path>], new: &Path) -> Result<BTreeSet<String>> {
-    let ids: BTreeSet<String> =
-        list.retractions().filter_map(|retraction| if let Retraction::Function(id) = retraction { Some(id) } else { None }).collect();
+    let ids = list.functions();
     let mut found = BTreeSet::new();
     if ids.is_empty() || !table::column_names(&new.join(DOCS))?.iter().any(|name| name == CONTENT) {
         return Ok(found);

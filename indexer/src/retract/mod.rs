@@ -8,12 +8,7 @@
 mod carry;
 mod functions;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-    str::FromStr,
-};
+use std::{collections::BTreeMap, fs, path::Path, str::FromStr};
 
 use bundle::{
     BundleManifest,
@@ -109,8 +104,7 @@ pub fn retract(store: &Store, ids: &Path, by: By, only: bool) -> Result<Outcome>
 
 /// The list with a retraction in place of each id.
 fn resolve(serve: &Serve, lines: &Retracted, before: &Retracted, by: By) -> Result<Retracted> {
-    let wanted: BTreeSet<String> =
-        lines.retractions().filter_map(|line| if let Retraction::Function(id) = line { Some(id) } else { None }).collect();
+    let wanted = lines.functions();
     let published = serve.ids()?;
     ensure!(!published.is_empty(), "nothing is published: run `codenets run`");
     let mut found: BTreeMap<String, Function> = BTreeMap::new();

@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use bundle::vectors::{MATRIX, QUANTISED, SCALES, npy_header, quantise};
+use bundle::vectors::{MATRIX, QUANTISED, SCALES, quantise};
 use ledger::ensure;
 
-use crate::{Result, error::Context};
+use crate::{Result, error::Context, npy};
 
 /// Writes the f32 matrix, its i8 copy and the scales of the i8 rows.
 pub struct MatrixWriter {
@@ -25,12 +25,7 @@ impl MatrixWriter {
     /// Creates the three files of `[rows, dimension]` in a folder.
     pub fn create(dir: &Path, rows: usize, dimension: usize) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
-        let create = |name: &str, descr: &str, shape: &[usize]| -> Result<BufWriter<File>> {
-            let path = dir.join(name);
-            let mut file = BufWriter::new(File::create(&path).with_context(|| format!("creating {}", path.display()))?);
-            file.write_all(&npy_header(descr, shape))?;
-            Ok(file)
-        };
+        let create = |name: &str, descr: &str, shape: &[usize]| npy::create(&dir.join(name), descr, shape);
         Ok(Self {
             matrix: create(MATRIX, "<f4", &[rows, dimension])?,
             quantised: create(QUANTISED, "|i1", &[rows, dimension])?,

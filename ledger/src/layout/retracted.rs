@@ -91,6 +91,11 @@ impl Retracted {
         self.0.iter().map(|line| Retraction::of_line(line))
     }
 
+    /// The ids of the lines that are an id only.
+    pub fn functions(&self) -> BTreeSet<String> {
+        self.retractions().filter_map(|retraction| if let Retraction::Function(id) = retraction { Some(id) } else { None }).collect()
+    }
+
     fn path(data: &Path) -> PathBuf {
         Serve::of(data).retracted()
     }

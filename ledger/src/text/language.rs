@@ -56,6 +56,16 @@ impl Language {
         format!("<{}>", self.name())
     }
 
+    /// Is a code token a comment? Tokens of CodeSearchNet contain comments.
+    pub fn is_comment(self, token: &str) -> bool {
+        match self {
+            Self::Python | Self::Ruby => token.starts_with('#'),
+            // `#[` starts an attribute.
+            Self::Php if token.starts_with('#') => !token.starts_with("#["),
+            _ => token.starts_with("//") || token.starts_with("/*"),
+        }
+    }
+
     /// The language of a file extension, as in CodeSearchNet.
     pub fn of_extension(extension: &str) -> Option<Self> {
         Some(match extension {

@@ -48,11 +48,7 @@ pub fn compare(record: &Record) -> Result<Vec<Compared>> {
     let theirs: Vec<&str> = record.docstring_tokens.iter().collect();
     push("docstring_tokens", differ(&theirs, &docstring_tokens(language, &docstring), &record.url));
     if let Some(plain) = functions(Dialect::Plain)?.into_iter().next() {
-        let is_comment = |token: &&&str| match language {
-            Language::Python | Language::Ruby => token.starts_with('#'),
-            _ => token.starts_with("//") || token.starts_with("/*") || language == Language::Php && token.starts_with('#'),
-        };
-        let theirs: Vec<&str> = record.code_tokens.iter().collect::<Vec<_>>().iter().filter(|token| !is_comment(token)).copied().collect();
+        let theirs: Vec<&str> = record.code_tokens.iter().filter(|token| !language.is_comment(token)).collect();
         push(PLAIN, differ(&theirs, &plain.code_tokens, &record.url));
     }
     Ok(compared)

@@ -1,0 +1,28 @@
+//! Writes NumPy files.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use bundle::vectors::npy_header;
+use ledger::ensure;
+
+use crate::{Result, error::Context};
+
+/// Creates a file with the header of this shape; `descr`: the type of the numbers (`<u4`). The caller writes the numbers.
+pub fn create(path: &Path, descr: &str, shape: &[usize]) -> Result<BufWriter<File>> {
+    let mut file = BufWriter::new(File::create(path).with_context(|| format!("creating {}", path.display()))?);
+    file.write_all(&npy_header(descr, shape))?;
+    Ok(file)
+}
+
+/// Ends a vector that was created with the length 0: writes its length into the header.
+pub fn finish_vector(mut file: BufWriter<File>, descr: &str, length: usize) -> Result<()> {
+    let header = npy_header(descr, &[length]);
+    ensure!(header.len() == npy_header(descr, &[0]).len(), "the header of a vector of {length} numbers has another length");
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&header)?;
+    Ok(file.flush()?)
+}
