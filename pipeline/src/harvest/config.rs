@@ -4,7 +4,7 @@ use ledger::{Language, Split, conf::has_user_info, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{source::Source, tokens::Dialect};
+use super::{functions::tokens::Dialect, source::Source};
 use crate::error::Result;
 
 /// Section `harvest`: which source code is read, and which of its functions are written.

@@ -7,8 +7,7 @@ use regex::Regex;
 
 use super::{
     config::Config,
-    documentation,
-    functions::{self, Function},
+    functions::{self, Function, documentation},
     left_out::LeftOut,
     reader::SourceFile,
 };

@@ -8,10 +8,8 @@ use ledger::{Language, Split, ensure};
 use rayon::prelude::*;
 
 use super::{
-    documentation,
-    functions::{Function, extract_in},
+    functions::{Function, documentation, extract_in, tokens::Dialect},
     layout::{Record, Writer},
-    tokens::Dialect,
 };
 use crate::{
     error::{Context, Result},

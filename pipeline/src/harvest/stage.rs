@@ -28,7 +28,7 @@ pub struct Harvest;
 impl Stage for Harvest {
     const NAME: &'static str = "harvest";
     const ABOUT: &'static str = "Extract functions with their documentation from packages, folders and git checkouts";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     type Config = Config;
     type Inputs = ();
     type Output = Raw;

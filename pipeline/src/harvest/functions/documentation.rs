@@ -18,8 +18,9 @@ pub fn tokens(text: &str) -> Vec<String> {
     TOKENS.find_iter(text).map(|token| token.as_str().to_owned()).collect()
 }
 
-/// A line that starts a tag of JavaDoc, JSDoc, PHPDoc or YARD: `@param x`.
-static TAG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\s*@[A-Za-z]").expect("the expression is constant"));
+/// A line that starts a tag of JavaDoc, JSDoc, PHPDoc or YARD: `@param x`; or that only refers to another documentation.
+static TAG: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\s*(?:@[A-Za-z]|\{@(?i:inheritdoc)\}\s*$)").expect("the expression is constant"));
 
 /// The lines before the first blank line and before the first line with a tag. A line of white space is blank.
 pub fn summary(text: &str, dialect: Dialect) -> &str {
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(summary("Opens it.\r\n   \r\nLong story."), "Opens it.");
         assert_eq!(summary("Opens it.\n @param path where\n\nMore."), "Opens it.");
         assert_eq!(summary("Returns the {@link Crate} of a@b.org,\nnever null."), "Returns the {@link Crate} of a@b.org,\nnever null.");
-        assert_eq!((summary("@return x"), summary("")), ("", ""));
+        assert_eq!((summary("@return x"), summary("{@inheritDoc}"), summary("")), ("", "", ""));
     }
 
     #[test]

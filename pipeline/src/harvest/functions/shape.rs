@@ -1,24 +1,43 @@
 //! Node types of functions and classes, and names that are left out, per language.
 
 use ledger::Language;
+use tree_sitter::Node;
+
+use super::tokens::Dialect;
 
 /// Node types of a language.
 pub struct Shape {
     /// Functions and methods.
-    pub functions: &'static [&'static str],
+    functions: &'static [&'static str],
+    /// Functions in the plain dialect only: constructors, and values that are functions.
+    plain_functions: &'static [&'static str],
     /// Classes and other containers that are part of a function's name.
-    pub containers: &'static [&'static str],
+    containers: &'static [&'static str],
     /// Text between the parts of a class path.
     pub separator: &'static str,
 }
 
+impl Shape {
+    pub fn is_function(&self, node: Node<'_>, dialect: Dialect) -> bool {
+        let plain = dialect == Dialect::Plain && self.plain_functions.contains(&node.kind());
+        node.is_named() && (plain || self.functions.contains(&node.kind()))
+    }
+
+    pub fn is_container(&self, node: Node<'_>) -> bool {
+        self.containers.contains(&node.kind())
+    }
+}
+
 /// The node types of a language.
 pub fn shape(language: Language) -> Shape {
-    let (functions, containers, separator): (&[_], &[_], _) = match language {
-        Language::Go => (&["function_declaration", "method_declaration"], &[], "."),
-        Language::Java => {
-            (&["method_declaration"], &["class_declaration", "interface_declaration", "enum_declaration", "record_declaration"], ".")
-        }
+    let (functions, plain_functions, containers, separator): (&[_], &[_], &[_], _) = match language {
+        Language::Go => (&["function_declaration", "method_declaration"], &["func_literal"], &[], "."),
+        Language::Java => (
+            &["method_declaration"],
+            &["constructor_declaration", "compact_constructor_declaration"],
+            &["class_declaration", "interface_declaration", "enum_declaration", "record_declaration"],
+            ".",
+        ),
         Language::Javascript => (
             &[
                 "function_declaration",
@@ -28,21 +47,23 @@ pub fn shape(language: Language) -> Shape {
                 "generator_function",
                 "arrow_function",
             ],
+            &[],
             &["class_declaration", "class"],
             ".",
         ),
         Language::Php => (
             &["function_definition", "method_declaration"],
+            &["anonymous_function", "arrow_function"],
             &["class_declaration", "interface_declaration", "trait_declaration", "enum_declaration"],
             ".",
         ),
-        Language::Python => (&["function_definition"], &["class_definition"], "."),
-        Language::Ruby => (&["method", "singleton_method"], &["class", "module"], "::"),
+        Language::Python => (&["function_definition"], &[], &["class_definition"], "."),
+        Language::Ruby => (&["method", "singleton_method"], &["do_block", "block", "lambda"], &["class", "module"], "::"),
     };
-    Shape { functions, containers, separator }
+    Shape { functions, plain_functions, containers, separator }
 }
 
-/// Is this a name that CodeSearchNet leaves out, because it does not say what the code does?
+/// Is this a name that CodeSearchNet leaves out, because it does not say what the code does? The plain dialect has all functions.
 pub fn is_excluded_name(language: Language, name: &str) -> bool {
     match language {
         Language::Go => false,
