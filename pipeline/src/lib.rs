@@ -1,12 +1,13 @@
 //! Source code to tables: the stages `harvest -> ingest -> parse -> vocab -> tokenize`, one module per stage.
 //!
-//! Below the stages: [`records`] (CodeSearchNet records in any layout) and [`grammar`] (tree-sitter parsers). Above them:
-//! [`explore`] (a page about the corpus) and [`fidelity`] (comparison with the records of CodeSearchNet).
+//! Below the stages: [`records`] (CodeSearchNet records in any layout), [`functions`] (functions and their documentation in a source
+//! file) and [`grammar`] (tree-sitter parsers). Above them: [`explore`] (a page about the corpus) and [`fidelity`] (comparison with the records of CodeSearchNet).
 
 mod error;
 pub mod explore;
 pub mod fidelity;
 mod files;
+pub mod functions;
 pub mod grammar;
 pub mod harvest;
 pub mod ingest;

@@ -4,8 +4,9 @@ use std::{fs, io::Read, path::Path, sync::LazyLock};
 
 use ledger::Language;
 use pipeline::{
+    functions::{self, Dialect},
     grammar::{self, Scope},
-    harvest::{self, Dialect, EntrySelection, Registry},
+    harvest::{self, EntrySelection, Registry},
     ingest,
     parse::{self, Flat, Parts, Specials},
 };
@@ -42,7 +43,7 @@ pub fn run(target: &str, input: &[u8], scratch: &Path) {
         "extract_functions" => {
             let dialect = if choice & 128 == 0 { Dialect::Plain } else { Dialect::Codesearchnet };
             let scope = if choice & 64 == 0 { Scope::File } else { Scope::Function };
-            for function in harvest::extract_in(language(choice), scope, bytes, dialect).into_iter().flatten() {
+            for function in functions::extract_in(language(choice), scope, bytes, dialect).into_iter().flatten() {
                 assert!(function.lines.0 <= function.lines.1);
             }
         }

@@ -4,8 +4,8 @@ use ledger::Language;
 
 use crate::{
     error::{Context, Result},
+    functions::{self, Dialect, Function, documentation},
     grammar::Scope,
-    harvest::{self, Dialect, Function},
     records::Record,
 };
 
@@ -56,10 +56,10 @@ pub fn compare(record: &Record) -> Result<Vec<Compared>> {
 
 /// Tokens of the summary. Go's documentation in the records still has comment markers.
 fn docstring_tokens(language: Language, docstring: &str) -> Vec<String> {
-    let summary = harvest::summary(docstring, Dialect::Codesearchnet);
+    let summary = documentation::summary(docstring, Dialect::Codesearchnet);
     match language {
-        Language::Go => harvest::documentation_tokens(&harvest::strip_c_style(summary)),
-        _ => harvest::documentation_tokens(summary),
+        Language::Go => documentation::tokens(&documentation::strip_c_style(summary)),
+        _ => documentation::tokens(summary),
     }
 }
 
@@ -77,7 +77,7 @@ fn functions(language: Language, code: &str, dialect: Dialect) -> Result<Vec<Fun
         _ => (Scope::File, &[("", "")]),
     };
     for (before, after) in wraps {
-        let found = harvest::extract_in(language, scope, format!("{before}{code}{after}").as_bytes(), dialect)?;
+        let found = functions::extract_in(language, scope, format!("{before}{code}{after}").as_bytes(), dialect)?;
         // A function on a later line is a function inside the record's function.
         let first_line = 1 + before.matches('\n').count();
         if found.first().is_some_and(|function| function.lines.0 as usize == first_line) {

@@ -110,12 +110,12 @@ mod tests {
     #[test]
     fn ordinary_code_stays_far_below_the_memory_limit() {
         let sources = [
-            (Language::Go, include_str!("../harvest/functions/fixtures/functions.go")),
-            (Language::Java, include_str!("../harvest/functions/fixtures/Functions.java")),
-            (Language::Javascript, include_str!("../harvest/functions/fixtures/functions.js")),
-            (Language::Php, include_str!("../harvest/functions/fixtures/functions.php")),
-            (Language::Python, include_str!("../harvest/functions/fixtures/functions.py")),
-            (Language::Ruby, include_str!("../harvest/functions/fixtures/functions.rb")),
+            (Language::Go, include_str!("../functions/fixtures/functions.go")),
+            (Language::Java, include_str!("../functions/fixtures/Functions.java")),
+            (Language::Javascript, include_str!("../functions/fixtures/functions.js")),
+            (Language::Php, include_str!("../functions/fixtures/functions.php")),
+            (Language::Python, include_str!("../functions/fixtures/functions.py")),
+            (Language::Ruby, include_str!("../functions/fixtures/functions.rb")),
         ];
         for (language, source) in sources {
             let text = source.repeat(50);

@@ -25,6 +25,8 @@ pub struct Checkout {
     pub commit: String,
     /// Paths in the index, with `/` between their parts.
     pub tracked: BTreeSet<String>,
+    /// Paths of submodules.
+    pub submodules: Vec<String>,
     /// Patterns of `info/exclude`.
     pub excluded: Vec<u8>,
 }
@@ -66,12 +68,17 @@ impl Checkout {
         );
         let commit = repository.head().map_err(|error| invalid(&error))?.id().map(|id| id.to_string()).unwrap_or_default();
         let index = repository.try_index().map_err(|error| invalid(&error))?;
-        let files = index.iter().flat_map(|index| {
-            index.entries().iter().filter(|entry| !entry.mode.is_submodule() && !entry.mode.is_sparse()).map(|entry| entry.path(index))
-        });
-        let tracked = files.map(|path| path.to_str_lossy().into_owned()).collect();
+        let (mut tracked, mut submodules) = (BTreeSet::new(), Vec::new());
+        for (entry, index) in index.iter().flat_map(|index| index.entries().iter().map(move |entry| (entry, index))) {
+            let path = || entry.path(index).to_str_lossy().into_owned();
+            if entry.mode.is_submodule() {
+                submodules.push(path());
+            } else if !entry.mode.is_sparse() {
+                tracked.insert(path());
+            }
+        }
         let excluded = text_file(&common_dir.join("info/exclude"))?.unwrap_or_default().into_bytes();
-        Ok(Self { commit, tracked, excluded })
+        Ok(Self { commit, tracked, submodules, excluded })
     }
 }
 

@@ -4,8 +4,8 @@ use ledger::{Language, Split, conf::has_user_info, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{functions::tokens::Dialect, source::Source};
-use crate::error::Result;
+use super::source::Source;
+use crate::{error::Result, functions::Dialect};
 
 /// Section `harvest`: which source code is read, and which of its functions are written.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

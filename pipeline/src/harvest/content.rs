@@ -1,16 +1,12 @@
 //! Functions of a source file, or the reason why the file is left out.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 use ledger::words;
 use regex::Regex;
 
-use super::{
-    config::Config,
-    functions::{self, Function, documentation},
-    left_out::LeftOut,
-    reader::SourceFile,
-};
+use super::{config::Config, encoding, left_out::LeftOut, reader::SourceFile};
+use crate::functions::{self, Function, documentation};
 
 /// Bytes at the start of a file that are searched for a remark that a program generated it.
 const HEAD_BYTES: usize = 2048;
@@ -26,34 +22,57 @@ pub struct Accepted {
 pub struct FileFunctions {
     pub accepted: Vec<Accepted>,
     pub seen: u64,
-    pub skipped: Vec<&'static str>,
+    pub skipped: Vec<Cow<'static, str>>,
+}
+
+/// Key in the report's `skipped` for a file that is read although some of its bytes are not text.
+const REPLACED: &str = "bytes of an unknown encoding replaced, file kept";
+
+/// The functions of a file.
+pub struct Content {
+    functions: Vec<Function>,
+    /// Were bytes replaced that are not text?
+    replaced: bool,
 }
 
 /// All functions of a file, or the reason why its content is left out.
-pub fn functions_of(file: &SourceFile, config: &Config) -> Result<Vec<Function>, LeftOut> {
+pub fn content_of(file: &SourceFile, config: &Config) -> Result<Content, LeftOut> {
     if !config.languages.contains(&file.language) {
         return Err(LeftOut::LanguageNotSelected(file.language));
     }
-    let lines = file.bytes.iter().filter(|&&byte| byte == b'\n').count() + 1;
-    if file.bytes.len() / lines > config.max_mean_line_bytes {
+    let (text, replaced) = encoding::decode(&file.bytes);
+    if median_line(&text) > config.max_mean_line_bytes {
         return Err(LeftOut::Minified { max_mean_line_bytes: config.max_mean_line_bytes });
     }
-    if is_generated(&file.bytes) {
+    if is_generated(&text) {
         return Err(LeftOut::Generated);
     }
-    if file.bytes.contains(&0) {
+    if text.contains(&0) {
         return Err(LeftOut::Binary);
     }
-    functions::extract(file.language, &file.bytes, config.dialect).map_err(|_| LeftOut::NotParsed)
+    let functions = functions::extract(file.language, &text, config.dialect).map_err(|_| LeftOut::NotParsed)?;
+    Ok(Content { functions, replaced })
+}
+
+/// Median length of the lines that are neither blank nor comments, in bytes. One long line of data does not change it, and a licence above
+/// minified code does not either.
+fn median_line(text: &[u8]) -> usize {
+    let is_code = |line: &&[u8]| !line.is_empty() && ![&b"//"[..], b"/*", b"*", b"#"].iter().any(|marker| line.starts_with(marker));
+    let mut lengths: Vec<usize> = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(is_code).map(<[u8]>::len).collect();
+    lengths.sort_unstable();
+    lengths.get(lengths.len() / 2).copied().unwrap_or_default()
 }
 
 /// Applies the filters of the configuration to the functions of a file.
-pub fn filter(functions: Result<Vec<Function>, LeftOut>, config: &Config) -> FileFunctions {
+pub fn filter(content: Result<Content, LeftOut>, config: &Config) -> FileFunctions {
     let mut found = FileFunctions { accepted: Vec::new(), seen: 0, skipped: Vec::new() };
-    let functions = match functions {
-        Ok(functions) => functions,
+    let functions = match content {
+        Ok(Content { functions, replaced }) => {
+            found.skipped.extend(replaced.then_some(REPLACED.into()));
+            functions
+        }
         Err(reason) => {
-            found.skipped.extend(reason.report_key());
+            found.skipped.push(reason.report_key().into());
             return found;
         }
     };
@@ -70,7 +89,7 @@ pub fn filter(functions: Result<Vec<Function>, LeftOut>, config: &Config) -> Fil
             None
         };
         match reason {
-            Some(reason) => found.skipped.push(reason),
+            Some(reason) => found.skipped.push(reason.into()),
             None => found.accepted.push(Accepted { function, docstring_tokens }),
         }
     }
@@ -107,6 +126,15 @@ mod tests {
     fn a_test_is_recognised_by_a_whole_word_of_its_name() {
         assert!(["test_read", "FileTest.read", "testRead", "Tests.run"].iter().all(|name| is_test(name)));
         assert!(!["shortest_path", "latestVersion", "contest", "greatest"].iter().any(|name| is_test(name)));
+    }
+
+    #[test]
+    fn one_long_line_does_not_make_a_file_minified() {
+        let long = "x".repeat(5000);
+        let code = "def f(a):\n    return a\n\n";
+        assert!(median_line(format!("{}DATA = '{long}'\n", code.repeat(3)).as_bytes()) < 20);
+        assert!(median_line(format!("/*\n * A licence.\n * More.\n */\n{long}\n").as_bytes()) > 1000, "a licence above minified code");
+        assert_eq!(median_line(b""), 0);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use ledger::{Digest, ensure};
 
 use super::{
     config::Config,
-    folder::{SourceFolder, subfolders},
+    folder::{Listing, SourceFolder, Subfolders, subfolders},
     left_out::{LeftOut, language_of},
+    licence::licence_of_folder,
     packages,
     source::Source,
 };
@@ -25,7 +26,9 @@ pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(Strin
             ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
             let mut contents = BTreeMap::new();
             if *each_subfolder {
-                for folder in subfolders(path)? {
+                let Subfolders { repositories, left_out } = subfolders(path)?;
+                contents.extend(left_out.into_iter().map(|(name, reason)| (name, reason.to_string())));
+                for folder in repositories {
                     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
                     contents.extend(content_of(&folder, config)?.into_iter().map(|(path, content)| (format!("{name}/{path}"), content)));
                 }
@@ -45,15 +48,24 @@ pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(Strin
     })
 }
 
-/// Digest of each source file of a folder, or why it is not read. Files that are too large are not hashed.
+/// What a repository gives: its commit, its licence, digests of its source files, and repositories inside. Files that are too large are
+/// not hashed.
 fn content_of(folder: &Path, config: &Config) -> Result<BTreeMap<String, String>> {
     let folder = SourceFolder::open(folder)?;
-    let paths = folder.list(false)?.files.into_iter().filter(|path| language_of(path).is_some());
+    let Listing { files, left_out, .. } = folder.list(false)?;
+    let paths = files.into_iter().filter(|path| language_of(path).is_some());
     let content = |path: &str| match folder.read(path, config.max_file_bytes) {
         Ok(bytes) => Some(Digest::of_bytes(&bytes).to_string()),
         Err(refusal) => Some(LeftOut::of_refusal(&refusal, config.max_file_bytes)?.to_string()),
     };
-    Ok(paths.filter_map(|path| Some((path.clone(), content(&path)?))).collect())
+    let mut contents: BTreeMap<String, String> = paths.filter_map(|path| Some((path.clone(), content(&path)?))).collect();
+    // Files that git ignores come and go with every build.
+    let left_out = left_out.into_iter().filter(|(_, reason)| matches!(reason, LeftOut::NestedRepository | LeftOut::Unreadable));
+    contents.extend(left_out.map(|(path, reason)| (path, reason.to_string())));
+    // No path of a file ends with a slash.
+    contents.insert("commit/".to_owned(), folder.commit().to_owned());
+    contents.insert("licence/".to_owned(), licence_of_folder(&folder).unwrap_or_default());
+    Ok(contents)
 }
 
 fn digest_of_files(root: &Path, paths: impl Iterator<Item = String>) -> Result<Digest> {

@@ -70,13 +70,27 @@ impl SourceFolder {
             found: Listing::default(),
         };
         walk.run()?;
-        let Listing { files, left_out, unread_rules } = walk.found;
+        let Listing { files, mut left_out, unread_rules } = walk.found;
+        // A submodule whose files are not there is an empty folder.
+        for submodule in self.checkout.iter().flat_map(|checkout| &checkout.submodules).map(|path| format!("{path}/")) {
+            if !left_out.iter().any(|(path, _)| path.starts_with(&submodule)) {
+                left_out.push((submodule, LeftOut::NestedRepository));
+            }
+        }
         let mut files: BTreeSet<String> = files.into_iter().collect();
         let tracked = self.checkout.iter().flat_map(|checkout| &checkout.tracked);
         // The walk does not enter an ignored folder, which may have tracked files. Reading tells whether they exist.
         let seen: HashSet<&str> = left_out.iter().map(|(path, _)| path.as_str()).collect();
         files.extend(tracked.filter(|path| !walks_all && !seen.contains(path.as_str())).cloned());
         Ok(Listing { files: files.into_iter().collect(), left_out, unread_rules })
+    }
+
+    /// Names directly in the folder, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
     }
 
     /// Reads a file of at most `max_bytes`.
@@ -128,25 +142,35 @@ impl Walk<'_> {
 
     /// Does the walk enter this folder?
     fn enter(&mut self, path: &str, entry: &DirEntry) -> bool {
-        let name = entry.file_name().to_string_lossy();
         if entry.depth() > 0 {
-            if name == ".git" {
+            if entry.file_name() == ".git" {
                 return false;
             }
-            let reason = match &self.folder.checkout {
-                None => is_hidden(&name).then(|| LeftOut::HiddenFolder(name.into_owned())),
-                Some(_) => {
-                    (self.rules.ignores(path, true) || entry.path().join(".git").symlink_metadata().is_ok()).then_some(LeftOut::GitIgnored)
+            if self.left_out_below.is_none()
+                && let Some(reason) = self.reason_of_folder(path, entry)
+            {
+                if !self.walks_all {
+                    self.found.left_out.push((format!("{path}/"), reason.clone()));
                 }
-            };
-            if self.left_out_below.is_none() {
-                self.left_out_below = reason.map(|reason| (entry.depth(), reason));
+                self.left_out_below = Some((entry.depth(), reason));
             }
         }
         if self.folder.checkout.is_some() && self.left_out_below.is_none() {
             self.read_rules(path, entry.depth());
         }
         self.walks_all || self.left_out_below.is_none()
+    }
+
+    /// Why a folder is not entered.
+    fn reason_of_folder(&self, path: &str, entry: &DirEntry) -> Option<LeftOut> {
+        let has = |name: &str| entry.path().join(name).symlink_metadata().is_ok();
+        let name = entry.file_name().to_string_lossy();
+        match &self.folder.checkout {
+            None if is_hidden(&name) => Some(LeftOut::HiddenFolder(name.into_owned())),
+            Some(_) if self.rules.ignores(path, true) && !has(".git") => Some(LeftOut::GitIgnored),
+            Some(_) if has(".git") => Some(LeftOut::NestedRepository),
+            _ => (has("pyvenv.cfg") || has("conda-meta")).then_some(LeftOut::VirtualEnvironment),
+        }
     }
 
     fn read_rules(&mut self, folder: &str, depth: usize) {
@@ -181,17 +205,43 @@ impl Walk<'_> {
     }
 }
 
-/// Subfolders that are not hidden, sorted.
+/// Content of a folder of repositories.
+#[derive(Debug, Default)]
+pub struct Subfolders {
+    /// Folders that are not hidden, sorted.
+    pub repositories: Vec<PathBuf>,
+    /// Names that are not read, sorted.
+    pub left_out: Vec<(String, LeftOut)>,
+}
+
+/// Subfolders of a source with `each-subfolder`.
 ///
 /// # Errors
 /// Where there is none.
-pub fn subfolders(root: &Path) -> Result<Vec<PathBuf>> {
+pub fn subfolders(root: &Path) -> Result<Subfolders> {
     let entries =
         fs::read_dir(root).and_then(Iterator::collect::<io::Result<Vec<_>>>).with_context(|| format!("listing {}", root.display()))?;
-    let is_subfolder =
-        |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir()) && !is_hidden(&entry.file_name().to_string_lossy());
-    let mut folders: Vec<PathBuf> = entries.iter().filter(|entry| is_subfolder(entry)).map(fs::DirEntry::path).collect();
-    folders.sort();
-    ensure!(!folders.is_empty(), "{} has no subfolders: set each-subfolder = false to read it as one repository", root.display());
-    Ok(folders)
+    let mut found = Subfolders::default();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kind = entry.file_type().with_context(|| format!("listing {}", entry.path().display()))?;
+        let reason = match () {
+            () if kind.is_symlink() => LeftOut::Link,
+            () if kind.is_dir() && is_hidden(&name) => LeftOut::HiddenFolder(name.clone()),
+            () if kind.is_dir() => {
+                found.repositories.push(entry.path());
+                continue;
+            }
+            () => LeftOut::OutsideRepositories,
+        };
+        found.left_out.push((name, reason));
+    }
+    found.repositories.sort();
+    found.left_out.sort_by(|(a, _), (b, _)| a.cmp(b));
+    ensure!(
+        !found.repositories.is_empty(),
+        "{} has no subfolders: set each-subfolder = false to read it as one repository",
+        root.display()
+    );
+    Ok(found)
 }

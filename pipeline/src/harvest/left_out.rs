@@ -19,8 +19,14 @@ pub enum LeftOut {
     NotInOnly,
     /// The path has this prefix of the package's `except`.
     InExcept(String),
-    /// Git ignores the file, or it belongs to a repository inside the repository.
+    /// Git ignores the file or folder.
     GitIgnored,
+    /// A git repository inside the repository: a clone or a submodule.
+    NestedRepository,
+    /// A virtual environment of Python: installed packages.
+    VirtualEnvironment,
+    /// A file beside the repositories of a source with `each-subfolder`.
+    OutsideRepositories,
     /// A symbolic link: links are not followed.
     Link,
     /// A path that leads out of the archive or the folder.
@@ -37,7 +43,7 @@ pub enum LeftOut {
     LanguageNotSelected(Language),
     /// The file has more bytes than `harvest.max-file-bytes`.
     TooLarge { max_bytes: u64 },
-    /// The lines are longer than `harvest.max-mean-line-bytes` on average.
+    /// The lines of code are longer than `harvest.max-mean-line-bytes` on average (the median).
     Minified { max_mean_line_bytes: usize },
     /// The first lines say that a program generated the file.
     Generated,
@@ -55,7 +61,12 @@ impl fmt::Display for LeftOut {
             Self::ExcludedName(part) => write!(f, "excluded file name: it contains {part} (harvest.exclude.in-file-name)"),
             Self::NotInOnly => write!(f, "no prefix of the package's `only` matches"),
             Self::InExcept(prefix) => write!(f, "below {prefix}, a prefix of the package's `except`"),
-            Self::GitIgnored => write!(f, "ignored by git, or in a repository inside the repository"),
+            Self::GitIgnored => write!(f, "ignored by git"),
+            Self::NestedRepository => {
+                write!(f, "in a git repository inside the repository (a clone or a submodule): make it a source of its own")
+            }
+            Self::VirtualEnvironment => write!(f, "in a virtual environment of Python"),
+            Self::OutsideRepositories => write!(f, "in no repository: the source has each-subfolder = true"),
             Self::Link => write!(f, "symbolic link"),
             Self::UnsafePath => write!(f, "path leads out of the archive or the folder"),
             Self::NotRegular => write!(f, "no regular file"),
@@ -87,21 +98,31 @@ impl LeftOut {
         })
     }
 
-    /// Key in the report's `skipped`, for the reasons that the report counts.
-    pub fn report_key(&self) -> Option<&'static str> {
-        match self {
-            Self::TooLarge { .. } => Some("file too large"),
-            Self::Minified { .. } => Some("file minified"),
-            Self::Generated => Some("file generated"),
-            Self::Binary => Some("file binary"),
-            Self::NotParsed => Some("file not parsed"),
-            Self::Link => Some("link not followed"),
-            Self::UnsafePath => Some("path leads out of the source"),
-            Self::NotRegular => Some("no regular file"),
-            Self::Unreadable => Some("not readable"),
-            Self::NameNotUtf8 => Some("name is not UTF-8"),
-            _ => None,
-        }
+    /// Key in the report's `skipped`.
+    pub fn report_key(&self) -> String {
+        let key = match self {
+            Self::ExcludedFolder(name) => return format!("excluded folder {}", name.to_ascii_lowercase()),
+            Self::ExcludedName(part) => return format!("excluded file name {part}"),
+            Self::LanguageNotSelected(language) => return format!("language {language} not selected"),
+            Self::HiddenFolder(_) => "hidden folder",
+            Self::NotInOnly | Self::InExcept(_) => "path of a package not selected",
+            Self::GitIgnored => "ignored by git",
+            Self::NestedRepository => "git repository inside a repository",
+            Self::VirtualEnvironment => "virtual environment",
+            Self::OutsideRepositories => "in no repository",
+            Self::UnknownLanguage => "unknown language",
+            Self::TooLarge { .. } => "file too large",
+            Self::Minified { .. } => "file minified",
+            Self::Generated => "file generated",
+            Self::Binary => "file binary",
+            Self::NotParsed => "file not parsed",
+            Self::Link => "link not followed",
+            Self::UnsafePath => "path leads out of the source",
+            Self::NotRegular => "no regular file",
+            Self::Unreadable => "not readable",
+            Self::NameNotUtf8 => "name is not UTF-8",
+        };
+        key.to_owned()
     }
 }
 

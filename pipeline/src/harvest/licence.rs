@@ -1,5 +1,9 @@
 //! Licences of packages and folders.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use super::{folder::SourceFolder, source::Registry};
 
 /// Longest licence text that is recorded, in characters.
@@ -30,16 +34,126 @@ pub fn licence_of_package(registry: Registry, metadata: &[u8]) -> Option<String>
     }
 }
 
-/// The first line of the licence file in a folder.
+/// Names of licence files, the most telling first: `LICENSE`, `MIT-LICENSE.txt`, `COPYING.LESSER`, `UNLICENSE`.
+static NAMES: LazyLock<[Regex; 3]> = LazyLock::new(|| {
+    [
+        r"^licen[sc]e(\.(md|txt|rst|html))?$",
+        r"^(copying|unlicen[sc]e)(\.(md|txt|rst))?$",
+        r"(^|[._-])(licen[sc]es?|copying|copyright)([._-]|$)",
+    ]
+    .map(|name| Regex::new(&format!("(?i){name}")).expect("the expression is constant"))
+});
+
+/// Metadata files that name a licence, and how.
+static METADATA: LazyLock<Vec<(Regex, Regex)>> = LazyLock::new(|| {
+    [
+        (r"^package\.json$|^composer\.json$|^bower\.json$", r#""licen[sc]e"\s*:\s*\[?\s*"([^"]+)""#),
+        (r"^pyproject\.toml$|^Cargo\.toml$", r#"(?m)^license\s*=\s*(?:\{\s*text\s*=\s*)?["']([^"']+)["']"#),
+        (r"^setup\.cfg$", r"(?m)^license\s*=\s*(\S.*)$"),
+        (r"^setup\.py$", r#"\blicense\s*=\s*["']([^"']+)["']"#),
+        (r"\.gemspec$", r#"\.licenses?\s*=\s*\[?\s*["']([^"']+)["']"#),
+        (r"^pom\.xml$", r"(?s)<license>\s*<name>([^<]+)</name>"),
+    ]
+    .map(|(name, field)| (Regex::new(name).expect("the expression is constant"), Regex::new(field).expect("the expression is constant")))
+    .into()
+});
+
+/// Sentences of licences whose text starts with a line of copyright.
+const KNOWN: [(&str, &str); 5] = [
+    ("Permission is hereby granted, free of charge", "MIT License"),
+    ("Permission to use, copy, modify, and", "ISC License"),
+    ("Neither the name of", "BSD 3-Clause License"),
+    ("Redistribution and use in source and binary forms", "BSD 2-Clause License"),
+    ("Licensed under the Apache License", "Apache License 2.0"),
+];
+
+/// The licence of a folder: the first line of its licence file, else what its metadata names.
 pub fn licence_of_folder(folder: &SourceFolder) -> Option<String> {
-    let names = ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING"];
-    let text = names.iter().find_map(|name| folder.read(name, MAX_BYTES).ok())?;
-    String::from_utf8_lossy(&text).lines().map(str::trim).find(|line| !line.is_empty()).map(|line| line.chars().take(MAX_CHARS).collect())
+    let names = folder.names();
+    let read = |name: &String| Some(String::from_utf8_lossy(&folder.read(name, MAX_BYTES).ok()?).into_owned());
+    let files = NAMES.iter().flat_map(|pattern| names.iter().filter(|name| pattern.is_match(name)));
+    let metadata = || {
+        METADATA.iter().find_map(|(pattern, field)| {
+            let text = names.iter().filter(|name| pattern.is_match(name)).find_map(read)?;
+            Some(short(field.captures(&text)?.get(1)?.as_str()))
+        })
+    };
+    files.filter_map(read).find_map(|text| licence_of_text(&text)).or_else(metadata).filter(|licence| !licence.is_empty())
+}
+
+fn short(text: &str) -> String {
+    text.trim().chars().take(MAX_CHARS).collect()
+}
+
+/// The first line of a licence; where it names only the owners, the name of the licence.
+fn licence_of_text(text: &str) -> Option<String> {
+    let first =
+        text.lines().map(|line| line.trim_matches(['#', '*', '=', '-', ' ', '\u{feff}', '\t', '\r'])).find(|line| !line.is_empty())?;
+    let is_owner = first.to_lowercase().starts_with("copyright");
+    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let known = KNOWN.iter().find(|(sentence, _)| is_owner && joined.contains(sentence));
+    Some(known.map_or_else(|| short(first), |(_, name)| (*name).to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The licence of a folder with these files.
+    fn of_files(files: &[(&str, &str)]) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        licence_of_folder(&SourceFolder::open(dir.path()).unwrap())
+    }
+
+    #[test]
+    fn licence_files_have_many_names() {
+        for name in [
+            "LICENSE",
+            "license",
+            "LICENCE.md",
+            "License.txt",
+            "MIT-LICENSE",
+            "MIT-LICENSE.txt",
+            "LICENSE-MIT",
+            "LICENSE.MIT",
+            "COPYING",
+            "COPYING.LESSER",
+            "UNLICENSE",
+            "LICENSES.txt",
+            "BSD_LICENSE",
+            "COPYRIGHT",
+        ] {
+            assert_eq!(of_files(&[(name, "\n# The Pelican License\n\ntext")]).as_deref(), Some("The Pelican License"), "{name}");
+        }
+        assert_eq!(of_files(&[("licensing_server.py", "import x"), ("relicense.rb", "x")]), None);
+        assert_eq!(of_files(&[("COPYING", "GPL"), ("LICENSE", "MIT License")]).as_deref(), Some("MIT License"));
+    }
+
+    #[test]
+    fn a_licence_that_starts_with_its_owners_has_its_own_name() {
+        let mit = "Copyright (c) 2031 Pelican\n\nPermission is hereby\ngranted, free of charge, to any person";
+        assert_eq!(of_files(&[("LICENSE", mit)]).as_deref(), Some("MIT License"));
+        assert_eq!(of_files(&[("LICENSE", "Copyright (c) 2031 Pelican\n\nNo use.")]).as_deref(), Some("Copyright (c) 2031 Pelican"));
+    }
+
+    #[test]
+    fn metadata_names_the_licence_where_no_file_does() {
+        for (name, text) in [
+            ("package.json", r#"{"name": "x", "license": "MIT"}"#),
+            ("composer.json", r#"{"license": ["MIT", "GPL"]}"#),
+            ("pyproject.toml", "[project]\nlicense = { text = \"MIT\" }\n"),
+            ("pyproject.toml", "[project]\nlicense = \"MIT\"\n"),
+            ("setup.cfg", "[metadata]\nlicense = MIT\n"),
+            ("setup.py", "setup(name='x', license='MIT')"),
+            ("x.gemspec", "Gem::Specification.new do |s|\n  s.license = \"MIT\"\nend"),
+            ("pom.xml", "<project><licenses><license>\n<name>MIT</name></license></licenses></project>"),
+        ] {
+            assert_eq!(of_files(&[(name, text)]).as_deref(), Some("MIT"), "{name}: {text}");
+        }
+    }
 
     #[test]
     fn each_registry_names_its_licence_in_its_own_way() {

@@ -7,9 +7,10 @@ use rayon::prelude::*;
 
 use super::{
     config::Config,
-    content::functions_of,
+    content::content_of,
     left_out::LeftOut,
     reader::{Reader, RepoFiles},
+    repository_names::check_names,
     source::Source,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub struct FileDecision {
 /// The content of `.git` folders is not listed, nor is a zip file in a package whose entries are listed.
 pub fn list_files(config: &Config, store: &Store, list: &mut dyn FnMut(FileDecision)) -> Result<()> {
     config.check()?;
+    check_names(config)?;
     let cache = store.cache_dir();
     let mut reader = Reader::new(config, &cache, store.progress()).listing_left_out();
     for source in config.all_sources() {
@@ -61,7 +63,7 @@ pub fn list_files(config: &Config, store: &Store, list: &mut dyn FnMut(FileDecis
 fn decide(found: RepoFiles, config: &Config) -> Vec<(String, Option<LeftOut>)> {
     let mut decisions: Vec<_> = found.left_out.into_iter().map(|(path, reason)| (path, Some(reason))).collect();
     for group in found.files.chunks(GROUP) {
-        let reasons: Vec<_> = group.par_iter().map(|file| functions_of(file, config).err()).collect();
+        let reasons: Vec<_> = group.par_iter().map(|file| content_of(file, config).err()).collect();
         decisions.extend(group.iter().map(|file| file.path.clone()).zip(reasons));
     }
     decisions.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -81,7 +83,7 @@ fn list_data(root: &Path, list: &mut dyn FnMut(String, Option<LeftOut>)) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::{harvest::Harvest, records::each_record};
     use ledger::{Language, Progress};
@@ -89,7 +91,7 @@ mod tests {
 
     const FUNCTION: &str = "def read(path):\n    '''Reads the whole file.'''\n    return open(path).read()\n";
 
-    fn config(source: &Path) -> Config {
+    pub fn config(source: &Path) -> Config {
         serde_json::from_value(serde_json::json!({
             "source": { "kind": "dir", "path": source },
             "languages": ["python"], "keep-undocumented": false, "dialect": "plain", "min-documentation-tokens": 1,

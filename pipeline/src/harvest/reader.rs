@@ -1,16 +1,20 @@
 //! Reads the source files of packages and folders, one repository after the other.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use ledger::{Language, Progress, ensure};
 
 use super::{
     archive::{self, EntrySelection, EntryVisitor},
     config::{Config, Exclude},
-    folder::{Listing, SourceFolder, subfolders},
+    folder::{Listing, SourceFolder, Subfolders, subfolders},
     left_out::{LeftOut, language_of},
     licence::{licence_of_folder, licence_of_package},
     packages,
+    repository_names::repository_name,
     source::{Package, Registry, Source},
 };
 use crate::{error::Result, repositories::Repo};
@@ -32,6 +36,9 @@ pub struct RepoFiles {
     pub left_out: Vec<(String, LeftOut)>,
 }
 
+/// Largest number of folders that one message names.
+const NAMED: usize = 5;
+
 type Take<'a> = &'a mut dyn FnMut(&Repo, RepoFiles) -> Result<()>;
 
 /// Reads repositories.
@@ -50,7 +57,7 @@ pub struct Reader<'a> {
 pub fn repository_count(source: &Source) -> Result<u64> {
     Ok(match source {
         Source::Packages { packages, .. } => packages.len() as u64,
-        Source::Dir { path, each_subfolder: true, .. } => subfolders(path)?.len() as u64,
+        Source::Dir { path, each_subfolder: true, .. } => subfolders(path)?.repositories.len() as u64,
         Source::Dir { .. } => 1,
         Source::Csn { .. } | Source::Urls { .. } | Source::Snippets { .. } | Source::Perturbed { .. } => 0,
     })
@@ -74,9 +81,7 @@ impl<'a> Reader<'a> {
             Source::Packages { registry, optional, packages } => self.read_packages(*registry, *optional, packages, take),
             Source::Dir { path, name, licence, url_prefix, each_subfolder } => {
                 ensure!(path.is_dir(), "{} is not a folder: correct harvest.source.path", path.display());
-                let folders = if *each_subfolder { subfolders(path)? } else { vec![path.clone()] };
-                for folder in folders {
-                    let own = folder.canonicalize()?.file_name().map_or("repository".into(), |name| name.to_string_lossy().into_owned());
+                for folder in self.repositories(path, *each_subfolder)? {
                     let opened = SourceFolder::open(&folder)?;
                     if let Some(checkout) = opened.enclosing_checkout() {
                         self.progress.message(&format!(
@@ -86,17 +91,45 @@ impl<'a> Reader<'a> {
                         ));
                     }
                     let repo = Repo {
-                        name: name.clone().filter(|_| !each_subfolder).unwrap_or(own),
+                        name: repository_name(&folder, name.as_deref(), *each_subfolder),
                         url_prefix: url_prefix.clone(),
                         sha: opened.commit().to_owned(),
                         licence: licence.clone().or_else(|| licence_of_folder(&opened)).unwrap_or_else(|| "unknown".into()),
                     };
-                    let files = self.folder(&opened)?;
+                    let files = self.folder(&folder, &opened)?;
                     take(&repo, files)?;
                 }
                 Ok(())
             }
             Source::Csn { .. } | Source::Urls { .. } | Source::Snippets { .. } | Source::Perturbed { .. } => Ok(()),
+        }
+    }
+
+    /// The repositories of a folder source. Names that are not read are counted.
+    fn repositories(&mut self, root: &Path, each_subfolder: bool) -> Result<Vec<PathBuf>> {
+        if !each_subfolder {
+            return Ok(vec![root.to_owned()]);
+        }
+        let Subfolders { repositories, left_out } = subfolders(root)?;
+        let links = left_out.iter().filter(|(name, reason)| *reason == LeftOut::Link && root.join(name).is_dir());
+        self.name_left_out(root, "linked folders", links.map(|(name, _)| name.as_str()));
+        for (_, reason) in left_out {
+            self.skip(reason.report_key(), 1);
+        }
+        Ok(repositories)
+    }
+
+    /// Names folders that a user might expect to be read.
+    fn name_left_out<'n>(&self, root: &Path, what: &str, names: impl Iterator<Item = &'n str>) {
+        let names: Vec<&str> = names.collect();
+        if !names.is_empty() {
+            let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+            let first = names[..names.len().min(NAMED)].join(", ");
+            self.progress.message(&format!(
+                "harvest   leaves out {} {what} in {}: {first}{more}; add their folders to harvest.sources to read them",
+                names.len(),
+                root.display()
+            ));
         }
     }
 
@@ -129,12 +162,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn skip_too_large(&mut self, max_bytes: u64, count: u64) {
-        if let Some(key) = (LeftOut::TooLarge { max_bytes }).report_key() {
-            self.skip(key, count);
-        }
-    }
-
     fn package(&mut self, registry: Registry, package: &Package, archive: &Path) -> Result<(String, RepoFiles)> {
         let max_bytes = self.max_file_bytes;
         let mut visitor = PackageVisitor {
@@ -143,18 +170,22 @@ impl<'a> Reader<'a> {
             lists_left_out: self.lists_left_out,
             licence: None,
             found: RepoFiles::default(),
-            too_large: 0,
+            skipped: BTreeMap::new(),
         };
         archive::visit(registry, archive, &mut visitor)?;
-        let PackageVisitor { licence, mut found, too_large, .. } = visitor;
-        self.skip_too_large(max_bytes, too_large);
+        let PackageVisitor { licence, mut found, skipped, .. } = visitor;
+        for (reason, count) in skipped {
+            self.skip(reason, count);
+        }
         found.files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok((licence.unwrap_or_else(|| "unknown".into()), found))
     }
 
-    fn folder(&mut self, folder: &SourceFolder) -> Result<RepoFiles> {
+    fn folder(&mut self, root: &Path, folder: &SourceFolder) -> Result<RepoFiles> {
         let mut found = RepoFiles::default();
         let Listing { files, left_out, unread_rules } = folder.list(self.lists_left_out)?;
+        let nested = left_out.iter().filter(|(path, reason)| *reason == LeftOut::NestedRepository && path.ends_with('/'));
+        self.name_left_out(root, "git repositories", nested.map(|(path, _)| path.trim_end_matches('/')));
         self.skip("ignore file not read", unread_rules.len() as u64);
         for (path, reason) in left_out {
             self.leave_out(&mut found, path, reason);
@@ -173,11 +204,9 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    /// Counts a path of a folder that is not read, where it could have been source code.
+    /// Counts a path of a folder that is not read.
     fn leave_out(&mut self, found: &mut RepoFiles, path: String, reason: LeftOut) {
-        if let Some(key) = reason.report_key().filter(|_| reason == LeftOut::Unreadable || language_of(&path).is_some()) {
-            self.skip(key, 1);
-        }
+        self.skip(reason.report_key(), 1);
         if self.lists_left_out {
             found.left_out.push((path, reason));
         }
@@ -236,11 +265,13 @@ struct PackageVisitor<'a> {
     lists_left_out: bool,
     licence: Option<String>,
     found: RepoFiles,
-    too_large: u64,
+    /// Number of files that are not read, by reason.
+    skipped: BTreeMap<String, u64>,
 }
 
 impl PackageVisitor<'_> {
     fn list(&mut self, path: String, reason: LeftOut) {
+        *self.skipped.entry(reason.report_key()).or_default() += 1;
         if self.lists_left_out {
             self.found.left_out.push((path, reason));
         }
@@ -274,7 +305,6 @@ impl EntryVisitor for PackageVisitor<'_> {
     }
 
     fn left_out(&mut self, path: String, reason: LeftOut) {
-        self.too_large += u64::from(matches!(reason, LeftOut::TooLarge { .. }));
         // `select` listed a metadata file already.
         if !self.filter.is_metadata(&path) {
             let inner = self.filter.inner(&path);

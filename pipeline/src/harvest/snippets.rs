@@ -7,12 +7,10 @@ use flate2::read::GzDecoder;
 use ledger::{Language, Split, ensure};
 use rayon::prelude::*;
 
-use super::{
-    functions::{Function, documentation, extract_in, tokens::Dialect},
-    layout::{Record, Writer},
-};
+use super::layout::{Record, Writer};
 use crate::{
     error::{Context, Result},
+    functions::{Dialect, Function, documentation, extract_in, tokens_of_snippet},
     grammar::Scope,
 };
 
@@ -44,7 +42,7 @@ fn function(language: Language, code: &str, dialect: Dialect) -> Function {
         None => Function {
             name: String::new(),
             code: code.to_owned(),
-            code_tokens: code.split_whitespace().map(str::to_owned).collect(),
+            code_tokens: tokens_of_snippet(language, code),
             docstring: String::new(),
             lines: (1, 1),
         },

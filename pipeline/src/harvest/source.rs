@@ -24,7 +24,8 @@ pub enum Source {
     Dir {
         /// The folder.
         path: PathBuf,
-        /// Name of the repository. Default: the name of the folder.
+        /// Name of the repository. Default: the name of the folder. With `each-subfolder`: the text before the name of each subfolder,
+        /// `name/subfolder`.
         #[serde(default)]
         name: Option<String>,
         /// Licence of the code. Default: the first line of the folder's licence file.

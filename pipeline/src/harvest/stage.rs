@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     config::Config,
-    content::{FileFunctions, filter, functions_of},
+    content::{FileFunctions, content_of, filter},
     copy::{copy_tree, link_download},
     download, external,
     layout::{Record, Writer},
@@ -13,6 +13,7 @@ use super::{
     perturbed,
     reader::{Reader, RepoFiles, SourceFile, repository_count},
     report::HarvestReport,
+    repository_names::check_names,
     snippets,
     source::Source,
 };
@@ -41,6 +42,7 @@ impl Stage for Harvest {
 
     fn run(config: &Config, (): &(), run: &Run<'_>) -> Result<HarvestReport> {
         config.check()?;
+        check_names(config)?;
         let repos = config.all_sources().map(repository_count).sum::<Result<u64>>()?;
         let mut harvester = Harvester {
             config,
@@ -112,7 +114,7 @@ impl Harvester<'_> {
         let before = self.report.functions;
         for group in files.chunks(GROUP) {
             let config = self.config;
-            let found: Vec<FileFunctions> = group.par_iter().map(|file| filter(functions_of(file, config), config)).collect();
+            let found: Vec<FileFunctions> = group.par_iter().map(|file| filter(content_of(file, config), config)).collect();
             for (file, found) in group.iter().zip(found) {
                 self.write(repo, split, file, found)?;
             }
@@ -127,7 +129,7 @@ impl Harvester<'_> {
 
     fn write(&mut self, repo: &Repo, split: Split, file: &SourceFile, found: FileFunctions) -> Result<()> {
         self.report.functions_seen += found.seen;
-        found.skipped.into_iter().for_each(|reason| self.report.skip(reason, 1));
+        found.skipped.into_iter().for_each(|reason| self.report.skip(&reason, 1));
         for accepted in found.accepted {
             let function = &accepted.function;
             self.report.functions += 1;

@@ -20,6 +20,9 @@ pub struct IngestReport {
     pub duplicates: u64,
     /// Written rows with the code tokens and the documentation of an earlier row. Search shows them with that row.
     pub aliases: u64,
+    /// Written rows whose tokens or documentation were derived, because their record has none.
+    #[serde(default)]
+    pub derived: u64,
     /// Queries of GraphCodeBERT's files, which have no code: joined with their code in `codebase.jsonl`.
     pub joined: u64,
     /// Duplicates of a row in another split, as `<split of the duplicate>_of_<split of the earlier row>`. Each would have

@@ -116,6 +116,7 @@ impl<'a> TableSink<'a> {
         if !self.places.insert(place) {
             return self.reject(location, &Reject::Repeated, record.func_name.as_bytes());
         }
+        self.report.derived += u64::from(record.derived);
         let count = self.repeated.entry(id).or_default();
         let id = id.repeated(*count);
         *count += 1;

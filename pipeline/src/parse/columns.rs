@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     error::Result,
+    functions::documentation,
     grammar::{self, Scope},
-    harvest,
 };
 
 const TEXTS: [&str; 5] = ["name_words", "code_words", "doc_words", "query_words", "signature"];
@@ -132,7 +132,7 @@ impl Columns<'_> {
         if query.peek().is_some() {
             self.texts[3].append_value(words_of(query, max));
         } else {
-            let tokens = harvest::documentation_tokens(row.docstring);
+            let tokens = documentation::tokens(row.docstring);
             self.texts[3].append_value(words_of(tokens.iter().map(String::as_str), max));
         }
     }

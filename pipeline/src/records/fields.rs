@@ -22,6 +22,8 @@ pub struct Fields<'a> {
     pub docstring_tokens: Option<TextList>,
     pub url: Option<Cow<'a, str>>,
     pub split: Option<Cow<'a, str>>,
+    /// Fields that the record has, also those without a value, by their position in [`FIELDS`].
+    pub named: [bool; FIELDS.len()],
 }
 
 /// Each field and its names, in order of preference: CodeSearchNet, the Hub, CodeXGLUE.
@@ -75,7 +77,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            // A value of another name reindexs an empty one: some files write empty fields.
+            fields.named[index] = true;
+            // A value of another name replaces an empty one: some files write empty fields.
             let is_better = |ranks: &[usize], old_is_empty: bool, new_is_empty: bool| {
                 ranks[index] == usize::MAX || !new_is_empty && (old_is_empty || rank < ranks[index])
             };

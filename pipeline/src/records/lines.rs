@@ -11,6 +11,9 @@ use super::{
     reject::Reject,
 };
 
+/// Windows programs write it at the start of a text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// The lines of one document. Blank lines are ignored.
 pub struct Lines<'a> {
     reader: Option<Box<dyn BufRead + 'a>>,
@@ -123,6 +126,9 @@ impl Iterator for Lines<'_> {
                 line.truncate(HEAD_BYTES);
                 return Some(Item { number: self.number, offset, content: Content::Rejected(Reject::LineTooLong, line) });
             }
+            if offset == 0 && line.starts_with(BYTE_ORDER_MARK) {
+                line.drain(..BYTE_ORDER_MARK.len());
+            }
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
@@ -158,6 +164,7 @@ mod tests {
         assert_eq!(read("a.jsonl", b"one\n\ntwo"), ["1@0 one", "3@5 two"]);
         let long = [b"x".repeat(1000), b"\nend\n".to_vec()].concat();
         assert_eq!(read("a.jsonl", &long), ["1@0 !line too long", "2@1001 end"]);
+        assert_eq!(read("a.jsonl", "\u{feff}one\r\ntwo\r\n".as_bytes()), ["1@0 one", "2@8 two"]);
         assert_eq!(read("a.jsonl.gz", &gz(b"one\ntwo\n")), ["1@0 one", "2@4 two"]);
         assert_eq!(read("a.jsonl.gz", b"one\n"), ["0@0 !not gzip"]);
         assert_eq!(read("a.jsonl", &gz(b"one\n")), ["0@0 !gzip under a plain name"]);

@@ -10,6 +10,7 @@ mod fields;
 mod hints;
 mod item;
 mod lines;
+mod numbers;
 mod parquet_rows;
 mod record;
 mod reject;

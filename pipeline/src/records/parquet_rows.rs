@@ -79,6 +79,7 @@ fn rows(batch: &RecordBatch, hints: Hints, max_row_bytes: usize) -> Result<Vec<C
     let lists = |field: usize| FIELDS[field].1.iter().find(has).map(|name| table::text_lists(batch, name)).transpose();
     let columns = [0, 1, 2, 3, 4, 6, 8, 9].into_iter().map(texts).collect::<Result<Vec<_>>>()?;
     let tokens = [lists(5)?, lists(7)?];
+    let named = FIELDS.map(|(_, names)| names.iter().any(|name| has(&name)));
     let row = |row: usize| {
         let text =
             |column: usize| columns[column].as_ref().filter(|texts| !texts.is_null(row)).map(|texts| Cow::Borrowed(texts.value(row)));
@@ -95,6 +96,7 @@ fn rows(batch: &RecordBatch, hints: Hints, max_row_bytes: usize) -> Result<Vec<C
             docstring_tokens: list(1),
             url: text(6),
             split: text(7),
+            named,
         };
         let head = fields.func_name.as_ref().map(|name| name.as_bytes()[..name.len().min(HEAD_BYTES)].to_vec());
         let bytes = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());

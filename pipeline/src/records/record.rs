@@ -8,9 +8,14 @@ use serde_json::Value;
 use super::{
     fields::{FIELDS, Fields},
     hints::Hints,
+    numbers,
     reject::Reject,
     text_list::TextList,
 };
+use crate::functions::{self, Dialect, documentation};
+
+/// Position of the documentation in [`FIELDS`].
+const DOCSTRING: usize = 6;
 
 /// A CodeSearchNet record whose fields are checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,27 +32,26 @@ pub struct Record {
     pub url: String,
     /// First and last line of the function, from 1, as the url names them.
     pub lines: Option<(u32, u32)>,
+    /// Were fields without a value derived from others?
+    pub derived: bool,
 }
 
 impl Record {
-    /// Checks the fields of a record. `hints` fill in a missing language and split.
+    /// Checks the fields of a record. `hints` fill in a missing language and split. A field without a value is derived where another
+    /// determines it: code tokens from the code, the documentation and its tokens from each other.
     pub fn from_fields(fields: Fields<'_>, hints: Hints) -> Result<Record, Reject> {
         let text = |name: &'static str, value: Option<Cow<'_, str>>| -> Result<String, Reject> {
             let value = value.ok_or(Reject::MissingField(name))?;
             if value.contains('\0') { Err(Reject::Nul(name)) } else { Ok(value.into_owned()) }
         };
-        let list = |name: &'static str, value: Option<TextList>| -> Result<TextList, Reject> {
-            let value = value.ok_or(Reject::MissingField(name))?;
+        let list = |name: &'static str, value: TextList| -> Result<TextList, Reject> {
             if value.joined().contains('\0') { Err(Reject::Nul(name)) } else { Ok(value) }
         };
         let repo = text("repo", fields.repo)?;
         let path = text("path", fields.path)?;
         let func_name = text("func_name", fields.func_name)?;
         let code = text("code", fields.code)?;
-        let docstring = text("docstring", fields.docstring)?;
         let url = text("url", fields.url)?;
-        let code_tokens = list("code_tokens", fields.code_tokens)?;
-        let docstring_tokens = list("docstring_tokens", fields.docstring_tokens)?;
         let language = match fields.language {
             Some(name) => name.parse().map_err(|_| Reject::UnknownLanguage)?,
             None => hints.language.ok_or(Reject::MissingField("language"))?,
@@ -63,15 +67,40 @@ impl Record {
         if code.trim().is_empty() {
             return Err(Reject::EmptyCode);
         }
+        let derived = fields.code_tokens.is_none() || fields.docstring.is_none() || fields.docstring_tokens.is_none();
+        let code_tokens =
+            fields.code_tokens.unwrap_or_else(|| functions::tokens_of_snippet(language, &code).iter().map(String::as_str).collect());
+        let (docstring, docstring_tokens) = match (fields.docstring, fields.docstring_tokens) {
+            (Some(docstring), Some(tokens)) => (docstring.into_owned(), tokens),
+            (Some(docstring), None) => {
+                let tokens = documentation::tokens(documentation::summary(&docstring, Dialect::Plain));
+                (docstring.into_owned(), tokens.iter().map(String::as_str).collect())
+            }
+            (None, Some(tokens)) => (tokens.iter().collect::<Vec<_>>().join(" "), tokens),
+            // A null says that the function has no documentation. Where no name is known, the documentation has another one.
+            (None, None) if fields.named[DOCSTRING] => Default::default(),
+            (None, None) => return Err(Reject::MissingField("docstring")),
+        };
+        let docstring = text("docstring", Some(docstring.into()))?;
+        let code_tokens = list("code_tokens", code_tokens)?;
+        let docstring_tokens = list("docstring_tokens", docstring_tokens)?;
         let lines = lines_of(&url);
-        Ok(Record { language, split, repo, path, func_name, code, code_tokens, docstring, docstring_tokens, url, lines })
+        Ok(Record { language, split, repo, path, func_name, code, code_tokens, docstring, docstring_tokens, url, lines, derived })
     }
 }
 
 /// Reads and checks one line of JSON.
 pub fn parse(line: &[u8], hints: Hints) -> Result<Record, Reject> {
     let text = std::str::from_utf8(line).map_err(|_| Reject::NotUtf8)?;
-    Record::from_fields(Fields::of_json(text).map_err(|error| diagnose(text, &error))?, hints)
+    let error = match Fields::of_json(text) {
+        Ok(fields) => return Record::from_fields(fields, hints),
+        Err(error) => error,
+    };
+    // Python writes numbers that JSON does not have.
+    match numbers::as_null(text) {
+        Some(text) => Record::from_fields(Fields::of_json(&text).map_err(|error| diagnose(&text, &error))?, hints),
+        None => Err(diagnose(text, &error)),
+    }
 }
 
 /// Finds the reason why a line could not be read: which field, and what is wrong with it.
@@ -180,6 +209,41 @@ mod tests {
         let same = read(good().to_string().as_bytes()).unwrap();
         assert_eq!(parse(glue.as_bytes(), Hints::of("dataset/python/valid.jsonl")).unwrap(), same);
         assert_eq!(read(glue.as_bytes()).unwrap_err(), Reject::MissingField("language"));
+    }
+
+    #[test]
+    fn fields_without_a_value_are_derived_where_another_determines_them() {
+        let tokens = |list: &TextList| list.iter().collect::<Vec<_>>().join(" ");
+        let record = with("code_tokens", Value::Null).unwrap();
+        assert_eq!((tokens(&record.code_tokens).as_str(), record.derived), ("def f ( ) : pass", true));
+        let of = |docstring: Value, docstring_tokens: Value| {
+            let mut line = good();
+            (line["docstring"], line["docstring_tokens"]) = (docstring, docstring_tokens);
+            let record = read(line.to_string().as_bytes()).unwrap();
+            (record.docstring.clone(), tokens(&record.docstring_tokens))
+        };
+        assert_eq!(of(json!("Opens it.\n\nMore."), Value::Null), ("Opens it.\n\nMore.".to_owned(), "Opens it .".to_owned()));
+        assert_eq!(of(Value::Null, json!(["Opens", "it"])), ("Opens it".to_owned(), "Opens it".to_owned()));
+        assert_eq!(of(Value::Null, Value::Null), Default::default());
+        assert!(!read(good().to_string().as_bytes()).unwrap().derived);
+        let mut other = good();
+        for field in ["docstring", "docstring_tokens"] {
+            other.as_object_mut().unwrap().remove(field);
+        }
+        assert_eq!(read(other.to_string().as_bytes()).unwrap_err(), Reject::MissingField("docstring"), "it may have another name");
+    }
+
+    #[test]
+    fn numbers_that_only_python_writes_are_null() {
+        let line = good().to_string().replace("\"docstring\":\"\"", "\"docstring\":NaN,\"score\":-Infinity");
+        assert_eq!(read(line.as_bytes()).unwrap().docstring, "");
+        let line = good().to_string().replace("\"docstring\":\"\"", "\"docstring\":\"NaN, Infinity\",\"x\":[NaN]");
+        assert_eq!(read(line.as_bytes()).unwrap().docstring, "NaN, Infinity");
+        assert_eq!(
+            read(good().to_string().replace("\"def f(): pass\",\"code_tokens", "NaN,\"code_tokens").as_bytes()).unwrap_err(),
+            Reject::MissingField("code")
+        );
+        assert_eq!(read(b"{\"repo\": NaN").unwrap_err(), Reject::NotJson);
     }
 
     #[test]

@@ -145,7 +145,7 @@ mod tests {
     use ledger::CodeText;
     use proptest::prelude::*;
 
-    const REAL: &str = include_str!("../harvest/functions/comments.rs");
+    const REAL: &str = include_str!("../functions/comments.rs");
     const ACCENTS: &str =
         "caf\u{e9} na\u{ef}ve \u{c9}cole \u{ff46}ull\u{3000}width \u{a8} a\u{301}b <unk> x<unk>y <qy> \u{1f600} \u{3a3}\u{391}\u{3a3}";
 

@@ -15,12 +15,13 @@ pub mod documentation;
 mod javascript;
 mod names;
 mod shape;
-pub mod tokens;
+mod tokens;
 
 use ledger::Language;
 use names::Named;
 use shape::{Shape, is_excluded_name, shape};
-use tokens::{Dialect, Source};
+pub use tokens::Dialect;
+use tokens::Source;
 use tree_sitter::Node;
 
 use crate::{
@@ -76,6 +77,12 @@ pub fn extract_in(language: Language, scope: Scope, source: &[u8], dialect: Dial
         language == Language::Javascript
     });
     Ok(found)
+}
+
+/// The code tokens of a text that should be a function: those of its first function, or its words where it has none.
+pub fn tokens_of_snippet(language: Language, code: &str) -> Vec<String> {
+    let found = extract_in(language, Scope::Function, code.as_bytes(), Dialect::Plain).unwrap_or_default();
+    found.into_iter().next().map_or_else(|| code.split_whitespace().map(str::to_owned).collect(), |function| function.code_tokens)
 }
 
 fn function(language: Language, shape: &Shape, node: Node<'_>, named: Named<'_>, file: &Source<'_>) -> Option<Function> {

@@ -183,7 +183,7 @@ fn codesearchnet_comment(language: Language, statement: Node<'_>, source: &[u8])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::harvest::functions::extract;
+    use crate::functions::extract;
 
     /// The first line of the documentation of the last function of a file.
     fn documentation(language: Language, source: &str, dialect: Dialect) -> String {
