@@ -30,7 +30,7 @@ use rayon::prelude::*;
 use self::{
     compare::QueryRanks,
     examples::{Example, Examples, SHOWN},
-    ranks::{Ranks, batches, rank, reciprocal},
+    ranks::{Ranks, batches, language_batches, rank, reciprocal},
     table::Table,
 };
 pub use self::{
@@ -54,8 +54,10 @@ pub struct Evaluate;
 struct QueryResult {
     /// Ranks in the whole split.
     corpus: Ranks,
-    /// Ranks in the query's batch.
+    /// Ranks in the query's batch of all languages.
     batch: Option<Ranks>,
+    /// Ranks in the query's batch of its language.
+    language_batch: Option<Ranks>,
     /// The best rows of each system.
     found: [Vec<u32>; 3],
 }
@@ -63,7 +65,7 @@ struct QueryResult {
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
     const ABOUT: &'static str = "Score lexical, vector and hybrid search on the held-out split";
-    const REVISION: u32 = 5;
+    const REVISION: u32 = 6;
     type Config = Config;
     type Inputs = (Artifact<BundleRecord>, Artifact<Syntax>);
     type Output = ScoresRecord;
@@ -79,13 +81,11 @@ impl Stage for Evaluate {
         ensure!(config.split != Split::Train, "the training split is not held out: set evaluate.split to valid or test");
         let bundle = Bundle::options().workers(run.threads).open(bundle.open()?.dir)?;
         require_other_split(&bundle, config.split)?;
-        let held_out = SplitQueries::read(&bundle, &syntax.open()?, config.split, None)?;
-        let split = config.split;
-        ensure!(!held_out.functions.is_empty(), "the {split} split is empty: set evaluate.split = valid, or harvest more repositories");
+        let (split, held_out) = scored_split(&bundle, &syntax.open()?, config.split, run)?;
         let queries = held_out.documented(config.max_queries);
-        ensure!(!queries.is_empty(), "the {split} split has no documented functions: set evaluate.split, or harvest more repositories");
         let mut evaluation = Evaluation { split: split.to_string(), ..Evaluation::default() };
-        let results = evaluation.score_split(&bundle, &held_out, &queries, config.batch, run)?;
+        let results =
+            if queries.is_empty() { Vec::new() } else { evaluation.score_split(&bundle, &held_out, &queries, config.batch, run)? };
         for judgments in &config.judgments {
             evaluation.score_judged(&bundle, judgments, run)?;
         }
@@ -103,6 +103,30 @@ impl Stage for Evaluate {
         fs::write(run.out.join(ScoresRecord::REPORT), page::render(&page::facts(config, &bundle, &report), &report, &examples)?)?;
         Ok(report)
     }
+}
+
+/// The functions whose documentation gives the queries: those of the configured split. Where it has none and the encoder was adopted,
+/// those of another split, which nothing was learned from either. Where there are none, nothing is scored, with a message.
+fn scored_split<'b>(bundle: &'b Bundle, syntax: &Syntax, configured: Split, run: &Run<'_>) -> Result<(Split, SplitQueries<'b>)> {
+    let held_out = SplitQueries::read(bundle, syntax, configured, None)?;
+    if !held_out.documented(None).is_empty() {
+        return Ok((configured, held_out));
+    }
+    let others = Split::ALL.into_iter().filter(|split| bundle.manifest().adopted_encoder && *split != configured);
+    for split in others.filter(|split| require_other_split(bundle, *split).is_ok()) {
+        let other = SplitQueries::read(bundle, syntax, split, None)?;
+        if !other.documented(None).is_empty() {
+            run.progress.message(&format!(
+                "evaluate  the {configured} split has no documented functions: the queries are of the {split} split, which the adopted \
+                 encoder was not trained on here"
+            ));
+            return Ok((split, other));
+        }
+    }
+    run.progress.message(&format!(
+        "evaluate  scores nothing: the {configured} split has no documented functions; harvest more repositories, or set evaluate.split"
+    ));
+    Ok((configured, held_out))
 }
 
 /// Refuses to evaluate a learned fusion or reranking model on the split that it was learned from.
@@ -145,19 +169,23 @@ impl Evaluation {
         run: &Run<'_>,
     ) -> Result<Vec<QueryResult>> {
         let bar = run.progress.bar("evaluate", queries.len() as u64, "queries");
-        let batches = batches(&queries.iter().map(|query| query.row).collect::<Vec<_>>(), batch);
-        let batch_size = batches.first().map_or(0, Vec::len);
-        let batch_of: HashMap<u32, &Vec<u32>> = batches.iter().flat_map(|batch| batch.iter().map(move |&row| (row, batch))).collect();
+        let rows: Vec<u32> = queries.iter().map(|query| query.row).collect();
+        let languages: Vec<&str> = queries.iter().map(|query| query.language.as_str()).collect();
+        let mixed = batches(&rows, batch);
+        let of_languages = language_batches(&rows, &languages, batch);
+        let (mixed_of, language_of) = (by_row(&mixed), by_row(&of_languages));
         let results = held_out.search(queries, |query, lists, cosine| {
             bar.add(1);
-            Ok(rank_relevant(bundle, held_out, query, lists, cosine, batch_of.get(&query.row).copied()))
+            let batches = [&mixed_of, &language_of].map(|batch_of| batch_of.get(&query.row).copied());
+            Ok(rank_relevant(bundle, held_out, query, lists, cosine, batches))
         })?;
         bar.finish();
-        let languages: Vec<&str> = queries.iter().map(|query| query.language.as_str()).collect();
         self.table.add(MRR_AT_CORPUS, &languages, &results.iter().map(|result| Some(result.corpus)).collect::<Vec<_>>());
         // CodeSearchNet's protocol needs whole batches; fewer queries are one batch, with a protocol name of its own.
-        let in_batch = if batch_size == batch { format!("mrr@{batch}") } else { format!("mrr@in-batch({batch_size})") };
-        self.table.add(&in_batch, &languages, &results.iter().map(|result| result.batch).collect::<Vec<_>>());
+        let size = mixed.first().map_or(0, Vec::len);
+        let protocol = if size == batch { format!("mrr@{batch}") } else { format!("mrr@in-batch({size})") };
+        let of_batch = |ranks: fn(&QueryResult) -> Option<Ranks>| results.iter().map(ranks).collect::<Vec<_>>();
+        self.table.add_batches(&protocol, &languages, &of_batch(|result| result.batch), &of_batch(|result| result.language_batch));
         let ranks = |(query, result): (&&SplitFunction, &QueryResult)| QueryRanks {
             set: self.split.clone(),
             query: query.id.clone(),
@@ -188,7 +216,7 @@ fn rank_relevant(
     query: &SplitFunction,
     lists: &CandidateLists,
     cosine: &dyn Fn(u32) -> f32,
-    batch: Option<&Vec<u32>>,
+    batches: [Option<&Vec<u32>>; 2],
 ) -> QueryResult {
     let rows: Vec<u32> = held_out.functions.iter().map(|function| function.row).collect();
     let among = |lists: &CandidateLists, rows: &[u32]| -> (Ranks, [Vec<u32>; 3]) {
@@ -197,11 +225,17 @@ fn rank_relevant(
         (rankings.map(|list| rank(&list.into_iter().collect(), query.row, rows)), best)
     };
     let (corpus, found) = among(lists, &rows);
-    let batch = batch.map(|batch| {
+    let [batch, language_batch] = batches.map(|batch| {
+        let batch = batch?;
         let within: BTreeSet<u32> = batch.iter().copied().collect();
-        among(&lists.filtered(|row| within.contains(&row)), batch).0
+        Some(among(&lists.filtered(|row| within.contains(&row)), batch).0)
     });
-    QueryResult { corpus, batch, found }
+    QueryResult { corpus, batch, language_batch, found }
+}
+
+/// The batch of each row.
+fn by_row(batches: &[Vec<u32>]) -> HashMap<u32, &Vec<u32>> {
+    batches.iter().flat_map(|batch| batch.iter().map(move |&row| (row, batch))).collect()
 }
 
 /// Largest number of queries that recall is measured with.
@@ -209,7 +243,7 @@ const MEASURED: usize = 200;
 
 /// Share of the ten nearest functions of the whole bundle that its vector search finds, with as many candidates as a search has.
 fn recall(bundle: &Bundle, queries: &[&SplitFunction]) -> Result<f64> {
-    let step = queries.len().div_ceil(MEASURED);
+    let step = queries.len().div_ceil(MEASURED).max(1);
     let parsed: Vec<ParsedQuery> = queries.iter().step_by(step).map(|query| bundle.parse_words(&query.summary)).collect();
     let (met, all) = bundle
         .encode_queries(&parsed)?

@@ -1,6 +1,6 @@
 //! Ranks and mean reciprocal ranks. Ties count against the relevant row.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ledger::Mrr;
 
@@ -47,6 +47,15 @@ pub fn batches(rows: &[u32], size: usize) -> Vec<Vec<u32>> {
     shuffled.chunks_exact(size).map(<[u32]>::to_vec).collect()
 }
 
+/// CodeSearchNet's batches of each language: of its rows only, and only whole ones. A language with fewer than `size` rows has none.
+pub fn language_batches(rows: &[u32], languages: &[&str], size: usize) -> Vec<Vec<u32>> {
+    let mut by_language: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    for (row, language) in rows.iter().zip(languages) {
+        by_language.entry(language).or_default().push(*row);
+    }
+    by_language.values().filter(|rows| rows.len() >= size).flat_map(|rows| batches(rows, size)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +73,15 @@ mod tests {
         assert_eq!(rank(&Scores::from([(1, f64::NAN)]), 1, &[1]), None);
         let mrr = f64::from(mean_reciprocal(&[Some(1), Some(4), None]));
         assert!((mrr - 1.25 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_batch_of_a_language_has_only_its_rows_and_is_whole() {
+        let rows: Vec<u32> = (0..45).collect();
+        let languages: Vec<&str> = rows.iter().map(|row| if row % 3 == 0 { "go" } else { "ruby" }).collect();
+        let cut = language_batches(&rows, &languages, 20);
+        assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [20], "15 rows of Go are no batch of 20, and 30 of Ruby are one");
+        assert!(cut[0].iter().all(|row| row % 3 != 0));
     }
 
     #[test]

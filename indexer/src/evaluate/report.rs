@@ -35,12 +35,16 @@ pub struct EvaluateReport {
 
 impl Report for EvaluateReport {
     fn rows(&self) -> Rows {
-        Rows { read: self.queries, written: self.queries, rejected: 0 }
+        // An evaluation without queries is a result too.
+        Rows { read: self.queries, written: self.queries.max(1), rejected: 0 }
     }
 }
 
 /// The table for a terminal.
 pub fn render(report: &EvaluateReport) -> String {
+    if report.queries == 0 {
+        return "no queries: nothing was scored\n".to_owned();
+    }
     let mut text = format!("{:<22} {:<12} {:>8} {:>8} {:>8} {:>8}\n", "protocol", "language", "queries", "bm25", "vector", "hybrid");
     for row in report.rows.chunks(Mode::ALL.len()) {
         text += &format!("{:<22} {:<12} {:>8}", row[0].protocol, row[0].language, row[0].queries);

@@ -1,5 +1,7 @@
 //! The table of scores: mean reciprocal ranks with confidence intervals, and hybrid search compared with lexical and vector search.
 
+use std::collections::BTreeSet;
+
 use bundle::Mode;
 use ledger::{ALL_LANGUAGES, MRR_AT_CORPUS, Mrr};
 use serde::{Deserialize, Serialize};
@@ -57,6 +59,19 @@ impl Table {
             if name == ALL_LANGUAGES {
                 self.compare(protocol, name, &selected);
             }
+        }
+    }
+
+    /// Adds scores of queries in batches: of all queries in batches of all languages, of a language in batches of that language only
+    /// (CodeSearchNet filters by language first). A language without whole batches has no score.
+    pub fn add_batches(&mut self, protocol: &str, languages: &[&str], mixed: &[Option<Ranks>], of_language: &[Option<Ranks>]) {
+        let all: Vec<Ranks> = mixed.iter().filter_map(|ranks| *ranks).collect();
+        self.score(protocol, ALL_LANGUAGES, &all);
+        self.compare(protocol, ALL_LANGUAGES, &all);
+        let names: BTreeSet<&str> = languages.iter().copied().collect();
+        for name in names.iter().filter(|_| names.len() > 1) {
+            let own = languages.iter().zip(of_language).filter(|(language, _)| *language == name);
+            self.score(protocol, name, &own.filter_map(|(_, ranks)| *ranks).collect::<Vec<_>>());
         }
     }
 

@@ -72,7 +72,7 @@ impl Report for IndexReport {
 impl Stage for Index {
     const NAME: &'static str = "index";
     const ABOUT: &'static str = "Build the bundle: lexical index, vector index, fusion, encoder";
-    const REVISION: u32 = 9;
+    const REVISION: u32 = 10;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
@@ -131,6 +131,7 @@ impl Stage for Index {
             lexical: lexical_info,
             vectors: vector_info(embeddings, dimension, hnsw)?,
             encoder: opened.spec,
+            adopted_encoder: encoder.manifest().stage == ADOPT,
             fusion,
             candidates: config.candidates,
             diversity: Some(config.diversity),
@@ -156,6 +157,9 @@ impl Stage for Index {
         })
     }
 }
+
+/// Name of the stage that records an encoder from another source.
+const ADOPT: &str = "adopt";
 
 fn copy_encoder(encoder: &Artifact<Encoder>, opened: &Encoder, target: &Path) -> Result<()> {
     fs::create_dir_all(target)?;

@@ -87,9 +87,10 @@ the document of `tantivy/` whose fast field `row` is r.
   `{output}` {pooled}), `tokenizer.json`, `encoder.json`.
 
 ## Words
-A query is cut as the fields were: at everything that is neither letter nor digit, at camelCase and HTTPServer humps,
-between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+`. Where one language is searched, its
-name is left out of the query, unless nothing else is asked.
+A query is split as the fields were: at everything that is neither letter nor digit, at camelCase and HTTPServer humps,
+between letters and digits; lower case. For ASCII: `[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+`. Other text is first brought to NFKC; Latin
+letters lose their marks, and ß æ œ ø ł đ ı become ss ae oe o l d i. A run of three or more Chinese, Japanese or Korean letters is
+split into its overlapping pairs. Where one language is searched, its name is left out of the query, unless nothing else is asked.
 
 ## Search
 1. Lexical: what the tokenizer `{tokenizer}` makes of the words{stop_words}, each distinct term. Its count in a row is the sum over the text fields of

@@ -8,12 +8,17 @@ use ledger::{ALL_LANGUAGES, MRR_AT_CORPUS, ScoreKey, Scores, Serve};
 use super::Config;
 use crate::{Error, Result};
 
+const WITHOUT: &str = "set publish { min-mrr = 0, min-share-of-current = 0 } to publish without scores";
 const REMEDY: &str = "set publish.min-share-of-current = 0 to publish without comparing";
 
 /// Checks the scores of a bundle. Scores of two bundles are compared only under one key: same split, same protocol.
 pub fn check(serve: &Serve, config: &Config, scores: &Scores) -> Result<()> {
-    let (key, score) = gating_score(&scores.flat)
-        .ok_or_else(|| Error::NotPublished("scores.json has no hybrid mrr@corpus: run `codenets run --only evaluate`".to_owned()))?;
+    let Some((key, score)) = gating_score(&scores.flat) else {
+        if config.min_mrr <= 0.0 && config.min_share_of_current <= 0.0 {
+            return Ok(());
+        }
+        return Err(Error::NotPublished(format!("the evaluation had no queries: harvest more repositories, or {WITHOUT}")));
+    };
     if score.is_nan() || score < config.min_mrr {
         return Err(Error::NotPublished(format!("{key} is {score:.4}, publish.min-mrr is {:.4}", config.min_mrr)));
     }
@@ -81,6 +86,17 @@ mod tests {
         check(&serve, &config(0.5, 0.0), &scores(0.5)).unwrap();
         assert!(error(&serve, &config(0.6, 0.0), 0.5).contains("not published: test_mrr@corpus_all_hybrid is 0.5000, publish.min-mrr"));
         assert!(error(&serve, &config(0.6, 0.0), f64::NAN).contains("publish.min-mrr"));
+    }
+
+    #[test]
+    fn a_bundle_without_scores_is_published_only_where_both_gates_are_off() {
+        let (_dir, serve) = published(0.5);
+        let none = Scores { flat: BTreeMap::new(), ..scores(0.5) };
+        check(&serve, &config(0.0, 0.0), &none).unwrap();
+        for gate in [config(0.1, 0.0), config(0.0, 0.9)] {
+            let error = check(&serve, &gate, &none).unwrap_err().to_string();
+            assert!(error.contains("had no queries") && error.contains("min-mrr = 0, min-share-of-current = 0"), "{error}");
+        }
     }
 
     #[test]

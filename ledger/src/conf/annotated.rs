@@ -27,8 +27,7 @@ impl Conf {
     /// # Errors
     /// A file that cannot be read again, or an unknown key of a kind.
     pub fn annotated(&self) -> Result<String> {
-        let origins = Origins::read(&self.path, &self.environment, &|path| self.root.get(path).is_some())?;
-        let mut page = Page { conf: self, origins, text: String::new() };
+        let mut page = Page { conf: self, origins: self.origins()?, text: String::new() };
         for section in &self.sections {
             if let Some(value) = self.replaced.get(section.name) {
                 page.line(section.name, value, "the command line");

@@ -28,6 +28,8 @@
 
 mod annotated;
 mod bounded;
+mod cycles;
+mod includes;
 mod kinds;
 mod messages;
 mod origins;
@@ -50,6 +52,7 @@ use crate::{
 };
 use kinds::Node;
 use messages::{explain, nearest};
+use origins::Origins;
 pub(crate) use schema::of_sections;
 pub use secret_url::{SecretUrl, has_user_info};
 
@@ -120,6 +123,7 @@ impl Conf {
         if !path.is_file() {
             return Err(failed("there is no such file: name a configuration with `--conf FILE`".to_owned()));
         }
+        includes::check(path).map_err(failed)?;
         let root = bounded::parse(path, env).map_err(failed)?;
         let names: Vec<&str> = sections.iter().map(|section| section.name).collect();
         if let Some(unknown) = root.keys().into_iter().find(|key| !names.contains(key)) {
@@ -127,7 +131,15 @@ impl Conf {
             let why = format!("unknown section `{unknown}`, did you mean `{nearest}`? (your own variables go into `vars`)");
             return Err(Error::Config { file: path.to_owned(), why });
         }
-        Ok(Self { root, path: path.to_owned(), sections, environment: env.keys().cloned().collect(), replaced: HashMap::new() })
+        let environment = env.keys().cloned().collect();
+        let conf = Self { root, path: path.to_owned(), sections, environment, replaced: HashMap::new() };
+        conf.origins()?.check_cycles().map_err(failed)?;
+        Ok(conf)
+    }
+
+    /// Where each value was set.
+    fn origins(&self) -> Result<Origins> {
+        Origins::read(&self.path, &self.environment, &|path| self.root.get(path).is_some())
     }
 
     /// All sections without includes, substitutions and objects of unused kinds. Written as JSON they are a configuration file. Secrets

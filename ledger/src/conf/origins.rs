@@ -11,6 +11,7 @@ use std::{
 
 use hocon::{Token, TokenKind};
 
+use super::includes::included;
 use crate::error::{Error, Result};
 
 /// Where a value was set.
@@ -30,19 +31,21 @@ impl fmt::Display for Origin {
 }
 
 /// A key: its segments.
-type Key = Vec<String>;
+pub(super) type Key = Vec<String>;
 
 /// The origins of all keys that the files of a configuration set.
 pub(crate) struct Origins {
     set: BTreeMap<Key, Origin>,
+    /// Keys whose value has substitutions that are not optional, and the paths of these.
+    pub(super) substituted: BTreeMap<Key, Vec<Key>>,
 }
 
 impl Origins {
     /// Reads a file and its includes. `environment`: names of the variables; `is_set`: has the configuration a value at this path?
     pub(crate) fn read(file: &Path, environment: &BTreeSet<String>, is_set: &dyn Fn(&str) -> bool) -> Result<Self> {
-        let mut reader = Reader { set: BTreeMap::new(), environment, is_set, open: Vec::new() };
+        let mut reader = Reader { set: BTreeMap::new(), substituted: BTreeMap::new(), environment, is_set, open: Vec::new() };
         reader.file(file, &Key::new())?;
-        Ok(Self { set: reader.set })
+        Ok(Self { set: reader.set, substituted: reader.substituted })
     }
 
     /// The origin of exactly this key.
@@ -58,6 +61,7 @@ impl Origins {
 
 struct Reader<'a> {
     set: BTreeMap<Key, Origin>,
+    substituted: BTreeMap<Key, Vec<Key>>,
     environment: &'a BTreeSet<String>,
     is_set: &'a dyn Fn(&str) -> bool,
     /// Files that are being read, each included by the one before.
@@ -89,7 +93,7 @@ struct Parts {
     objects: usize,
     scalars: usize,
     /// Paths of substitutions, and whether each is optional.
-    substitutions: Vec<(String, bool)>,
+    substitutions: Vec<(Key, bool)>,
 }
 
 impl Reader<'_> {
@@ -182,8 +186,8 @@ impl Reader<'_> {
                 TokenKind::Substitution => {
                     let substitution = tokens.take().and_then(|token| token.subst);
                     parts.substitutions.extend(substitution.map(|subst| {
-                        let path: Vec<String> = subst.segments.iter().map(|segment| segment.text.clone()).collect();
-                        (path.join("."), subst.optional)
+                        let path: Key = subst.segments.iter().map(|segment| segment.text.clone()).collect();
+                        (path, subst.optional)
                     }));
                 }
                 _ => {
@@ -198,9 +202,10 @@ impl Reader<'_> {
         let is_alone = parts.objects + parts.scalars == 0 && parts.substitutions.len() == 1;
         let mut origin = line;
         if let (true, [(path, is_optional)]) = (is_alone, parts.substitutions.as_slice()) {
-            if !(self.is_set)(path) && self.environment.contains(path) {
-                origin = Origin::Environment(path.clone());
-            } else if !(self.is_set)(path) && *is_optional {
+            let path = path.join(".");
+            if !(self.is_set)(&path) && self.environment.contains(&path) {
+                origin = Origin::Environment(path);
+            } else if !(self.is_set)(&path) && *is_optional {
                 // A variable that is not set changes nothing.
                 return;
             }
@@ -208,17 +213,19 @@ impl Reader<'_> {
         let replaces = !appends && parts.objects == 0;
         if replaces {
             self.set.retain(|other, _| !(other.len() > key.len() && other.starts_with(&key)));
+            self.substituted.retain(|other, _| !other.starts_with(&key));
         }
+        // A substitution of the own key, or of an object around it, is the value that it had before.
+        let is_required = |(path, is_optional): &&(Key, bool)| !is_optional && !key.starts_with(path);
+        let required = parts.substitutions.iter().filter(is_required).map(|(path, _)| path.clone());
+        self.substituted.entry(key.clone()).or_default().extend(required);
         if replaces || appends || !parts.substitutions.is_empty() || !self.set.contains_key(&key) {
             self.set.insert(key, origin);
         }
     }
 
     fn include(&mut self, from: &Path, path: &str, prefix: &Key) -> Result<()> {
-        let named = from.parent().unwrap_or(Path::new("")).join(path);
-        let candidates = [named.clone(), named.with_extension("conf"), named.with_extension("json")];
-        // An include of a file that does not exist is allowed.
-        candidates.iter().find(|file| file.is_file()).map_or(Ok(()), |file| self.file(file, prefix))
+        included(from, path).map_or(Ok(()), |file| self.file(&file, prefix))
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Ingest;
 impl Stage for Ingest {
     const NAME: &'static str = "ingest";
     const ABOUT: &'static str = "Validate records, mark near-duplicates and write Parquet shards";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     type Config = Config;
     type Inputs = Artifact<Raw>;
     type Output = Functions;

@@ -21,7 +21,7 @@ pub struct Parse;
 impl Stage for Parse {
     const NAME: &'static str = "parse";
     const ABOUT: &'static str = "Parse functions with tree-sitter: AST tokens, identifiers, words";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     type Config = Config;
     type Inputs = Artifact<Functions>;
     type Output = Syntax;

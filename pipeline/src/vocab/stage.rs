@@ -69,7 +69,6 @@ impl Stage for Vocab {
             text.read(shard, config, budget, &bar)?;
         }
         let specials = specials(config, syntax.ast_specials.iter());
-        ensure!(config.size > specials.len() + 256, "vocab.size must exceed {} (special tokens and bytes)", specials.len() + 256);
         ensure!(config.size <= MAX_SIZE, "vocab.size is {}, the limit is {MAX_SIZE}: encoders use some ten thousand tokens", config.size);
         let tokens = train(config, &specials, &text.texts, &target)?;
         bar.finish();

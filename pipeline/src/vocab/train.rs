@@ -45,8 +45,17 @@ pub fn train(config: &Config, specials: &[String], texts: &[String], path: &Path
         Model::ByteLevel => Characters::default(),
         Model::CharLevel => Characters::of(texts, &tokenizer)?,
     };
-    let seeds = specials.len() + characters.ends.len() + characters.alphabet.len();
-    ensure!(config.size > seeds, "vocab.size must exceed {seeds} (special tokens and characters)");
+    let (alphabet, unit) = match config.model {
+        Model::ByteLevel => (256, "bytes"),
+        Model::CharLevel => (characters.ends.len() + characters.alphabet.len(), "characters"),
+    };
+    let least = specials.len() + alphabet + 1;
+    ensure!(
+        config.size >= least,
+        "vocab.size is {}: with {} special tokens and {alphabet} {unit} before the first merge, set it to at least {least}",
+        config.size,
+        specials.len()
+    );
     let special = |token: &String| AddedToken::from(token.clone(), true);
     let builder = BpeTrainerBuilder::new()
         .vocab_size(config.size)

@@ -14,9 +14,14 @@ pub fn name_parts(name: &str) -> Vec<&str> {
     if named.is_empty() { vec![name] } else { named }
 }
 
-/// The letters and digits of a text, in lower case: equal for a name in snake, camel and dotted form.
+/// The letters and digits of a text, in lower case and without accents: equal for a name in snake, camel and dotted form.
 fn key(text: &str) -> String {
-    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).filter(|c| c.is_alphanumeric()).collect()
+    ledger::words::folded(text)
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .filter(|c| c.is_alphanumeric())
+        .collect()
 }
 
 /// The keys of a function: its name, its name with each of the enclosing classes, and the ends of its path (after a `/`).

@@ -48,6 +48,9 @@ pub struct BundleManifest {
     pub vectors: VectorInfo,
     /// The contents of `encoder/encoder.json`.
     pub encoder: EncoderSpec,
+    /// Does the encoder come from another source (`adopt.from`), so that no row of the bundle was used to train it in this data folder?
+    #[serde(default)]
+    pub adopted_encoder: bool,
     pub fusion: Fusion,
     /// Best rows of the lexical and of the vector list that are fused.
     pub candidates: usize,

@@ -1,3 +1,4 @@
 mod kinds;
 mod origins;
+mod references;
 mod sections;

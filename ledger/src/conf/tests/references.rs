@@ -1,0 +1,46 @@
+//! Includes that name no file, and substitutions in a circle.
+
+use std::{collections::HashMap, fs};
+
+use super::super::*;
+use crate::chain;
+
+/// The error of a configuration of these files, the first of which is loaded; folders are left out.
+fn error(files: &[(&str, &str)]) -> Option<String> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let loaded = Conf::load_with(&dir.path().join(files[0].0), &["a", "b"], &HashMap::new());
+    loaded.err().map(|error| chain(&error).replace(&format!("{}/", dir.path().display()), ""))
+}
+
+#[test]
+fn an_include_of_no_file_is_named_with_its_line() {
+    for include in
+        ["include \"bsae.conf\"", "include file(\"bsae.conf\")", "include required(\"bsae.conf\")", "a { b = 1, include \"bsae\" }"]
+    {
+        let error = error(&[("one.conf", &format!("a.x = 1\n{include}\n"))]).unwrap();
+        assert!(error.contains("one.conf:2: include \"bsae") && error.contains("there is no such file"), "{error}");
+    }
+    let inner = [("one.conf", "include \"two\""), ("two.conf", "a.x = 1\n\ninclude \"three.conf\"")];
+    assert!(error(&inner).unwrap().contains("two.conf:3: include \"three.conf\""));
+    assert_eq!(error(&[("one.conf", "include \"two\"\na.include = \"nothing.conf\""), ("two.conf", "a.x = 1")]), None);
+}
+
+#[test]
+fn values_that_refer_to_each_other_are_named() {
+    let error = |text: &str| error(&[("one.conf", text)]);
+    let circle = error("a { x = ${b.y}\n y = 1 }\nb.y = ${a.x}").unwrap();
+    assert!(circle.contains("`a.x` (one.conf:1), `b.y` (one.conf:3) refer to each other"), "{circle}");
+    assert!(error("a.x = \"1 \"${b.y}\nb = ${a}").is_some(), "through an object");
+    for text in [
+        "a { x = 1, y = ${a.x} }\nb = ${a}",
+        "a.x = [1], a.x = ${a.x} [2]",
+        "a { x = ${b.y}, z = 3 }\nb.y = ${a.z}",
+        "a.x = ${b.y}\nb.y = ${a.x}\nb.y = 2",
+        "a.x = 1\na.x = ${?b.y}\nb.y = ${a.x}",
+    ] {
+        assert_eq!(error(text), None, "{text}");
+    }
+}
