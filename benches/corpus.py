@@ -115,6 +115,9 @@ def main():
             cpu = {name: line(f"ingest {name}, {threads} threads", found, size, flat) for name, found in runs.items()}
             for name in list(runs)[1:]:
                 flat[f"ratio.{name}.{threads}"] = cpu[name] / cpu["ours"]
+                without = statistics.median(run["work_cpu_s"] for run in runs[name]) / cpu["ours"]
+                flat[f"ratio.{name}.without-imports.{threads}"] = without
+                print(f"ratio to {name}: {cpu[name] / cpu['ours']:.2f}, without the imports of the other tool {without:.2f}")
             text = work / "texts.txt"
             run_in(python, TEXTS, current(work, "syntax"), text)
             runs = {name: [] for name in ("ours, four columns", "tokenize-bare")}

@@ -5,7 +5,7 @@
     corpus_peers.py tokenize-bare --tokenizer tokenizer.json --text FILE --out DIR --threads N
 
 The tool runs in a child process. The numbers of threads are in its environment before anything is imported. The parent measures the
-whole process, with the start of the interpreter and the imports. It counts input bytes and output rows after the clock has stopped. The
+whole process, with the start of the interpreter and the imports (`cpu_s`), and the child its work after them (`work_cpu_s`). It counts input bytes and output rows after the clock has stopped. The
 libraries are used as their manuals show. They trust their input: a line that is not a record is an error.
 
 `bytes`: uncompressed jsonl, code or text, as UTF-8. `rows`: rows that were kept, parsed or encoded. `peak_rss_mib` of several processes:
@@ -46,6 +46,14 @@ def target(file):
     return pathlib.Path(file.parent.name, file.name.split(".jsonl")[0] + ".parquet")
 
 
+def imported():
+    """Remembers the CPU time of the process when its imports have ended."""
+    STARTED.append(time.process_time())
+
+
+STARTED = []
+
+
 def first(seen, *key):
     """Is this key new? Only digests are kept: the code of a whole corpus does not fit into memory."""
     digest = blake2b("\0".join(key).encode(), digest_size=16).digest()
@@ -64,6 +72,7 @@ def ingest_pandas(args):
     import pyarrow
     import pyarrow.parquet
 
+    imported()
     pyarrow.set_cpu_count(args.threads)
     pyarrow.set_io_thread_count(args.threads)
     types = dict.fromkeys(TEXTS, pyarrow.string()) | dict.fromkeys(LISTS, pyarrow.list_(pyarrow.string()))
@@ -87,6 +96,7 @@ def ingest_polars(args):
     """One lazy query over all files on the streaming engine; a partition of the sink is an input file."""
     import polars
 
+    imported()
     assert polars.thread_pool_size() == args.threads
     files = raw_files(args.raw)
     types = dict.fromkeys(TEXTS, polars.String) | dict.fromkeys(LISTS, polars.List(polars.String))
@@ -118,6 +128,8 @@ def ingest_datasets(args):
     from functools import partial
 
     from datasets import load_dataset
+
+    imported()
 
     splits = {}
     for file in raw_files(args.raw):
@@ -364,13 +376,15 @@ def measure(args):
     watcher.join()
     if child.returncode != 0:
         sys.exit(f"{args.peer} failed with status {child.returncode}")
-    rows, size = written(args) if args.peer.startswith("ingest") else json.loads(answer.splitlines()[-1])
+    found, work = json.loads(answer.splitlines()[-1])
+    rows, size = written(args) if args.peer.startswith("ingest") else found
     report = {
         "peer": args.peer,
         "rows": rows,
         "bytes": size,
         "wall_s": round(wall, 3),
         "cpu_s": round(used.ru_utime + used.ru_stime, 3),
+        "work_cpu_s": round(work, 3),
         "peak_rss_mib": round(max(used.ru_maxrss, peak[0]) / 1024, 1),
         "threads": args.threads,
     }
@@ -410,7 +424,10 @@ def main():
     if not args.inside:
         measure(args)
     else:
-        print(json.dumps(PEERS[args.peer](args)))
+        answer = PEERS[args.peer](args)
+        # Worker processes of `datasets` are children: their imports count as work.
+        work = time.process_time() - (STARTED or [0])[0] + sum(os.times()[2:4])
+        print(json.dumps([answer, work]))
 
 
 if __name__ == "__main__":

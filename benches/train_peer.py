@@ -45,7 +45,8 @@ class Bert(nn.Module):
 class Nbow(nn.Module):
     def __init__(self, vocabulary, _longest):
         super().__init__()
-        self.tokens, self.weigher = nn.Embedding(vocabulary, WIDTH), nn.Linear(WIDTH, 1)
+        # Gradients of the rows of a batch only, as ours.
+        self.tokens, self.weigher = nn.Embedding(vocabulary, WIDTH, sparse=True), nn.Linear(WIDTH, 1)
 
     def forward(self, ids, mask):
         x = self.tokens(ids)
@@ -69,7 +70,10 @@ def main():
     device = torch.device(arguments.device)
     model = {"bert": Bert, "nbow": Nbow}[arguments.model](lengths["vocabulary"], longest).to(device)
     scale = nn.Parameter(torch.tensor(math.log(14.0), device=device))
-    optimizer = torch.optim.AdamW([*model.parameters(), scale], lr=1e-4, weight_decay=0.01)
+    sparse = [model.tokens.weight] if model.tokens.sparse else []
+    dense = [parameter for parameter in model.parameters() if not any(parameter is other for other in sparse)]
+    optimizers = [torch.optim.AdamW([*dense, scale], lr=1e-4, weight_decay=0.01)]
+    optimizers += [torch.optim.SparseAdam(sparse, lr=1e-4)] if sparse else []
     run = torch.compile(model) if arguments.mode.startswith("compiled") else model
     half = arguments.mode.endswith("bf16")
     batches = []
@@ -92,9 +96,11 @@ def main():
         scores = q @ c.T * scale.exp()
         own = torch.arange(len(scores), device=device)
         loss = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         value = loss.item()
         seconds.append(time.perf_counter() - clock)
         samples.append(len(query))

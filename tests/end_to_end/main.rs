@@ -22,6 +22,7 @@ mod make_targets;
 mod mlflow;
 mod mlflow_refusals;
 mod old_versions;
+mod one_repository;
 mod pipeline_runs;
 mod predecessor;
 mod pretrained;

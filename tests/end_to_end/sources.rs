@@ -76,3 +76,74 @@ fn a_checkout_that_git_cannot_read_is_an_error() {
     let error = workspace.fail_only("harvest");
     assert!(error.contains("git") && error.contains("corpus/dates"), "{error}");
 }
+
+#[test]
+fn a_repository_inside_a_checkout_is_left_out_by_name_and_counted() {
+    let workspace = checkout();
+    let inner = workspace.path("corpus/dates/clone");
+    fs::create_dir_all(&inner).unwrap();
+    git(&inner, &["init", "-q"]);
+    let messages = workspace.run_only("harvest");
+    assert!(messages.contains("leaves out 1 git repositories in corpus/dates: clone; add their folders to harvest.sources"), "{messages}");
+    assert_eq!(workspace.manifest("raw")["report"]["skipped"]["git repository inside a repository"], 1);
+    let (status, _) = workspace.run(&["status"]);
+    assert!(status.contains("harvest left out: ") && status.contains("git repository inside a repository 1"), "{status}");
+}
+
+#[test]
+fn a_linked_repository_and_loose_files_beside_repositories_are_counted() {
+    let workspace = Workspace::new();
+    fs::create_dir_all(workspace.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(workspace.path("elsewhere"), workspace.path("corpus/linked")).unwrap();
+    fs::write(workspace.path("corpus/loose.py"), "x = 1\n").unwrap();
+    let messages = workspace.run_only("harvest");
+    assert!(messages.contains("leaves out 1 linked folders in corpus: linked"), "{messages}");
+    let skipped = &workspace.manifest("raw")["report"]["skipped"];
+    assert_eq!((&skipped["link not followed"], &skipped["in no repository"]), (&1.into(), &1.into()), "{skipped}");
+}
+
+#[test]
+fn a_commit_without_source_code_and_a_new_licence_are_recorded() {
+    let workspace = checkout();
+    let repo = workspace.path("corpus/dates");
+    workspace.configure(&source("dir", "path = corpus/dates, each-subfolder = false"));
+    workspace.run_only("harvest");
+    fs::write(repo.join("MIT-LICENSE"), "The MIT License\n").unwrap();
+    git(&repo, &["add", "."]);
+    git(&repo, &["commit", "-q", "-m", "licence"]);
+    workspace.run_only("harvest");
+    let repos: Value = read_json(&workspace.artifact("raw").join("repos.json"));
+    let commit = git(&repo, &["rev-parse", "HEAD"]);
+    assert_eq!((&repos[0]["sha"], &repos[0]["licence"]), (&commit.into(), &"The MIT License".into()));
+}
+
+#[test]
+fn folders_of_one_name_are_refused_and_a_name_stands_before_subfolders() {
+    let workspace = Workspace::new();
+    let sources = |name: &str| {
+        format!(
+            "harvest.sources = [{{ kind = dir, path = corpus, each-subfolder = true{name} }}]\nharvest.source.dir.path = corpus/dates\nharvest.source.dir.each-subfolder = false\n"
+        )
+    };
+    workspace.configure(&sources(""));
+    let error = workspace.fail_only("harvest");
+    assert!(error.contains("corpus/dates are both named dates: give their sources different values of `name`"), "{error}");
+    workspace.configure(&sources(", name = group"));
+    workspace.run_only("harvest");
+    let names: Vec<Value> =
+        read_json(&workspace.artifact("raw").join("repos.json")).as_array().unwrap().iter().map(|repo| repo["name"].clone()).collect();
+    assert!(names.contains(&"dates".into()) && names.contains(&"group/dates".into()), "{names:?}");
+}
+
+#[test]
+fn a_virtual_environment_is_left_out() {
+    let workspace = Workspace::new();
+    let environment = workspace.path("corpus/dates/my-python");
+    fs::create_dir_all(environment.join("lib")).unwrap();
+    fs::write(environment.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+    fs::write(environment.join("lib/installed.py"), "def f(a):\n    \"\"\"Adds one to a number.\"\"\"\n    return a + 1\n").unwrap();
+    let (files, _) = workspace.run(&["files", "--excluded"]);
+    assert!(files.contains("my-python/lib/installed.py") && files.contains("virtual environment"), "{files}");
+    workspace.run_only("harvest");
+    assert_eq!(workspace.manifest("raw")["report"]["skipped"]["virtual environment"], 1);
+}

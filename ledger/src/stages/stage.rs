@@ -1,6 +1,9 @@
 //! What a stage is, and what it gets to work with.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
@@ -48,6 +51,11 @@ pub trait Stage {
 pub trait Report: Serialize + DeserializeOwned {
     /// Rows that the run read, wrote and rejected.
     fn rows(&self) -> Rows;
+
+    /// What the run left out, by reason; `codenets status` shows it.
+    fn left_out(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
 }
 
 /// What a stage gets from the executor.

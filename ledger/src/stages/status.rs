@@ -1,8 +1,14 @@
 //! The state of every stage: the rows of `codenets status` and `codenets plan`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{freshness::Freshness, inputs::Inputs, stage::Stage};
+use super::{
+    freshness::Freshness,
+    inputs::Inputs,
+    stage::{Report, Stage},
+};
 use crate::{artifacts::recordable::Recordable, clock::unix_now, error::Result, store::artifact_store::Store};
 
 /// One row of `codenets status`.
@@ -26,6 +32,9 @@ pub struct StageStatus {
     pub age_s: Option<u64>,
     pub rows: Option<u64>,
     pub bytes: Option<u64>,
+    /// What the stage left out, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
 }
 
 impl StageStatus {
@@ -52,6 +61,9 @@ impl StageStatus {
             age_s: manifest.as_ref().map(|manifest| unix_now().saturating_sub(manifest.host.finished_unix_s)),
             rows: manifest.as_ref().map(|manifest| manifest.rows.written),
             bytes: manifest.as_ref().map(|manifest| manifest.bytes_out()),
+            left_out: manifest
+                .and_then(|manifest| serde_json::from_value::<S::Report>(manifest.report).ok()?.left_out().into())
+                .unwrap_or_default(),
         })
     }
 
@@ -68,6 +80,7 @@ impl StageStatus {
             age_s: None,
             rows: None,
             bytes: None,
+            left_out: BTreeMap::new(),
         }
     }
 }
@@ -99,7 +112,20 @@ pub fn render_status(stages: &[StageStatus]) -> String {
             &state,
         ]);
     }
-    text
+    text + &stages.iter().filter_map(left_out).collect::<String>()
+}
+
+/// Reasons in the line of what a stage left out.
+const REASONS: usize = 8;
+
+/// A line with what a stage left out, the most frequent reasons first.
+fn left_out(stage: &StageStatus) -> Option<String> {
+    let mut reasons: Vec<(&String, &u64)> = stage.left_out.iter().collect();
+    reasons.sort_by_key(|(reason, count)| (u64::MAX - **count, *reason));
+    let more: u64 = reasons.iter().skip(REASONS).map(|(_, count)| **count).sum();
+    let mut shown: Vec<String> = reasons.iter().take(REASONS).map(|(reason, count)| format!("{reason} {count}")).collect();
+    shown.extend((more > 0).then(|| format!("other reasons {more}")));
+    (!shown.is_empty()).then(|| format!("{} left out: {}\n", stage.stage, shown.join(", ")))
 }
 
 fn depth(stages: &[StageStatus], index: usize) -> usize {
@@ -133,6 +159,7 @@ mod tests {
             age_s: (state != "missing").then_some(7200),
             rows: (state != "missing").then_some(1400),
             bytes: (state != "missing").then_some(3 << 20),
+            left_out: if stage == "ingest" { (1..12).map(|count| (format!("reason {count}"), count)).collect() } else { BTreeMap::new() },
         };
         insta::assert_snapshot!(render_status(&[
             stage("ingest", "functions", &["raw"], "up to date", "up to date"),

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use super::statistics::Statistics;
 use crate::{
     error::{Context, Result},
+    harvest::HarvestReport,
     ingest::IngestReport,
     parse::ParseReport,
     tokenize::{self, TokenizeReport},
@@ -20,6 +21,7 @@ const LONGEST: usize = 40;
 pub struct Corpus {
     /// Key by kind, of the artifacts that the page describes.
     pub artifacts: BTreeMap<String, String>,
+    pub harvest: Option<HarvestReport>,
     pub ingest: IngestReport,
     pub parse: Option<ParseReport>,
     pub tokenize: Option<TokenizeReport>,
@@ -49,6 +51,7 @@ impl Corpus {
                 read.is_some() && read.as_ref() == store.current_manifest(input).as_ref().map(|(_, input)| &input.key)
             })
         };
+        let harvest = if is_current("functions", "raw") { report(store, "raw", &mut artifacts)? } else { None };
         let is_parsed = is_current("syntax", "functions");
         let is_tokenized = is_parsed && is_current("tokens", "syntax") && is_current("tokens", "vocabulary");
         let parse = if is_parsed { report(store, "syntax", &mut artifacts)? } else { None };
@@ -58,7 +61,7 @@ impl Corpus {
         let statistics = Statistics::of(functions.dir(), &tables, is_parsed, tokens.as_deref(), store.progress())?;
         let vocabulary =
             if is_tokenized { Some(VocabularySummary::read(&store.current::<Vocabulary>()?.open()?.tokenizer)?) } else { None };
-        Ok(Self { artifacts, ingest, parse, tokenize, statistics, vocabulary })
+        Ok(Self { artifacts, harvest, ingest, parse, tokenize, statistics, vocabulary })
     }
 }
 

@@ -33,6 +33,7 @@ struct Page<'a> {
     rejected: String,
     duplicates: String,
     reasons: Vec<BarRow>,
+    not_harvested: Vec<BarRow>,
     duplicates_by_language: Vec<BarRow>,
     cross_split: Vec<(String, String)>,
     quantities: Vec<(&'static str, Vec<Chart>)>,
@@ -118,6 +119,7 @@ pub fn render(corpus: &Corpus) -> Result<String> {
         rejected: number(corpus.ingest.rejected),
         duplicates: number(corpus.ingest.duplicates),
         reasons: bars(statistics.rejects.clone(), COLOURS[1]),
+        not_harvested: bars(not_harvested(corpus), COLOURS[1]),
         duplicates_by_language: bars(
             statistics.duplicates.iter().map(|(language, count)| (language.to_string(), *count)).collect(),
             COLOURS[1],
@@ -129,6 +131,13 @@ pub fn render(corpus: &Corpus) -> Result<String> {
         samples: statistics.samples.iter().map(|(language, samples)| (language.name(), samples.as_slice())).collect(),
     };
     Ok(page.render()?)
+}
+
+/// What `harvest` left out, the most frequent reasons first.
+fn not_harvested(corpus: &Corpus) -> Vec<(String, u64)> {
+    let mut reasons: Vec<(String, u64)> = corpus.harvest.iter().flat_map(|report| report.skipped.clone()).collect();
+    reasons.sort_by(|(a, first), (b, second)| second.cmp(first).then(a.cmp(b)));
+    reasons
 }
 
 /// A number with its digits in groups of three.
@@ -237,7 +246,7 @@ fn vocabulary<'a>(corpus: &Corpus, summary: &'a VocabularySummary) -> Vocabulary
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{explore::statistics::Statistics, ingest::IngestReport};
+    use crate::{explore::statistics::Statistics, harvest::HarvestReport, ingest::IngestReport};
     use std::collections::BTreeMap;
 
     /// A corpus in which every text of a user is markup.
@@ -265,12 +274,14 @@ mod tests {
         let vocabulary = VocabularySummary { size: 1, specials: vec![text()], lengths: BTreeMap::from([(1, 1)]), longest: vec![text()] };
         let ingest = IngestReport { cross_split_duplicates: BTreeMap::from([(text(), 1)]), ..IngestReport::default() };
         let artifacts = BTreeMap::from([(text(), text())]);
-        Corpus { artifacts, ingest, parse: None, tokenize: None, statistics, vocabulary: Some(vocabulary) }
+        let harvest = Some(HarvestReport { skipped: BTreeMap::from([(text(), 1)]), ..HarvestReport::default() });
+        Corpus { artifacts, harvest, ingest, parse: None, tokenize: None, statistics, vocabulary: Some(vocabulary) }
     }
 
     #[test]
     fn markup_in_a_value_is_escaped() {
         let page = render(&corpus()).unwrap();
+        assert!(page.contains("<code>harvest</code> left out"));
         assert!(!page.contains("<script>") && page.contains("&#60;script&#62;"), "{page}");
     }
 

@@ -40,4 +40,8 @@ impl Report for HarvestReport {
             rejected: self.functions_seen - self.functions,
         }
     }
+
+    fn left_out(&self) -> BTreeMap<String, u64> {
+        self.skipped.clone()
+    }
 }

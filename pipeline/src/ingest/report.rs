@@ -47,4 +47,8 @@ impl Report for IngestReport {
     fn rows(&self) -> Rows {
         Rows { read: self.lines, written: self.written, rejected: self.rejected + self.repeated + self.joined }
     }
+
+    fn left_out(&self) -> BTreeMap<String, u64> {
+        self.reasons.0.clone()
+    }
 }
