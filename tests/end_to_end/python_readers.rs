@@ -76,6 +76,8 @@ pub fn require_equal_hits(workspace: &Workspace) {
         "shortest distance between nodes",
         "HTTPHeader value",
         "mean of numbers",
+        "pârse an ISO däte",
+        "读取配置文件 of a file",
     ];
     for query in queries {
         for mode in ["bm25", "vector", "hybrid"] {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::LazyLock,
@@ -70,17 +71,22 @@ pub struct Workspace {
     _temporary: Option<tempfile::TempDir>,
 }
 
-/// Where tests share workspaces, empty when the process starts. Not below the target folder: git ignores it, so that harvest would leave
+/// Where tests share workspaces, deleted when the process ends. Not below the target folder: git ignores it, so that harvest would leave
 /// out the corpus.
-static SHARED: LazyLock<(PathBuf, fs::File)> = LazyLock::new(|| {
-    let name = ledger::Digest::of_bytes(env!("CARGO_TARGET_TMPDIR").as_bytes()).short();
-    let folder = std::env::temp_dir().join(format!("codenets-end-to-end-{name}"));
-    fs::create_dir_all(&folder).unwrap();
-    // Held until the process ends: two test processes never write the folder at the same time.
-    let lock = fs::File::create(folder.join("lock")).unwrap();
-    lock.lock().unwrap();
-    (folder, lock)
+static SHARED: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = tempfile::Builder::new().prefix("codenets-end-to-end-").tempdir().unwrap().keep();
+    delete_at_exit(&folder);
+    folder
 });
+
+/// Deletes a folder when this process has ended, however it ends: its end closes the pipe that the deleting process waits for.
+fn delete_at_exit(folder: &Path) {
+    let mut wait = Command::new("sh");
+    wait.args(["-c", "cat > /dev/null; rm -rf -- \"$1\"", "sh"]).arg(folder);
+    // Its own group: the terminal's signals do not end it first.
+    wait.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    std::mem::forget(wait.spawn().unwrap());
+}
 
 /// All stages up to `tokenize` have run.
 static TOKENIZED: LazyLock<Workspace> = LazyLock::new(|| {
@@ -143,8 +149,7 @@ impl Workspace {
 
     /// A folder that the tests of this process share, empty.
     pub fn shared(name: &str) -> Self {
-        let root = SHARED.0.join(name);
-        let _ = fs::remove_dir_all(&root);
+        let root = SHARED.join(name);
         fs::create_dir_all(&root).unwrap();
         Self { root, _temporary: None }
     }

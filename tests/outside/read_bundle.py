@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
+import unicodedata
 
 # Before ONNX Runtime is imported: it sends telemetry otherwise.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -43,8 +44,26 @@ def fields(manifest, hidden=()):
     return {field["name"]: (position, field) for position, field in numbered if field["weight"] > 0 and field["name"] not in hidden}
 
 
+LATIN = {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i"}
+# Blocks of Han, Hiragana, Katakana, Bopomofo and Hangul.
+IDEOGRAPHS = r"\u1100-\u11ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff\u3100-\u318f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
+
+
+def folded(text):
+    """NFKC, and Latin letters without marks."""
+    out = []
+    for letter in unicodedata.normalize("NFKC", text):
+        base = unicodedata.normalize("NFD", letter)[0]
+        out.append(LATIN.get(letter) or (base if base.isascii() and base.isalpha() else letter))
+    return "".join(out)
+
+
 def words(text):
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", text)]
+    found = []
+    for word in re.findall(rf"[{IDEOGRAPHS}]+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", folded(text)):
+        is_pairs = len(word) > 2 and re.match(f"[{IDEOGRAPHS}]", word)
+        found += [first + second for first, second in zip(word, word[1:])] if is_pairs else [word.lower()]
+    return found
 
 
 def compounds_of(part):

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use ledger::ensure;
+use ledger::{ensure, words};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{Result, error::Context};
@@ -32,7 +32,7 @@ fn text(path: &Path) -> Result<String> {
     let mut text = String::new();
     reader.take(MAX_BYTES + 1).read_to_string(&mut text).with_context(|| format!("reading {}", path.display()))?;
     ensure!(text.len() as u64 <= MAX_BYTES, "{} has more than {MAX_BYTES} bytes: split it into several files of judgments", path.display());
-    Ok(text)
+    Ok(words::without_mark(&text).to_owned())
 }
 
 /// Reads a JSON document. `form`: the form that is expected, for the error.

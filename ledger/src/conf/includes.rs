@@ -7,6 +7,8 @@ use std::{
 
 use hocon::{Token, TokenKind};
 
+use crate::text::words::without_mark;
+
 /// The file that an include of `from` names: exactly, or without its extension `.conf` or `.json`.
 pub fn included(from: &Path, path: &str) -> Option<PathBuf> {
     let named = from.parent().unwrap_or(Path::new("")).join(path);
@@ -26,7 +28,9 @@ pub fn check(file: &Path) -> Result<(), String> {
 fn check_from(file: &Path, open: &mut Vec<PathBuf>) -> Result<(), String> {
     // What else is wrong with a file, its parser says.
     let Ok(full) = file.canonicalize() else { return Ok(()) };
-    let Ok(tokens) = fs::read_to_string(file).map_err(drop).and_then(|text| hocon::tokenize(&text).map_err(drop)) else { return Ok(()) };
+    let Ok(tokens) = fs::read_to_string(file).map_err(drop).and_then(|text| hocon::tokenize(without_mark(&text)).map_err(drop)) else {
+        return Ok(());
+    };
     if open.contains(&full) {
         return Ok(());
     }

@@ -12,7 +12,10 @@ use std::{
 use hocon::{Token, TokenKind};
 
 use super::includes::included;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    text::words::without_mark,
+};
 
 /// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +106,7 @@ impl Reader<'_> {
             return Ok(());
         }
         let text = fs::read_to_string(&file).map_err(Error::io("reading", &file))?;
-        let tokens = hocon::tokenize(&text).map_err(|error| Error::Config { file: file.clone(), why: error.to_string() })?;
+        let tokens = hocon::tokenize(without_mark(&text)).map_err(|error| Error::Config { file: file.clone(), why: error.to_string() })?;
         self.open.push(file.clone());
         let mut tokens = Tokens { file: &file, tokens: &tokens, next: 0 };
         while tokens.peek() != TokenKind::Eof {

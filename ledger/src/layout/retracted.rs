@@ -13,6 +13,7 @@ use crate::{
     durable::write_atomically,
     error::{Error, Result},
     recordable_json,
+    text::words,
 };
 
 /// Functions that no published bundle may show.
@@ -67,7 +68,7 @@ recordable_json!(Retracted, "retracted", 1);
 impl Retracted {
     /// Reads a text with one retraction in each line.
     pub fn of_lines(text: &str) -> Self {
-        Self(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+        Self(words::without_mark(text).lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 
     /// The list of a data folder; none where nothing was retracted.
@@ -104,6 +105,11 @@ impl Retracted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_may_have_a_byte_order_mark_and_windows_line_ends() {
+        assert_eq!(Retracted::of_lines("\u{feff}ab12\r\n\r\n repo\to/r \r\n").0.into_iter().collect::<Vec<_>>(), ["ab12", "repo\to/r"]);
+    }
 
     #[test]
     fn a_line_is_a_retraction_and_back() {

@@ -144,6 +144,11 @@ pub fn folded(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// A text without the byte order mark that Windows programs write at its start.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Neighbouring words joined, then all words joined: `my sql` of `connectMySQL` is also found as `mysql`.
 ///
 /// ```

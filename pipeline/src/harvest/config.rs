@@ -23,7 +23,7 @@ pub struct Config {
     pub languages: Vec<Language>,
     /// Also write functions without documentation: they are indexed, but not used for training.
     pub keep_undocumented: bool,
-    /// Rules for code tokens and docstrings.
+    /// Which functions exist, where their documentation is, and their code tokens.
     pub dialect: Dialect,
     /// Smallest number of tokens in the documentation's summary. A function with fewer tokens counts as undocumented.
     pub min_documentation_tokens: usize,
@@ -31,7 +31,7 @@ pub struct Config {
     pub min_lines: u32,
     /// Largest source file, in bytes. Larger files are left out and counted.
     pub max_file_bytes: u64,
-    /// Largest mean line length of a source file, in bytes. A file with longer lines counts as minified and is left out.
+    /// Largest median length of the lines of code of a source file, in bytes. A file with longer lines counts as minified and is left out.
     pub max_mean_line_bytes: usize,
     /// Number of records in one output file.
     pub records_per_file: usize,

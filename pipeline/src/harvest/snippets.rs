@@ -24,7 +24,7 @@ fn read(path: &Path) -> Result<Vec<(u64, String)>> {
     let mut bytes = Vec::new();
     reader.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
     ensure!(bytes.len() as u64 <= MAX_BYTES, "{} is larger than {MAX_BYTES} bytes unpacked: split it into several sources", path.display());
-    let snippets: BTreeMap<String, u64> = serde_json::from_slice(&bytes)
+    let snippets: BTreeMap<String, u64> = serde_json::from_slice(bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes))
         .with_context(|| format!("{} is not a JSON object {{code: number}}: correct harvest.source.path", path.display()))?;
     let mut numbered: Vec<(u64, String)> = snippets.into_iter().map(|(code, number)| (number, code)).collect();
     numbered.sort();

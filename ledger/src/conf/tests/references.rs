@@ -23,6 +23,7 @@ fn an_include_of_no_file_is_named_with_its_line() {
         let error = error(&[("one.conf", &format!("a.x = 1\n{include}\n"))]).unwrap();
         assert!(error.contains("one.conf:2: include \"bsae") && error.contains("there is no such file"), "{error}");
     }
+    assert!(error(&[("one.conf", "\u{feff}include \"bsae.conf\"")]).unwrap().contains("one.conf:1: include"), "behind a byte order mark");
     let inner = [("one.conf", "include \"two\""), ("two.conf", "a.x = 1\n\ninclude \"three.conf\"")];
     assert!(error(&inner).unwrap().contains("two.conf:3: include \"three.conf\""));
     assert_eq!(error(&[("one.conf", "include \"two\"\na.include = \"nothing.conf\""), ("two.conf", "a.x = 1")]), None);
