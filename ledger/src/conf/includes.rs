@@ -22,10 +22,13 @@ pub fn included(from: &Path, path: &str) -> Option<PathBuf> {
 /// # Errors
 /// The line of the first one that does not.
 pub fn check(file: &Path) -> Result<(), String> {
-    check_from(file, &mut Vec::new())
+    check_from(file, &mut Vec::new(), &mut 0)
 }
 
-fn check_from(file: &Path, open: &mut Vec<PathBuf>) -> Result<(), String> {
+/// Most includes of a configuration: files that include each other twice double their number with each file.
+const MAX_INCLUDES: usize = 1000;
+
+fn check_from(file: &Path, open: &mut Vec<PathBuf>, count: &mut usize) -> Result<(), String> {
     // What else is wrong with a file, its parser says.
     let Ok(full) = file.canonicalize() else { return Ok(()) };
     let Ok(tokens) = fs::read_to_string(file).map_err(drop).and_then(|text| hocon::tokenize(without_mark(&text)).map_err(drop)) else {
@@ -39,7 +42,11 @@ fn check_from(file: &Path, open: &mut Vec<PathBuf>) -> Result<(), String> {
         let found = included(file, path).ok_or_else(|| {
             format!("{}:{line}: include \"{path}\": there is no such file: correct its name, or remove the line", file.display())
         })?;
-        check_from(&found, open)?;
+        *count += 1;
+        if *count > MAX_INCLUDES {
+            return Err(format!("more than {MAX_INCLUDES} includes: include each file once"));
+        }
+        check_from(&found, open, count)?;
     }
     open.pop();
     Ok(())

@@ -124,6 +124,11 @@ impl Conf {
             return Err(failed("there is no such file: name a configuration with `--conf FILE`".to_owned()));
         }
         includes::check(path).map_err(failed)?;
+        let environment: BTreeSet<String> = env.keys().cloned().collect();
+        // What else is wrong with a file, its parser says.
+        if let Ok(origins) = Origins::read(path, &environment, &|_| true) {
+            origins.check_cycles().map_err(failed)?;
+        }
         let root = bounded::parse(path, env).map_err(failed)?;
         let names: Vec<&str> = sections.iter().map(|section| section.name).collect();
         if let Some(unknown) = root.keys().into_iter().find(|key| !names.contains(key)) {
@@ -131,10 +136,7 @@ impl Conf {
             let why = format!("unknown section `{unknown}`, did you mean `{nearest}`? (your own variables go into `vars`)");
             return Err(Error::Config { file: path.to_owned(), why });
         }
-        let environment = env.keys().cloned().collect();
-        let conf = Self { root, path: path.to_owned(), sections, environment, replaced: HashMap::new() };
-        conf.origins()?.check_cycles().map_err(failed)?;
-        Ok(conf)
+        Ok(Self { root, path: path.to_owned(), sections, environment, replaced: HashMap::new() })
     }
 
     /// Where each value was set.

@@ -183,15 +183,11 @@ impl Reader<'_> {
                     parts.objects += 1;
                 }
                 TokenKind::LBracket => {
-                    skip_array(tokens);
+                    parts.substitutions.extend(skip_array(tokens));
                     parts.scalars += 1;
                 }
                 TokenKind::Substitution => {
-                    let substitution = tokens.take().and_then(|token| token.subst);
-                    parts.substitutions.extend(substitution.map(|subst| {
-                        let path: Key = subst.segments.iter().map(|segment| segment.text.clone()).collect();
-                        (path, subst.optional)
-                    }));
+                    parts.substitutions.extend(tokens.take().as_ref().and_then(substitution));
                 }
                 _ => {
                     tokens.take();
@@ -251,18 +247,27 @@ fn segments(names: &[Token]) -> Vec<String> {
     segments
 }
 
-fn skip_array(tokens: &mut Tokens<'_>) {
-    let mut depth = 0usize;
+/// Path of a substitution, and whether it is optional.
+fn substitution(token: &Token) -> Option<(Key, bool)> {
+    let substitution = token.subst.as_ref()?;
+    Some((substitution.segments.iter().map(|segment| segment.text.clone()).collect(), substitution.optional))
+}
+
+/// Skips an array, and returns its substitutions.
+fn skip_array(tokens: &mut Tokens<'_>) -> Vec<(Key, bool)> {
+    let (mut depth, mut substitutions) = (0usize, Vec::new());
     while let Some(token) = tokens.take() {
         match token.kind {
             TokenKind::LBracket => depth += 1,
             TokenKind::RBracket => depth = depth.saturating_sub(1),
             _ => {}
         }
+        substitutions.extend(substitution(&token));
         if depth == 0 || token.kind == TokenKind::Eof {
-            return;
+            break;
         }
     }
+    substitutions
 }
 
 /// `conf/predecessor/../base.conf` is `conf/base.conf`.

@@ -14,49 +14,56 @@ pub fn documentation_of(language: Language, node: Node<'_>, statement: Node<'_>,
     match (dialect, language) {
         (Dialect::Codesearchnet, _) => codesearchnet_comment(language, statement, source),
         (_, Language::Go | Language::Ruby) => lines_above(language, statement, source),
-        (_, Language::Java | Language::Javascript | Language::Php) => block_between_annotations(node, source)
-            .or_else(|| block_between_annotations(statement, source))
-            .map_or_else(|| block_above(statement, source), |text| documentation_of_block(&text)),
+        (_, Language::Java | Language::Javascript | Language::Php) => {
+            let above = block_above(statement, source);
+            let between = || block_between_annotations(node, source).or_else(|| block_between_annotations(statement, source));
+            if documentation::summary(&above, dialect).is_empty() { between().unwrap_or(above) } else { above }
+        }
         (_, Language::Python) => String::new(),
     }
 }
 
-/// Is this text a comment `/** … */`?
+/// Most comments above a function that are looked at: a step from one node to the node before it takes longer in a file of many nodes.
+const MAX_COMMENTS: usize = 2000;
+
+/// Is this text a comment `/** … */`, and not the empty `/**/`?
 fn is_block(text: &str) -> bool {
-    text.starts_with("/**")
+    text.starts_with("/**") && text.len() > 4
 }
 
-/// A comment `/** … */` between annotations, attributes or decorators and the name of a function.
+/// Text of the last comment `/** … */` between annotations, attributes or decorators and the name of a function.
 fn block_between_annotations(node: Node<'_>, source: &[u8]) -> Option<String> {
     let name = ["name", "property"].iter().find_map(|field| node.child_by_field_name(field))?;
     let mut found = None;
     grammar::walk(node, |inner| {
-        if inner.start_byte() < name.start_byte() && grammar::is_comment(inner) {
-            found = Some(grammar::text(inner, source)).filter(|text| is_block(text)).or(found.take());
+        let text = grammar::text(inner, source);
+        if inner.start_byte() < name.start_byte() && grammar::is_comment(inner) && is_block(&text) {
+            found = Some(documentation_of_block(&text));
         }
         inner == node || inner.kind() == "modifiers"
     });
-    found.map(std::borrow::Cow::into_owned)
+    found
 }
 
 /// Text of a comment `/** … */` without its markers and the lines that are for tools.
 fn documentation_of_block(text: &str) -> String {
-    directives::without(Language::Javascript, &documentation::strip_c_style(text))
+    directives::without(Language::Javascript, &documentation::strip_block(text))
 }
 
 /// The nearest comment `/** … */` above a statement that has more than tags. Other comments between are skipped.
 fn block_above(statement: Node<'_>, source: &[u8]) -> String {
     let mut only_tags = String::new();
     let mut below = statement;
-    while let Some(comment) = before(below).filter(|above| grammar::is_comment(*above)) {
+    for _ in 0..MAX_COMMENTS {
+        let Some(comment) = before(below).filter(|above| grammar::is_comment(*above)) else { break };
         let text = grammar::text(comment, source);
-        if trails(comment, below) || gap(comment, &text, below) > 2 {
+        let gap = gap(comment, &text, below);
+        if trails(comment, below) || gap > if only_tags.is_empty() { 2 } else { 1 } {
             break;
         }
         if is_block(&text) {
             let text = documentation_of_block(&text);
-            let is_apart = gap(comment, &grammar::text(comment, source), below) == 2;
-            if directives::is_file_header(&text, is_apart && is_first_in_file(comment)) {
+            if directives::is_file_header(&text, || gap == 2 && is_first_in_file(comment)) {
                 break;
             }
             if !documentation::summary(&text, Dialect::Plain).is_empty() {
@@ -75,34 +82,39 @@ fn block_above(statement: Node<'_>, source: &[u8]) -> String {
 fn lines_above(language: Language, statement: Node<'_>, source: &[u8]) -> String {
     let mut lines = Vec::new();
     let mut below = statement;
-    while let Some(above) = before(below) {
+    for _ in 0..MAX_COMMENTS {
+        let Some(above) = before(below) else { break };
         let text = grammar::text(above, source);
         let gap = gap(above, &text, below);
-        if !grammar::is_comment(above) {
-            if gap > 1 || !lines.is_empty() || !is_ruby_signature(language, above, source) {
+        let largest = if language == Language::Ruby && lines.is_empty() { 2 } else { 1 };
+        let is_signature = |node: Node<'_>| lines.is_empty() && is_ruby_signature(language, node, source);
+        let is_skipped = if grammar::is_comment(above) {
+            // A comment on the line of a signature: `sig { void } # rubocop:disable X`.
+            let trails = trails(above, below);
+            if trails && !above.prev_sibling().is_some_and(is_signature) {
                 break;
             }
-            below = above;
-            continue;
-        }
-        let largest = if language == Language::Ruby && lines.is_empty() { 2 } else { 1 };
-        if trails(above, below) || gap > largest {
+            trails
+        } else if is_signature(above) {
+            true
+        } else {
+            break;
+        };
+        if gap > largest {
             break;
         }
-        let stripped = match language {
-            Language::Ruby => documentation::strip_hash(&text),
-            _ => documentation::strip_c_style(&text),
-        };
-        // Lines for tools between the comment and the function are no part of the comment, nor do they separate it.
-        if !lines.is_empty() || !directives::is_directive(language, text.trim_end()) {
-            lines.push((text.trim_end().to_owned(), stripped));
+        // Lines for tools are no part of the comment, nor do they separate it from the function.
+        if !is_skipped && !directives::is_directive(language, text.trim_end()) {
+            lines.push(match language {
+                Language::Ruby => documentation::strip_hash(&text),
+                _ => documentation::strip_c_style(&text),
+            });
         }
         below = above;
     }
     lines.reverse();
-    let lines = lines.into_iter().filter(|(text, _)| !directives::is_directive(language, text)).map(|(_, stripped)| stripped);
-    let text = directives::without(language, lines.collect::<Vec<_>>().join("\n").trim());
-    if directives::is_file_header(&text, false) { String::new() } else { text }
+    let text = directives::without(language, lines.join("\n").trim());
+    if directives::is_file_header(&text, || false) { String::new() } else { text }
 }
 
 /// Words of Ruby that change the visibility of the methods below.
@@ -138,16 +150,23 @@ fn trails(comment: Node<'_>, below: Node<'_>) -> bool {
     comment.prev_sibling().is_some_and(is_code) && below.start_position().row > row
 }
 
-/// Has a file nothing but comments and opening tags above this comment?
+/// Has a file nothing but comments, opening tags and directives above this comment?
 fn is_first_in_file(comment: Node<'_>) -> bool {
-    let is_opening = |node: Node<'_>| grammar::is_comment(node) || matches!(node.kind(), "php_tag" | "text" | "declare_statement");
-    let is_top = comment.parent().is_some_and(|parent| parent.parent().is_none());
-    is_top && std::iter::successors(comment.prev_sibling(), Node::prev_sibling).all(is_opening)
+    let is_opening = |node: Node<'_>| {
+        let is_directive = node.kind() == "expression_statement" && node.named_child(0).is_some_and(|child| child.kind() == "string");
+        grammar::is_comment(node) || is_directive || matches!(node.kind(), "php_tag" | "text" | "declare_statement")
+    };
+    let Some(file) = comment.parent().filter(|parent| parent.parent().is_none()) else { return false };
+    let mut cursor = file.walk();
+    file.children(&mut cursor).find(|node| *node == comment || !is_opening(*node)) == Some(comment)
 }
 
-/// The node before this one. Ruby's grammar puts a comment at the start of a class before the class body.
+/// Nodes of Ruby's grammar that a comment stands before, although it is above their first statement.
+const RUBY_BODIES: [&str; 7] = ["body_statement", "then", "do", "block_body", "else", "rescue", "ensure"];
+
+/// The node before this one.
 fn before(node: Node<'_>) -> Option<Node<'_>> {
-    node.prev_sibling().or_else(|| node.parent().filter(|parent| parent.kind() == "body_statement")?.prev_sibling())
+    node.prev_sibling().or_else(|| node.parent().filter(|parent| RUBY_BODIES.contains(&parent.kind()))?.prev_sibling())
 }
 
 /// The comment block that ends on the line above `statement`, or one blank line above it.
@@ -211,6 +230,8 @@ mod tests {
                 "class A { /** Opens it. */\n // @ts-expect-error\n f() {} }",
                 "class A { @memo() /** Opens it. */ f() {} }",
                 "class A { /** Opens it. */ @memo() f() {} }",
+                "/** Shuts it. */\nvar g = () => 1, /** Opens it. */ f = () => 2;",
+                "/** Opens it. **/\nfunction f() {}",
                 "const a = {\n b: 1,\n /** Opens it. */\n // c8 ignore next\n f: () => 1 };",
             ],
         );
@@ -249,6 +270,11 @@ mod tests {
                 "class A\n # Opens it.\n memoize private def f\n end\nend",
                 "# Opens it.\n#: (Integer) -> void\ndef f(a)\nend",
                 "# @rbs a: Integer\n# Opens it.\ndef f(a)\nend",
+                "# Opens it.\nsig { void } # rubocop:disable X\n\ndef f\nend",
+                "# @!visibility private\n# Opens it.\ndef f\nend",
+                "# @api private\n# Opens it.\ndef f\nend",
+                "# :category: Gates\n# Opens it.\ndef f\nend",
+                "if x\n  # Opens it.\n  def f\n  end\nend",
             ],
         );
         check(
@@ -328,6 +354,8 @@ mod tests {
                 "/**\n * @license\n * Copyright 2031 The Pelican Authors\n */\n\nfunction f() {}",
                 "/**\n * @fileoverview Counting of birds.\n */\nexport function f() {}",
                 "/**\n * Birds of the lake.\n * @module birds\n */\n\nfunction f() {}",
+                "'use strict';\n/**\n * Birds.\n * @author Pelican\n */\n\nfunction f() {}",
+                "/**\n * Birds of the lake.\n * @namespace Birds\n */\nfunction f() {}",
                 "/** This file contains helpers for birds. */\n\nfunction f() {}",
                 "#!/usr/bin/env node\n/**\n * Birds.\n * @author Pelican\n */\n\nfunction f() {}",
             ],
@@ -350,6 +378,11 @@ mod tests {
                 "# This file is part of Pelican.\n#\n# Pelican is free software.\n\ndef f\nend",
             ],
         );
+        check(
+            Language::Php,
+            "",
+            &["<?php\n/**\n * Plugin Name: Birds\n */\n\nfunction f() {}", "<?php\n/** @} End of birds. */\nfunction f() {}"],
+        );
         check(Language::Java, "", &["/** Copyright 2031 Pelican. All rights reserved. */\nvoid f() {}"]);
     }
 
@@ -364,6 +397,10 @@ mod tests {
                 "<?php\n/**\n * Counts birds.\n * @package Pelican\n * @param int $a\n */\n\nfunction f($a) {}",
             ],
         );
+        check(Language::Go, "Unlock frees what was", &["package p\n// Unlock frees what was\n// released under the lock.\nfunc f() {}"]);
+        check(Language::Go, "Copyright (c) lines are removed.", &["package p\n// Copyright (c) lines are removed.\nfunc f() {}"]);
+        check(Language::Go, "fmt: a format string", &["package p\n// fmt: a format string\nfunc f() {}"]);
+        check(Language::Php, "Counts birds.", &["<?php\nclass A {\n /**\n  * Counts birds.\n  * @license MIT\n  */\n function f() {} }"]);
         check(Language::Ruby, "state: on or off", &["# state: on or off\ndef f\nend"]);
         check(Language::Ruby, "ex: f(1)", &["# ex: f(1)\ndef f\nend"]);
         check(

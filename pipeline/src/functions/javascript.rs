@@ -3,14 +3,17 @@
 use tree_sitter::Node;
 
 use super::{names::field, shape::Shape, tokens::Dialect};
+use crate::grammar;
 
 /// The name without the class, and the statement below the function's comment.
 pub fn name<'tree>(node: Node<'tree>, source: &[u8], dialect: Dialect) -> Option<(String, Node<'tree>)> {
     match (node.kind(), dialect) {
         ("function_declaration" | "generator_function_declaration", _) => Some((field(node, "name", source)?, statement_of(node))),
-        ("method_definition", _) => Some((field(node, "name", source)?, node)),
+        ("method_definition", Dialect::Codesearchnet) => Some((field(node, "name", source)?, node)),
+        ("method_definition", Dialect::Plain) => Some((field(node, "name", source)?.trim_matches(['"', '\'']).to_owned(), node)),
         (_, Dialect::Codesearchnet) => codesearchnet_name(node, source),
-        (_, Dialect::Plain) => name_of_value(node, source),
+        // An argument may have a name of its own: `app.get("/", function list() {})`.
+        (_, Dialect::Plain) => name_of_value(node, source).or_else(|| Some((field(node, "name", source)?, node))),
     }
 }
 
@@ -29,7 +32,8 @@ fn codesearchnet_name<'tree>(node: Node<'tree>, source: &[u8]) -> Option<(String
 
 /// A path of names; none for another expression.
 fn path_of(text: &str) -> Option<String> {
-    let own = text.replace(".prototype.", ".").replace("module.exports.", "").replace("exports.", "");
+    let text = text.strip_prefix("module.exports.").or_else(|| text.strip_prefix("exports.")).unwrap_or(text);
+    let own = text.replace(".prototype.", ".");
     own.chars().all(|c| c.is_alphanumeric() || "_$.#".contains(c)).then_some(own)
 }
 
@@ -39,10 +43,16 @@ fn name_of_value<'tree>(node: Node<'tree>, source: &[u8]) -> Option<(String, Nod
     let holder = holder_of_value(node, source)?;
     let unquoted = |name: &str| Some(field(holder, name, source)?.trim_matches(['"', '\'']).to_owned());
     match holder.kind() {
-        "variable_declarator" => Some((path_of(&field(holder, "name", source)?)?, statement_of(holder))),
+        "variable_declarator" => {
+            // The comment above a declaration is about its first variable.
+            let is_first = std::iter::successors(holder.prev_named_sibling(), Node::prev_named_sibling).all(grammar::is_comment);
+            Some((path_of(&field(holder, "name", source)?)?, if is_first { statement_of(holder) } else { holder }))
+        }
         "assignment_expression" | "augmented_assignment_expression" => {
             let left = field(holder, "left", source)?;
-            Some((path_of(left.strip_prefix("this.").unwrap_or(&left))?, statement_of(holder)))
+            let own = field(node, "name", source).filter(|_| ["module.exports", "exports"].contains(&left.as_str()));
+            let path = || path_of(left.strip_prefix("this.").unwrap_or(&left));
+            Some((own.or_else(path)?, statement_of(holder)))
         }
         "field_definition" => Some((path_of(&unquoted("property")?)?, holder)),
         // A key in quotes may have hyphens.
@@ -74,49 +84,70 @@ fn holder_of_value<'tree>(node: Node<'tree>, source: &[u8]) -> Option<Node<'tree
     }
 }
 
-/// Functions and methods whose argument is not the function that their result is: they call it, now or later.
+/// Methods that return the function that is their argument, in another form: `_.debounce(f, 100)`.
+const WRAPPING_METHODS: &[&str] = &[
+    "action",
+    "after",
+    "ary",
+    "async",
+    "before",
+    "callbackify",
+    "computed",
+    "coroutine",
+    "curry",
+    "curryN",
+    "debounce",
+    "forwardRef",
+    "lazy",
+    "memo",
+    "memoize",
+    "method",
+    "negate",
+    "observer",
+    "once",
+    "partial",
+    "partialRight",
+    "promisify",
+    "throttle",
+    "unary",
+    "wrap",
+];
+
+/// Functions that call their argument, now or later, and return something else: `setTimeout(f, 100)`. So do React's other hooks.
 const CALLERS: &[&str] = &[
-    "all",
-    "catch",
-    "every",
-    "filter",
-    "finally",
-    "find",
-    "findIndex",
-    "findLast",
-    "flatMap",
-    "forEach",
-    "from",
-    "map",
-    "match",
-    "reduce",
-    "reduceRight",
-    "replace",
-    "replaceAll",
+    "exec",
+    "execFile",
+    "fetch",
+    "queueMicrotask",
     "requestAnimationFrame",
     "require",
     "setImmediate",
     "setInterval",
     "setTimeout",
-    "some",
-    "sort",
-    "split",
-    "then",
-    "toSorted",
-    "useEffect",
-    "useMemo",
-    "useReducer",
-    "useRef",
-    "useState",
+    "spawn",
+    "watch",
+    "watchEffect",
 ];
+const WRAPPING_HOOKS: [&str; 2] = ["useCallback", "useEvent"];
+
+/// Most arguments of a wrapper that are looked at.
+const MAX_ARGUMENTS: usize = 16;
 
 /// Is the result of a call the function that is its only function argument, in another form: `memo(f)`, `_.debounce(f, 100)`?
 fn is_wrapper(call: Node<'_>, arguments: Node<'_>, source: &[u8]) -> bool {
-    let is_function = |node: &Node<'_>| matches!(node.kind(), "arrow_function" | "function_expression" | "generator_function");
-    let functions = arguments.named_children(&mut arguments.walk()).filter(is_function).count();
+    if call.kind() != "call_expression" || arguments.named_child_count() > MAX_ARGUMENTS {
+        return false;
+    }
     let callee = field(call, "function", source).unwrap_or_default();
-    let last = callee.rsplit('.').next().unwrap_or_default();
-    call.kind() == "call_expression" && functions <= 1 && !last.is_empty() && !CALLERS.contains(&last)
+    let wraps = match callee.rsplit_once('.') {
+        Some((_, method)) => WRAPPING_METHODS.contains(&method),
+        None => {
+            let is_hook = callee.strip_prefix("use").is_some_and(|rest| rest.starts_with(char::is_uppercase));
+            !callee.is_empty() && !CALLERS.contains(&callee.as_str()) && (!is_hook || WRAPPING_HOOKS.contains(&callee.as_str()))
+        }
+    };
+    let is_function = |node: &Node<'_>| matches!(node.kind(), "arrow_function" | "function_expression" | "generator_function");
+    wraps && arguments.named_children(&mut arguments.walk()).filter(is_function).count() <= 1
 }
 
 /// The statement that contains a declaration, with `export`.

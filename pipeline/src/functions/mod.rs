@@ -227,6 +227,9 @@ mod tests {
         javascript("const f = memo(() => 1), g = _.debounce(function () {}, 100), h = React.memo(forwardRef((p, r) => 1));", "f g h");
         javascript("const f = function () {}.bind(this), g = (function () {}), h = old || function () {};", "f g h");
         javascript("const n = list.map(x => x + 1), t = setTimeout(() => 1), r = (function () { return 1; })();", "");
+        javascript("module.exports = function open() {}; myexports.shut = function () {};", "open myexports.shut");
+        javascript("const s = app.listen(80, () => {}), u = useSelector(x => x.u), g = useCallback(() => 1);", "g");
+        javascript("app.get('/', function list() {});", "list");
         javascript("x ??= function () {}; exports.a = exports.b = function () {};", "x b");
         javascript("export default function () {}", "default");
         javascript("export default memo(function Page() {})", "Page");
@@ -241,6 +244,7 @@ mod tests {
             "class A\n define_method(:open) do |x|\n 1\n end\n scope :late, -> { where(a: 1) }\n KEY = ->(x) { x }\nend",
             "A.open A.late A.KEY",
         );
+        check(Language::Ruby, "K = Class.new { def a\n 1\n end }\nADD = Proc.new do |x|\n x\n end", "K.a ADD");
         check(Language::Ruby, "Point = Struct.new(:x) do\n def far?\n 1\n end\nend\nlist.each do |x|\n def x.y\n end\nend", "Point.far? y");
     }
 
@@ -248,6 +252,27 @@ mod tests {
     fn the_markers_of_a_block_comment_in_ruby_are_no_documentation() {
         let source = "class Kettle\n=begin rdoc\nBoils it.\n=end\n  def boil(water)\n    water\n  end\nend\n";
         assert_eq!(only(Language::Ruby, source).docstring, "Boils it.");
+    }
+
+    #[test]
+    fn time_grows_with_the_size_of_a_file() {
+        let clock = std::time::Instant::now();
+        let lines = "// x\n".repeat(20_000);
+        let many = format!("foo({}1)", "() => 1, ".repeat(20_000));
+        let variables = format!("package p\nvar {} a = {} 1\n", "a, ".repeat(20_000), "func() {}, ".repeat(20_000));
+        for (language, source) in [
+            (Language::Javascript, format!("{lines}function f() {{}}")),
+            (Language::Javascript, format!("{}function f() {{}}", "/** @x */\n\n".repeat(2_000))),
+            (Language::Go, format!("package p\n{lines}func f() {{}}")),
+            (Language::Ruby, format!("{}def f\nend", "# x\n".repeat(20_000))),
+            (Language::Javascript, many),
+            (Language::Go, variables),
+            (Language::Python, format!("def f(a):\n    {}\"x\"{}\n", "(".repeat(20_000), ")".repeat(20_000))),
+        ] {
+            extract(language, source.as_bytes(), Dialect::Plain).unwrap();
+        }
+        // A quadratic step needed 5 to 40 seconds for one of these files.
+        assert!(clock.elapsed().as_secs() < 60, "{:?}", clock.elapsed());
     }
 
     #[test]

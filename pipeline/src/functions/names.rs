@@ -63,10 +63,16 @@ fn go_receiver(text: &str) -> String {
     kind.rsplit([' ', '*']).next().unwrap_or_default().to_owned()
 }
 
+/// Most values of one declaration that are looked at.
+const MAX_VALUES: usize = 64;
+
 /// The variable of a package that holds a function: `var Handler = func() {}`.
 fn go_variable<'tree>(node: Node<'tree>, source: &[u8]) -> Option<Named<'tree>> {
     let values = node.parent().filter(|parent| parent.kind() == "expression_list")?;
     let specification = values.parent().filter(|parent| parent.kind() == "var_spec")?;
+    if values.named_child_count() > MAX_VALUES {
+        return None;
+    }
     let position = values.named_children(&mut values.walk()).position(|value| value == node)?;
     let name = specification.children_by_field_name("name", &mut specification.walk()).nth(position)?;
     let declaration = specification.parent().filter(|parent| parent.kind() == "var_declaration");
@@ -97,7 +103,8 @@ fn ruby_block<'tree>(node: Node<'tree>, source: &[u8]) -> Option<Named<'tree>> {
             let is_constant = matches!(name.kind(), "simple_symbol" | "string") && !own.contains('#');
             return is_constant.then_some(Named { own, code: call, statement: call });
         }
-        if is_lambda || !["lambda", "proc"].contains(&method.as_str()) {
+        let is_proc = method == "new" && field(call, "receiver", source).as_deref() == Some("Proc");
+        if is_lambda || !is_proc && !["lambda", "proc"].contains(&method.as_str()) {
             return None;
         }
     }
@@ -138,7 +145,7 @@ fn classes(language: Language, shape: &Shape, node: Node<'_>, source: &[u8], dia
     while let Some(parent) = up {
         if shape.is_container(parent) {
             path.extend(field(parent, "name", source));
-        } else if language == Language::Ruby && dialect == Dialect::Plain && parent.kind() == "do_block" {
+        } else if language == Language::Ruby && dialect == Dialect::Plain && ["do_block", "block"].contains(&parent.kind()) {
             path.extend(ruby_class_of_block(parent, source));
         }
         up = parent.parent();

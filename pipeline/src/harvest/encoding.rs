@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::LazyLock};
 
-use encoding_rs::{Encoding, UTF_8};
+use encoding_rs::{Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
 use regex::bytes::Regex;
 
 /// A comment in one of the first two lines that names the encoding, as Python (PEP 263), Ruby, Emacs and Vim read it; or a statement of PHP.
@@ -25,7 +25,8 @@ pub fn decode(bytes: &[u8]) -> (Cow<'_, [u8]>, bool) {
     }
     let declared = DECLARATION.captures(&bytes[..bytes.len().min(HEAD_BYTES)]).and_then(|found| {
         let label = found.get(1).or_else(|| found.get(2))?;
-        encoding_of(&String::from_utf8_lossy(label.as_bytes()))
+        // A file whose first line is readable is not in UTF-16.
+        encoding_of(&String::from_utf8_lossy(label.as_bytes())).filter(|encoding| ![UTF_16LE, UTF_16BE, REPLACEMENT].contains(encoding))
     });
     match declared {
         // An encoding of seven bits is valid UTF-8.
@@ -54,6 +55,10 @@ fn encoding_of(name: &str) -> Option<&'static Encoding> {
         "cp949" | "uhc" => "euc-kr".to_owned(),
         "cp950" => "big5".to_owned(),
         "utf-8-sig" | "utf8-mb4" => "utf-8".to_owned(),
+        "latin9" | "latin-9" => "iso-8859-15".to_owned(),
+        "latin7" | "latin-7" => "iso-8859-13".to_owned(),
+        "latin8" | "latin-8" => "iso-8859-14".to_owned(),
+        "mac-roman" => "macintosh".to_owned(),
         _ => name.replace("latin-", "latin").replace("iso-8859-1-", "iso-8859-1"),
     };
     Encoding::for_label(label.as_bytes()).or_else(|| Encoding::for_label(label.replace('-', "").as_bytes()))
@@ -102,6 +107,7 @@ mod tests {
     fn other_bytes_are_replaced_and_reported() {
         assert_eq!(text("größe".as_bytes()), ("größe".to_owned(), false));
         assert_eq!(text(b"gr\xf6\xdfe"), ("gr\u{fffd}\u{fffd}e".to_owned(), true));
+        assert_eq!(text(b"# coding: utf-16\ndef f"), ("# coding: utf-16\ndef f".to_owned(), false), "no UTF-16 file has this line");
         assert_eq!(text(b"# coding: pelican\ngr\xf6\n").1, true, "an unknown name");
         assert_eq!(text("# coding: latin-1\ngröße\n".as_bytes()), ("# coding: latin-1\ngröße\n".to_owned(), false), "it is UTF-8");
     }

@@ -169,7 +169,9 @@ impl Walk<'_> {
             None if is_hidden(&name) => Some(LeftOut::HiddenFolder(name.into_owned())),
             Some(_) if self.rules.ignores(path, true) && !has(".git") => Some(LeftOut::GitIgnored),
             Some(_) if has(".git") => Some(LeftOut::NestedRepository),
-            _ => (has("pyvenv.cfg") || has("conda-meta")).then_some(LeftOut::VirtualEnvironment),
+            _ => {
+                ["pyvenv.cfg", "conda-meta", "bin/activate", "Scripts/activate"].into_iter().any(has).then_some(LeftOut::VirtualEnvironment)
+            }
         }
     }
 

@@ -25,7 +25,7 @@ pub enum LeftOut {
     NestedRepository,
     /// A virtual environment of Python: installed packages.
     VirtualEnvironment,
-    /// A file beside the repositories of a source with `each-subfolder`.
+    /// A file in the folder of a source with `each-subfolder`, in none of its repositories.
     OutsideRepositories,
     /// A symbolic link: links are not followed.
     Link,
@@ -160,6 +160,10 @@ fn has_part(file: &str, part: &str) -> bool {
 fn is_boundary(name: &str, at: usize) -> bool {
     let (before, after) = (name[..at].chars().next_back(), name[at..].chars().next());
     match (before, after) {
+        (Some(before), Some(after)) if before.is_uppercase() && after.is_uppercase() => {
+            // The last capital of several belongs to the next word: `HTTP|Test`.
+            name[at..].chars().nth(1).is_some_and(char::is_lowercase)
+        }
         (Some(before), Some(after)) => !before.is_alphabetic() || !after.is_alphabetic() || before.is_lowercase() && after.is_uppercase(),
         _ => true,
     }
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_name_is_not_inside_a_word() {
-        for name in ["test_a.py", "a_test.go", "FooTest.java", "testUtils.js", "TEST.PY", "a.test.js"] {
+        for name in ["test_a.py", "a_test.go", "FooTest.java", "testUtils.js", "HTTPTest.java", "TEST.PY", "a.test.js"] {
             assert!(has_part(name, "test"), "{name}");
         }
         for name in ["latest_prices.py", "attestation.py", "protest.rb", "fastestRoute.js", "testimony.php"] {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{folder::SourceFolder, source::Registry};
+use super::{encoding, folder::SourceFolder, source::Registry};
 
 /// Longest licence text that is recorded, in characters.
 const MAX_CHARS: usize = 80;
@@ -36,10 +36,13 @@ pub fn licence_of_package(registry: Registry, metadata: &[u8]) -> Option<String>
 
 /// Names of licence files, the most telling first: `LICENSE`, `MIT-LICENSE.txt`, `COPYING.LESSER`, `UNLICENSE`.
 static NAMES: LazyLock<[Regex; 3]> = LazyLock::new(|| {
+    let text = r"(\.(md|markdown|txt|rst|html|adoc|lesser|mit|apache|bsd|gpl|lgpl|[0-9.]+))?";
+    let licence = "(licen[sc]es?|copying|copyright)";
+    let kind = "(mit|apache|bsd|gpl|lgpl|agpl|mpl|isc|epl)";
     [
-        r"^licen[sc]e(\.(md|txt|rst|html))?$",
-        r"^(copying|unlicen[sc]e)(\.(md|txt|rst))?$",
-        r"(^|[._-])(licen[sc]es?|copying|copyright)([._-]|$)",
+        format!("^licen[sc]e{text}$"),
+        format!("^(copying|unlicen[sc]e){text}$"),
+        format!("^({kind}[0-9.]*[_-]{licence}|{licence}[._-]{kind}[0-9._-]*|{licence}|{kind}(-[0-9.]+)?){text}$"),
     ]
     .map(|name| Regex::new(&format!("(?i){name}")).expect("the expression is constant"))
 });
@@ -70,7 +73,7 @@ const KNOWN: [(&str, &str); 5] = [
 /// The licence of a folder: the first line of its licence file, else what its metadata names.
 pub fn licence_of_folder(folder: &SourceFolder) -> Option<String> {
     let names = folder.names();
-    let read = |name: &String| Some(String::from_utf8_lossy(&folder.read(name, MAX_BYTES).ok()?).into_owned());
+    let read = |name: &String| Some(String::from_utf8_lossy(&encoding::decode(&folder.read(name, MAX_BYTES).ok()?).0).into_owned());
     let files = NAMES.iter().flat_map(|pattern| names.iter().filter(|name| pattern.is_match(name)));
     let metadata = || {
         METADATA.iter().find_map(|(pattern, field)| {
@@ -87,9 +90,12 @@ fn short(text: &str) -> String {
 
 /// The first line of a licence; where it names only the owners, the name of the licence.
 fn licence_of_text(text: &str) -> Option<String> {
-    let first =
-        text.lines().map(|line| line.trim_matches(['#', '*', '=', '-', ' ', '\u{feff}', '\t', '\r'])).find(|line| !line.is_empty())?;
-    let is_owner = first.to_lowercase().starts_with("copyright");
+    let first = text
+        .lines()
+        .map(|line| line.trim_matches(['#', '*', '=', '-', ' ', '\u{feff}', '\t', '\r']))
+        .find(|line| !line.is_empty() && !line.starts_with('<'))?;
+    let lower = first.to_lowercase();
+    let is_owner = ["copyright", "(c)", "©", "redistribution", "permission is"].iter().any(|start| lower.starts_with(start));
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let known = KNOWN.iter().find(|(sentence, _)| is_owner && joined.contains(sentence));
     Some(known.map_or_else(|| short(first), |(_, name)| (*name).to_owned()))
@@ -128,13 +134,22 @@ mod tests {
         ] {
             assert_eq!(of_files(&[(name, "\n# The Pelican License\n\ntext")]).as_deref(), Some("The Pelican License"), "{name}");
         }
-        assert_eq!(of_files(&[("licensing_server.py", "import x"), ("relicense.rb", "x")]), None);
+        assert_eq!(
+            of_files(&[
+                ("licensing_server.py", "import x"),
+                ("relicense.rb", "x"),
+                ("licenses.py", "x = 1"),
+                ("LICENSE-3rdparty.csv", "a")
+            ]),
+            None
+        );
         assert_eq!(of_files(&[("COPYING", "GPL"), ("LICENSE", "MIT License")]).as_deref(), Some("MIT License"));
     }
 
     #[test]
     fn a_licence_that_starts_with_its_owners_has_its_own_name() {
         let mit = "Copyright (c) 2031 Pelican\n\nPermission is hereby\ngranted, free of charge, to any person";
+        assert_eq!(of_files(&[("MIT.txt", &mit.replace("Copyright", ""))]).as_deref(), Some("MIT License"));
         assert_eq!(of_files(&[("LICENSE", mit)]).as_deref(), Some("MIT License"));
         assert_eq!(of_files(&[("LICENSE", "Copyright (c) 2031 Pelican\n\nNo use.")]).as_deref(), Some("Copyright (c) 2031 Pelican"));
     }

@@ -126,8 +126,7 @@ impl<'a> Reader<'a> {
             let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
             let first = names[..names.len().min(NAMED)].join(", ");
             self.progress.message(&format!(
-                "harvest   leaves out {} {what} in {}: {first}{more}; add their folders to harvest.sources to read them",
-                names.len(),
+                "harvest   leaves out in {}: {what} {first}{more}; add their folders to harvest.sources to read them",
                 root.display()
             ));
         }

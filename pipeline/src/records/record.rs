@@ -53,11 +53,11 @@ impl Record {
         let code = text("code", fields.code)?;
         let url = text("url", fields.url)?;
         let language = match fields.language {
-            Some(name) => name.parse().map_err(|_| Reject::UnknownLanguage)?,
+            Some(name) => name.to_lowercase().parse().map_err(|_| Reject::UnknownLanguage)?,
             None => hints.language.ok_or(Reject::MissingField("language"))?,
         };
         let split = match fields.split {
-            Some(name) => match name.as_ref() {
+            Some(name) => match name.to_lowercase().as_str() {
                 // The Hub's name of the split.
                 "validation" => Split::Valid,
                 name => name.parse().map_err(|_| Reject::UnknownPartition)?,
@@ -158,6 +158,7 @@ mod tests {
     #[test]
     fn every_field_of_a_record_is_read() {
         let record = read(good().to_string().as_bytes()).unwrap();
+        assert_eq!(with("language", json!("Python")).unwrap().language, Language::Python);
         assert_eq!((record.language, record.split, record.lines), (Language::Python, Split::Valid, Some((3, 9))));
     }
 
