@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, skip_also_in_ci};
 
 /// Publishes a second bundle of other settings.
 fn publish_second(workspace: &Workspace) {
@@ -128,7 +128,7 @@ fn prune_deletes_old_bundles_and_never_the_current_one() {
 #[test]
 fn an_execution_provider_that_is_missing_is_an_error() {
     if std::env::var_os("CODENETS_TEST_CUDA").is_some() {
-        return;
+        return skip_also_in_ci("CODENETS_TEST_CUDA says that this machine has CUDA");
     }
     let workspace = Workspace::trained();
     workspace.configure("embed.provider = cuda");
