@@ -6,8 +6,8 @@
 function with mutants becomes `if active(3) { mutant } else if active(8) { mutant } else { original }`, and an environment variable makes
 one mutant active. So a mutant costs the time of its tests only.
 
-The tests of the mutant's own crate run first, then those of the other crates, then the end-to-end tests; the first failure ends it. Test
-programs that never call the function are left out. The work is done in TARGET/mutants, in a clone of the checkout with its changes.
+The unit tests of the mutant's own crate run first, then those of the other crates. Mutants that survive them are tested by the end-to-end
+tests, module by module. The first failure ends it, and tests that never call the function are left out. The work is done in TARGET/mutants, in a clone of the checkout with its changes.
 Outcomes are in TARGET/mutants/outcomes.jsonl, so that the next call goes on. A caught mutant stays caught while its file is unchanged, a
 survivor while nothing changed (`--again`: survivors are tested again).
 
@@ -174,6 +174,21 @@ class Build:
     def __init__(self, work, target):
         self.work, self.tree, self.target, self.user_target = work, work / "tree", work / "target", target
 
+    def programs_of(self, mutants, tree):
+        """Errors of the mutants that do not compile, by number, and the test programs. An earlier build of the same files is used again."""
+        key = hashlib.blake2b("\n".join([tree, *(mutant.name for mutant in mutants)]).encode(), digest_size=8).hexdigest()
+        record = self.work / "build.json"
+        if record.exists():
+            known = json.loads(record.read_text())
+            if known["key"] == key and all(pathlib.Path(path).exists() for path, _ in known["programs"].values()):
+                return {int(number): error for number, error in known["dropped"].items()}, known["programs"]
+        record.unlink(missing_ok=True)
+        self.clone()
+        self.warm()
+        dropped, programs = self.compile(mutants)
+        record.write_text(json.dumps({"key": key, "dropped": dropped, "programs": programs}))
+        return dropped, programs
+
     def clone(self):
         """Copies the checkout with its uncommitted changes."""
         shutil.rmtree(self.tree, ignore_errors=True)
@@ -199,6 +214,9 @@ class Build:
             run(["cp", "-al", str(self.user_target / "debug" / part), str(self.target / "debug")])
         # cargo writes into these.
         run(["cp", "-a", str(self.user_target / "debug/.fingerprint"), str(self.target / "debug")])
+        # Python packages that tests install.
+        if (self.user_target / "tmp").is_dir():
+            run(["cp", "-a", str(self.user_target / "tmp"), str(self.target)])
 
     def write(self, mutants, dropped):
         """Writes every file with its mutants; returns the line ranges of the mutants by file."""
@@ -239,24 +257,26 @@ class Build:
         return [(span, [mutant for mutant in mutants if span[0] <= mutant.function[0] < span[1]]) for span in outermost]
 
     def compile(self, mutants):
-        """Compiles the mutants; those that do not compile are dropped until the others do. Returns these, and the test programs."""
-        dropped, round_number = set(), 0
+        """Compiles the mutants; those that do not compile are dropped until the others do. Returns their errors by number, and the test
+        programs."""
+        dropped, round_number = {}, 0
         while True:
             round_number += 1
             ranges = self.write(mutants, dropped)
             say(f"compiles {len(mutants) - len(dropped)} mutants, round {round_number}")
-            command = ["cargo", "test", "--workspace", "--no-run", "--keep-going", "--message-format=json"]
+            command = ["cargo", "build", "--workspace", "--tests", "--keep-going", "--message-format=json"]
             environment = dict(os.environ, CARGO_TARGET_DIR=str(self.target))
             with open(self.work / "build.log", "w") as log:
                 lines = subprocess.run(command, cwd=self.tree, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
             messages = [json.loads(line) for line in lines.stdout.splitlines() if line.startswith("{")]
             if lines.returncode == 0:
                 return dropped, self.programs(messages)
-            found = set()
+            found = {}
             for message in messages:
                 if message["reason"] == "compiler-message" and message["message"]["level"] == "error":
-                    found |= self.to_blame(message["message"], ranges)
-            if not found - dropped:
+                    for number in self.to_blame(message["message"], ranges):
+                        found.setdefault(number, message["message"]["message"])
+            if not found.keys() - dropped.keys():
                 raise SystemExit(f"the mutants do not compile, and no mutant is to blame: see {self.work / 'build.log'}")
             dropped |= found
 
@@ -286,7 +306,7 @@ class Build:
                 kind, folder = message["target"]["kind"], pathlib.Path(message["manifest_path"]).parent
                 name = message["target"]["name"]
                 if kind == ["lib"] or name == "end_to_end":
-                    found[name] = message["executable"], folder
+                    found[name] = message["executable"], str(folder)
         return found
 
 
@@ -337,12 +357,17 @@ class Suite:
         return failed, time.monotonic() - started
 
     def measure(self, work):
-        """Runs the tests without a mutant, and records which mutants they reach."""
+        """Runs the tests without a mutant, and records which mutants they reach. Tests that fail are left out."""
         file = work / "reached"
-        file.unlink(missing_ok=True)
-        failed, self.seconds = self.run(reached=file)
-        if failed is not None:
-            raise SystemExit(f"{self.name} fails without a mutant: {failed}")
+        while True:
+            file.unlink(missing_ok=True)
+            failed, self.seconds = self.run(reached=file)
+            if failed is None:
+                break
+            if "::" not in failed:
+                raise SystemExit(f"{self.name} without a mutant: {failed}")
+            say(f"{self.name}: {failed} fails without a mutant and is left out")
+            self.command = [*self.command, "--skip", failed]
         self.reached = frozenset(int(line) for line in file.read_text().split()) if file.exists() else frozenset()
 
 
@@ -484,35 +509,36 @@ def test_all(wanted, mutants, outcomes, build, tree, options):
             file.write(json.dumps(record) + "\n")
             file.flush()
 
-        build.clone()
-        build.warm()
-        dropped, programs = build.compile(mutants)
+        dropped, programs = build.programs_of(mutants, tree)
         for mutant in wanted:
             if mutant.number in dropped:
-                keep(mutant, "unviable", "", 0.0)
+                keep(mutant, "unviable", dropped[mutant.number], 0.0)
         wanted = [mutant for mutant in wanted if mutant.number not in dropped]
-        suites = suites_of(programs)
-        if options.no_end_to_end:
-            suites = [suite for suite in suites if suite.package != "end_to_end"]
-        for suite in suites:
-            suite.measure(build.work)
-            say(f"{suite.name}: {suite.seconds:.0f} s, reaches {len(suite.reached)} of {len(mutants)} mutants")
-        clock, catches = time.monotonic(), collections.Counter()
-        for done, mutant in enumerate(wanted):
-            if options.minutes and time.monotonic() - started > 60 * options.minutes:
-                say(f"stops after {options.minutes:g} minutes; the next call goes on")
+        suites, catches = suites_of(programs), collections.Counter()
+        for is_end_to_end in [False, True]:
+            if is_end_to_end and options.no_end_to_end:
                 return
-            # Unit tests of the own crate, then of the others, then end-to-end tests: those first that are fast, or caught mutants of this
-            # module before.
-            order = lambda suite: (suite.package != mutant.package, suite.package == "end_to_end",
-                                   suite.seconds / (1 + catches[mutant.module, suite.name]))
-            outcome, suite, by, seconds = tested(mutant, sorted(suites, key=order))
-            catches[mutant.module, suite] += 1
-            if outcome != "missed" or not options.no_end_to_end:
-                keep(mutant, outcome, by, seconds)
-            rate = (time.monotonic() - clock) / (done + 1)
-            left = rate * (len(wanted) - done - 1) / 60
-            say(f"{done + 1}/{len(wanted)} {outcome} in {seconds:.0f} s, {left:.0f} minutes left: {mutant.name}{' by ' + by if by else ''}")
+            own = [suite for suite in suites if (suite.package == "end_to_end") == is_end_to_end]
+            for suite in own if wanted else []:
+                suite.measure(build.work)
+                say(f"{suite.name}: {suite.seconds:.0f} s, reaches {len(suite.reached)} of {len(mutants)} mutants")
+            clock, survivors = time.monotonic(), []
+            for done, mutant in enumerate(wanted):
+                if options.minutes and time.monotonic() - started > 60 * options.minutes:
+                    say(f"stops after {options.minutes:g} minutes; the next call goes on")
+                    return
+                # The own crate first, then the suites that are fast, or caught mutants of this module before.
+                order = lambda suite: (suite.package != mutant.package, suite.seconds / (1 + catches[mutant.module, suite.name]))
+                outcome, suite, by, seconds = tested(mutant, sorted(own, key=order))
+                catches[mutant.module, suite] += 1
+                if outcome != "missed" or is_end_to_end:
+                    keep(mutant, outcome, by, seconds)
+                else:
+                    survivors.append(mutant)
+                left = (time.monotonic() - clock) / (done + 1) * (len(wanted) - done - 1) / 60
+                what = "survives unit tests" if outcome == "missed" and not is_end_to_end else outcome
+                say(f"{done + 1}/{len(wanted)} {what} in {seconds:.0f} s, {left:.0f} minutes left: {mutant.name}{' by ' + by if by else ''}")
+            wanted = survivors
 
 
 if __name__ == "__main__":

@@ -75,17 +75,17 @@ fn a_file_outside_of_the_snapshot_is_refused() {
 #[test]
 fn an_artifact_folder_that_is_no_key_is_refused() {
     let saved = Saved::new();
-    let sealed = format!("notes/{}/sealed/", saved.key);
+    let folder = format!("notes/{}/", saved.key);
     for (name, reason) in [
-        ("notes/NOT A KEY/sealed/", "is not the folder of an artifact"),
-        ("notes/.making-x/sealed/", "is not the folder of an artifact"),
-        ("notes/000/sealed/", "not the artifact of its path"),
+        ("notes/NOT A KEY/", "is not the folder of an artifact"),
+        ("notes/.making-x/", "is not the folder of an artifact"),
+        ("notes/000/", "not the artifact of its path"),
     ] {
         let error = saved.refused(|files| {
-            let own: Vec<String> = files.keys().filter(|path| path.starts_with(&sealed)).cloned().collect();
+            let own: Vec<String> = files.keys().filter(|path| path.starts_with(&folder)).cloned().collect();
             for path in own {
                 let record = files.remove(&path).unwrap();
-                files.insert(path.replace(&sealed, name), record);
+                files.insert(path.replace(&folder, name), record);
             }
         });
         assert!(error.contains(reason), "{name}: {error}");
