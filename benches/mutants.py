@@ -47,6 +47,10 @@ MODULES = {
 }
 ACCEPTED = ROOT / "benches/mutants.txt"
 LEAST_SHARE = 0.85
+# Outcome of a mutant that survived the unit tests, and some end-to-end tests; others follow.
+UNIT = "unit"
+# Time of the first end-to-end tests of a mutant.
+FIRST_SECONDS = 60
 # Smallest number of sampled mutants of a module.
 LEAST_SAMPLE = 12
 # Address space of a test process: a mutant may allocate without end.
@@ -180,7 +184,7 @@ class Build:
         record = self.work / "build.json"
         if record.exists():
             known = json.loads(record.read_text())
-            if known["key"] == key and all(pathlib.Path(path).exists() for path, _ in known["programs"].values()):
+            if known.get("key") == key and all(pathlib.Path(path).exists() for path, _ in known["programs"].values()):
                 return {int(number): error for number, error in known["dropped"].items()}, known["programs"]
         record.unlink(missing_ok=True)
         self.clone()
@@ -328,6 +332,8 @@ class Suite:
     def run(self, mutant=None, reached=None, limit=None):
         """Runs the tests until the first one fails; returns its name (`timeout`: none ended in time), and the seconds."""
         scratch = tempfile.mkdtemp(prefix="codenets-mutants-")
+        # Some tests run as another user.
+        os.chmod(scratch, 0o755)
         environment = dict(os.environ, TMPDIR=scratch)
         if mutant is not None:
             environment["CODENETS_MUTANT"] = str(mutant)
@@ -357,8 +363,15 @@ class Suite:
         return failed, time.monotonic() - started
 
     def measure(self, work):
-        """Runs the tests without a mutant, and records which mutants they reach. Tests that fail are left out."""
-        file = work / "reached"
+        """Runs the tests without a mutant, and records which mutants they reach. Tests that fail are left out. An earlier measurement of
+        the same program counts."""
+        record, file = work / f"{self.name}.json", work / "reached"
+        program = pathlib.Path(self.command[0]).stat().st_mtime
+        if record.exists():
+            known = json.loads(record.read_text())
+            if known["program"] == program:
+                self.seconds, self.command, self.reached = known["seconds"], known["command"], frozenset(known["reached"])
+                return
         while True:
             file.unlink(missing_ok=True)
             failed, self.seconds = self.run(reached=file)
@@ -369,6 +382,8 @@ class Suite:
             say(f"{self.name}: {failed} fails without a mutant and is left out")
             self.command = [*self.command, "--skip", failed]
         self.reached = frozenset(int(line) for line in file.read_text().split()) if file.exists() else frozenset()
+        known = {"program": program, "seconds": self.seconds, "command": self.command, "reached": sorted(self.reached)}
+        record.write_text(json.dumps(known))
 
 
 def kill(child):
@@ -390,12 +405,14 @@ def suites_of(programs):
     return suites
 
 
-def tested(mutant, suites):
-    """Outcome of a mutant, by which suite and test, and the seconds."""
+def tested(mutant, suites, most_seconds):
+    """Outcome of a mutant, by which suite and test, and the seconds. Suites begin until `most_seconds` have passed."""
     spent = 0.0
     for suite in suites:
         if mutant.number not in suite.reached:
             continue
+        if spent > most_seconds:
+            return UNIT, "", "", spent
         failed, seconds = suite.run(mutant.number, limit=30 + 5 * suite.seconds)
         spent += seconds
         if failed is not None:
@@ -424,7 +441,7 @@ def report(mutants, outcomes):
     survivors = []
     for mutant in mutants:
         outcome = outcomes.get(mutant.number)
-        counts[mutant.module][outcome["outcome"] if outcome else "untested"] += 1
+        counts[mutant.module][outcome["outcome"] if outcome and outcome["outcome"] != UNIT else "untested"] += 1
         if outcome and outcome["outcome"] == "missed":
             counts[mutant.module]["accepted"] += mutant.title in reasons
             survivors.append(mutant)
@@ -476,7 +493,8 @@ def main():
             tree.update(name.encode() + (ROOT / name).read_bytes())
     outcomes = known(work / "outcomes.jsonl", mutants, tree.hexdigest(), options.again and not options.report)
     if not options.report:
-        wanted = [mutant for mutant in mutants if mutant.number not in outcomes and (not only or mutant.module in only)]
+        is_open = lambda mutant: outcomes.get(mutant.number, {"outcome": UNIT})["outcome"] == UNIT
+        wanted = [mutant for mutant in mutants if is_open(mutant) and (not only or mutant.module in only)]
         if wanted:
             test_all(wanted, mutants, outcomes, Build(work, target), tree.hexdigest(), options)
     reached = report([mutant for mutant in mutants if not only or mutant.module in only], outcomes)
@@ -493,7 +511,8 @@ def known(path, mutants, tree, again):
     for mutant in mutants:
         outcome = by_title.get(mutant.title)
         if outcome and outcome["file_digest"] == mutant.file_digest:
-            if outcome["outcome"] != "missed" or outcome["tree"] == tree and not again:
+            is_final = outcome["outcome"] not in ("missed", UNIT)
+            if is_final or outcome["tree"] == tree and not again:
                 found[mutant.number] = outcome
     return found
 
@@ -515,28 +534,34 @@ def test_all(wanted, mutants, outcomes, build, tree, options):
                 keep(mutant, "unviable", dropped[mutant.number], 0.0)
         wanted = [mutant for mutant in wanted if mutant.number not in dropped]
         suites, catches = suites_of(programs), collections.Counter()
-        for is_end_to_end in [False, True]:
+        measured = []
+        # Most mutants are caught by the first end-to-end tests: all mutants are tested for a minute, then the others to the end.
+        for is_end_to_end, most_seconds in [(False, float("inf")), (True, FIRST_SECONDS), (True, float("inf"))]:
             if is_end_to_end and options.no_end_to_end:
                 return
             own = [suite for suite in suites if (suite.package == "end_to_end") == is_end_to_end]
-            for suite in own if wanted else []:
+            for suite in own if wanted and own != measured else []:
                 suite.measure(build.work)
                 say(f"{suite.name}: {suite.seconds:.0f} s, reaches {len(suite.reached)} of {len(mutants)} mutants")
-            clock, survivors = time.monotonic(), []
+            measured, clock, survivors = own, time.monotonic(), []
             for done, mutant in enumerate(wanted):
                 if options.minutes and time.monotonic() - started > 60 * options.minutes:
                     say(f"stops after {options.minutes:g} minutes; the next call goes on")
                     return
+                if mutant.number in outcomes and not is_end_to_end:
+                    survivors.append(mutant)
+                    continue
                 # The own crate first, then the suites that are fast, or caught mutants of this module before.
                 order = lambda suite: (suite.package != mutant.package, suite.seconds / (1 + catches[mutant.module, suite.name]))
-                outcome, suite, by, seconds = tested(mutant, sorted(own, key=order))
+                outcome, suite, by, seconds = tested(mutant, sorted(own, key=order), most_seconds)
                 catches[mutant.module, suite] += 1
-                if outcome != "missed" or is_end_to_end:
-                    keep(mutant, outcome, by, seconds)
-                else:
+                if outcome == "missed" and not is_end_to_end:
+                    outcome = UNIT
+                if outcome == UNIT:
                     survivors.append(mutant)
+                keep(mutant, outcome, by, seconds)
                 left = (time.monotonic() - clock) / (done + 1) * (len(wanted) - done - 1) / 60
-                what = "survives unit tests" if outcome == "missed" and not is_end_to_end else outcome
+                what = "survives so far" if outcome == UNIT else outcome
                 say(f"{done + 1}/{len(wanted)} {what} in {seconds:.0f} s, {left:.0f} minutes left: {mutant.name}{' by ' + by if by else ''}")
             wanted = survivors
 

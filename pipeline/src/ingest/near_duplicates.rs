@@ -327,6 +327,16 @@ mod tests {
         }
     }
 
+    /// The values of the comments: a pair at the threshold is nearly always a candidate.
+    #[test]
+    fn the_search_is_adapted_to_the_threshold() {
+        let of = |set: f64| {
+            let thresholds = Thresholds { set, ..THRESHOLDS };
+            (thresholds.rows_per_band(), thresholds.min_agreeing())
+        };
+        assert_eq!([1.0, 0.8, 0.75, 0.6, 0.4, 0.2, 0.0].map(of), [(4, 64), (4, 41), (4, 37), (3, 26), (2, 14), (1, 3), (1, 0)]);
+    }
+
     #[test]
     fn without_thresholds_every_row_is_unique_and_keeps_its_split() {
         let dir = tempfile::tempdir().unwrap();
