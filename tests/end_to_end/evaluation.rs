@@ -237,6 +237,7 @@ fn questions_about_files_are_scored_by_file_and_others_are_counted() {
 fn challenge_judgments_give_the_score_of_the_predictions() {
     let workspace = Workspace::published();
     let hits = workspace.search(&["edit distance", "--language", "python", "--limit", "3"]);
+    assert_eq!(hits.len(), 3);
     let rows: String =
         hits.iter().zip([0, 3, 1]).map(|(hit, grade)| format!("Python,edit distance,{},{grade}\n", hit["url"].as_str().unwrap())).collect();
     fs::write(workspace.path("judged.csv"), format!("Language,Query,GitHubUrl,Relevance\n{rows}")).unwrap();

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::workspace::{STAGES, Workspace, ran, texts};
+use crate::workspace::{STAGES, Workspace, ran, skip, texts};
 
 /// Starts a run and kills it after a time; was it killed before its end?
 fn kill_after(workspace: &Workspace, arguments: &[&str], delay: Duration) -> bool {
@@ -94,8 +94,7 @@ fn a_full_disk_is_an_error_and_leaves_no_incomplete_artifact() {
          mount -o remount,size=64m data && {run} 2>/dev/null && cp -r data data.copy || exit 43"
     );
     let Some(output) = in_mount_namespace(&workspace, &script) else {
-        eprintln!("skipped: no file system can be mounted here");
-        return;
+        return skip("no file system can be mounted here");
     };
     let log = fs::read_to_string(workspace.path("data.log")).unwrap();
     assert!(output.status.success(), "{log}");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 mod bad_input;
+mod candidates;
 mod cloud_storage;
 mod configuration;
 mod corpus_reports;
@@ -11,9 +12,11 @@ mod damaged_bundles;
 mod dataset_layouts;
 mod downloads;
 mod duplicates;
+mod durability;
 mod evaluation;
 mod events;
 mod fuzz;
+mod graphs;
 mod help;
 #[path = "../hostile/mod.rs"]
 mod hostile;
@@ -35,6 +38,7 @@ mod retrieval;
 mod searching;
 mod snapshots;
 mod sources;
+mod splits;
 mod stage_processes;
 mod toy_stage;
 mod training;

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     python_readers::folder,
-    workspace::{Workspace, encoder, free_port, texts, wait_for_port},
+    workspace::{Workspace, encoder, free_port, skip, texts, wait_for_port},
 };
 
 /// Three trainings, by how their encoders rank the few validation rows: 0.61, 0.69, 0.56.
@@ -197,14 +197,18 @@ struct Interrupted {
 }
 
 static HISTORY: LazyLock<Option<History>> = LazyLock::new(|| {
-    let Some(venv) = mlflow() else {
-        eprintln!("skipped: mlflow cannot be installed here");
-        return None;
-    };
+    let venv = mlflow()?;
     let workspace = Workspace::shared("mlflow");
     workspace.replace_with(&Workspace::tokenized());
     Some(History::of(&Client { workspace, venv, port: free_port() }))
 });
+
+fn history() -> Option<&'static History> {
+    if HISTORY.is_none() {
+        skip("mlflow cannot be installed here");
+    }
+    HISTORY.as_ref()
+}
 
 impl History {
     fn of(client: &Client) -> Self {
@@ -305,7 +309,7 @@ fn run_of<'a>(seen: &'a Value, name: &str) -> &'a Value {
 
 #[test]
 fn a_training_without_a_server_succeeds_with_one_message_for_each_stage() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     let messages = &history.weak.messages;
     assert_eq!(messages.matches("cannot be reached").count(), ["train", "export"].len(), "{messages}");
     assert!(messages.contains("codenets mlflow sync"), "{messages}");
@@ -315,7 +319,7 @@ fn a_training_without_a_server_succeeds_with_one_message_for_each_stage() {
 
 #[test]
 fn sync_uploads_each_run_once() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     let (out, err) = &history.first_sync;
     assert!(out.contains(&history.weak.name()) && out.contains("3 artifacts, 1 model versions"), "{out}");
     assert!(err.contains("version 1 is the champion"), "{err}");
@@ -325,7 +329,7 @@ fn sync_uploads_each_run_once() {
 
 #[test]
 fn only_a_better_encoder_becomes_the_champion() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     let (good, weaker, other) = (&history.good.messages, &history.weaker.messages, &history.other_tokens.messages);
     assert!(good.contains("version 2 is the champion") && !good.contains("cannot be reached"), "{good}");
     assert!(weaker.contains("version 3 is not the champion") && weaker.contains("mrr"), "{weaker}");
@@ -339,7 +343,7 @@ fn only_a_better_encoder_becomes_the_champion() {
 
 #[test]
 fn a_killed_training_is_uploaded_and_resumed_in_the_same_run() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     let interrupted = &history.interrupted;
     let (out, err) = &interrupted.sync_during;
     assert!(out.contains("nothing to") || err.contains("another process"), "the training itself uploads: {out}{err}");
@@ -350,7 +354,7 @@ fn a_killed_training_is_uploaded_and_resumed_in_the_same_run() {
 
 #[test]
 fn a_training_goes_on_when_its_server_is_killed() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     let messages = &history.interrupted.messages;
     assert_eq!(messages.matches("cannot be reached").count(), 1, "{messages}");
     assert!(history.last_sync.0.contains(&history.long.name()), "{:?}", history.last_sync);
@@ -358,7 +362,7 @@ fn a_training_goes_on_when_its_server_is_killed() {
 
 #[test]
 fn nothing_is_uploaded_twice_without_the_record_of_what_was_sent() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     assert!(history.sync_without_state.contains("0 model versions"), "{}", history.sync_without_state);
     assert_eq!(history.seen["runs"].as_array().unwrap().len(), 5);
 }
@@ -366,7 +370,7 @@ fn nothing_is_uploaded_twice_without_the_record_of_what_was_sent() {
 /// Each step once, with the recorded values.
 #[test]
 fn the_server_has_the_metrics_of_every_step_and_epoch() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     for trained in [&history.weak, &history.good, &history.long] {
         let run = run_of(&history.seen, &trained.name());
         let steps = trained.report["steps"].as_u64().unwrap();
@@ -389,7 +393,7 @@ fn the_server_has_the_metrics_of_every_step_and_epoch() {
 
 #[test]
 fn the_server_has_parameters_and_tags() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     let run = run_of(&history.seen, &history.good.name());
     assert_eq!(run["params"]["encoder.kind"], "nbow");
     assert_eq!(run["params"]["optimizer.learning-rate"], "0.008");
@@ -410,7 +414,7 @@ fn require_equal_files(downloaded: &Path, recorded: &Path, files: &[&str]) {
 
 #[test]
 fn the_server_has_the_recorded_files() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     for trained in [&history.weak, &history.good, &history.long] {
         let downloaded = history.downloads.join(trained.name()).join("checkpoint");
         require_equal_files(&downloaded, &trained.checkpoint, &["context.json", "report.html", "encoder.json"]);
@@ -423,7 +427,7 @@ fn the_server_has_the_recorded_files() {
 
 #[test]
 fn the_champion_is_loaded_as_a_model() {
-    let Some(history) = HISTORY.as_ref() else { return };
+    let Some(history) = history() else { return };
     let seen = &history.seen;
     assert_eq!((seen["width"].as_u64().unwrap(), seen["opset"].as_u64().unwrap()), (32, 20));
     assert!((seen["length"].as_f64().unwrap() - 1.0).abs() < 1e-4);

@@ -14,7 +14,7 @@ use crate::workspace::{ROOT, Workspace, read_json, set_environment, texts};
 fn run(workspace: &Workspace, name: &str) -> PathBuf {
     let conf = workspace.path(&format!("{name}.conf"));
     let original = Path::new(ROOT).join("conf/predecessor").join(format!("{name}.conf")).canonicalize().unwrap();
-    let few = "train { epochs = 1, batch.size = 8 }\nexport { rows = 8, max-mrr-loss = 1.0 }";
+    let few = "train { epochs = 1, batch.size = 8 }\nexport { rows = 8, max-mrr-loss = 0.01 }";
     fs::write(&conf, format!("include \"{}\"\n{few}\n", original.display())).unwrap();
     let data = workspace.path(name);
     let mut command = Command::new(env!("CARGO_BIN_EXE_codenets"));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, skip_also_in_ci};
 
 /// Publishes a second bundle of other settings.
 fn publish_second(workspace: &Workspace) {
@@ -126,9 +126,20 @@ fn prune_deletes_old_bundles_and_never_the_current_one() {
 }
 
 #[test]
+fn prune_keeps_the_bundle_that_a_rollback_published() {
+    let workspace = Workspace::published();
+    let first = workspace.published_bundle();
+    publish_second(&workspace);
+    workspace.run(&["rollback"]);
+    assert!(workspace.run(&["prune", "--keep", "1"]).0.contains("nothing to delete"), "the newest one and the published one");
+    assert_eq!(workspace.published_bundle(), first);
+    assert!(!workspace.search(&["read a file"]).is_empty());
+}
+
+#[test]
 fn an_execution_provider_that_is_missing_is_an_error() {
     if std::env::var_os("CODENETS_TEST_CUDA").is_some() {
-        return;
+        return skip_also_in_ci("CODENETS_TEST_CUDA says that this machine has CUDA");
     }
     let workspace = Workspace::trained();
     workspace.configure("embed.provider = cuda");

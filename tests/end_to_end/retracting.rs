@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::workspace::{Workspace, ran};
 
-const QUERY: &str = "levenshtein edit distance, return a value of path and text";
+pub const QUERY: &str = "levenshtein edit distance, return a value of path and text";
 
 /// A workspace in which `levenshtein` is retracted, the id, and the hits before.
 fn retracted() -> (Workspace, String, Vec<Value>) {

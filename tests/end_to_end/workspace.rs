@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write,
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -312,6 +313,23 @@ pub fn set_environment(command: &mut Command) {
     if std::env::var_os("ORT_DYLIB_PATH").is_none() {
         let library = inference::installed().expect("ONNX Runtime is missing: run `make setup`, or `make test`");
         command.env("ORT_DYLIB_PATH", library.path);
+    }
+}
+
+/// Reports that the running test cannot run on this machine. CI sets `CODENETS_SKIP_NO_TEST`: the test fails there.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("CODENETS_SKIP_NO_TEST").is_none(), "this machine must run every test: {reason}");
+    skip_also_in_ci(reason);
+}
+
+/// Reports that the running test needs a setting. `make test` prints the reasons in its last line.
+pub fn skip_also_in_ci(reason: &str) {
+    let thread = thread::current();
+    let line = format!("{}: {reason}\n", thread.name().unwrap_or("a test"));
+    eprint!("skipped: {line}");
+    if let Some(file) = std::env::var_os("CODENETS_SKIPPED_TESTS") {
+        let opened = fs::File::options().append(true).create(true).open(file);
+        opened.and_then(|mut file| file.write_all(line.as_bytes())).unwrap();
     }
 }
 

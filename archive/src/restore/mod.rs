@@ -13,7 +13,8 @@ use std::{
 };
 
 use ledger::{
-    ArtifactId, Commit, Manifest, Recordable, Retracted, Store, WorkDir, ensure, fsync_tree, is_key, load, runs_dir, write_atomically,
+    ArtifactId, Commit, Manifest, Recordable, Retracted, Store, WorkDir, ensure, fsync_dir, fsync_tree, is_key, load, runs_dir,
+    write_atomically,
 };
 
 use crate::{
@@ -156,6 +157,7 @@ fn restore_runs(store: &Store, snapshot: &Snapshot, restored: &mut Restored) -> 
         fs::create_dir_all(runs_dir(store.root())).with_context(|| format!("restoring {}", target.display()))?;
         fsync_tree(&folder.dir)?;
         fs::rename(&folder.dir, &target).with_context(|| format!("restoring {}", target.display()))?;
+        fsync_dir(&runs_dir(store.root()))?;
         restored.runs += 1;
     }
     Ok(())

@@ -112,3 +112,18 @@ fn percentile(times: &mut [f64], share: f64) -> f64 {
     times.sort_by(f64::total_cmp);
     times[((times.len() - 1) as f64 * share).round() as usize]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_one_of_the_times() {
+        let times = |count: u32| (0..count).rev().map(f64::from).collect::<Vec<_>>();
+        for (count, share, expected) in
+            [(1, 0.99, 0.0), (2, 0.5, 1.0), (11, 0.5, 5.0), (101, 0.5, 50.0), (101, 0.99, 99.0), (201, 0.99, 198.0)]
+        {
+            assert_eq!(percentile(&mut times(count), share), expected, "{share} of {count}");
+        }
+    }
+}

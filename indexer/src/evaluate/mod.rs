@@ -292,6 +292,42 @@ mod tests {
     use super::*;
 
     #[test]
+    fn examples_are_the_worst_queries_and_the_largest_differences() {
+        let functions: Vec<SplitFunction> = (0..20)
+            .map(|row| SplitFunction {
+                row,
+                id: row.to_string(),
+                language: "go".to_owned(),
+                repo: "r".to_owned(),
+                path: "p".to_owned(),
+                name: format!("f{row}"),
+                summary: format!("query {row}"),
+            })
+            .collect();
+        let queries: Vec<&SplitFunction> = functions.iter().collect();
+        // Ranks of BM25 and hybrid search: five wins, five losses, one query without a hybrid rank, and equal ones.
+        let ranks = |row: usize| match row {
+            0..5 => (Some(row + 2), Some(1)),
+            5..10 => (Some(1), Some(row)),
+            10 => (Some(3), None),
+            _ => (Some(2), Some(2)),
+        };
+        let results: Vec<QueryResult> = (0..20)
+            .map(|row| {
+                let (bm25, hybrid) = ranks(row);
+                QueryResult { corpus: [bm25, None, hybrid], batch: None, found: [vec![1, 99], Vec::new(), vec![2]] }
+            })
+            .collect();
+        let Examples { worst, wins, losses } = examples(&functions, &queries, &results);
+        let names = |list: &[Example]| list.iter().map(|example| example.relevant.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&worst), ["f10", "f9", "f8", "f7", "f6", "f5", "f11", "f12", "f13", "f14", "f15", "f16"]);
+        assert_eq!(names(&wins), ["f4", "f3", "f2", "f1", "f0"]);
+        assert_eq!(names(&losses), ["f9", "f8", "f7", "f6", "f5", "f10"]);
+        assert_eq!((worst[0].query.as_str(), worst[0].ranks), ("query 10", [Some(3), None, None]));
+        assert_eq!(worst[0].found, [vec!["f1".to_owned()], Vec::new(), vec!["f2".to_owned()]], "a row of another split has no name here");
+    }
+
+    #[test]
     fn scores_are_keyed_by_split_protocol_language_and_system() {
         let flat = flat(Split::Test, &report::example_report());
         assert_eq!(

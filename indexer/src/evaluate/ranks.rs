@@ -89,7 +89,8 @@ mod tests {
         let rows: Vec<u32> = (0..25).collect();
         let cut = batches(&rows, 10);
         assert_eq!(cut.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10]);
-        assert_eq!(cut, batches(&rows, 10));
+        // The same generator in Python: scores of earlier versions stay comparable.
+        assert_eq!(cut, [[17, 2, 0, 21, 5, 23, 9, 20, 11, 7], [19, 3, 13, 22, 1, 18, 15, 8, 6, 24]]);
         assert_eq!(batches(&rows[..7], 10)[0].len(), 7);
         let mut seen: Vec<u32> = cut.concat();
         seen.sort_unstable();

@@ -5,6 +5,9 @@ use bundle::{
 
 use super::*;
 
+/// One graph that a search of 4000 rows uses: it visits 15 rows, each at the price of 110 rows of an exact search.
+const SMALL: Hnsw = Hnsw { from_rows: 0, graph_rows: 4000, connectivity: 16, expansion_add: 128, expansion_search: 15 };
+
 const HNSW: Hnsw = Hnsw { from_rows: 0, graph_rows: 700, connectivity: 16, expansion_add: 128, expansion_search: 64 };
 
 /// Unit vectors without a pattern.
@@ -19,6 +22,11 @@ fn matrix(rows: usize, dimension: usize) -> Vec<Vec<f32>> {
         row.into_iter().map(|x| x / norm).collect()
     };
     (0..rows).map(|_| unit((0..dimension).map(|_| next()).collect())).collect()
+}
+
+/// Vectors that are no rows of the matrix of so many rows.
+fn others(rows: usize, count: usize, dimension: usize) -> Vec<Vec<f32>> {
+    matrix(rows + count, dimension).split_off(rows)
 }
 
 fn written(rows: &[Vec<f32>]) -> (tempfile::TempDir, Vectors) {
@@ -47,7 +55,7 @@ fn open(dir: &tempfile::TempDir, info: &HnswInfo, threads: usize) -> Vectors {
 fn a_search_finds_the_rows_of_brute_force() {
     let (_dir, vectors) = written(&matrix(3000, 48));
     let even: Vec<bool> = (0..3000).map(|row| row % 2 == 0).collect();
-    for query in matrix(20, 48) {
+    for query in others(3000, 20, 48) {
         let found = vectors.search(&query, 10, Some(&even)).unwrap();
         assert_eq!(found, vectors.search_exact(&query, 10, Some(&even)).unwrap());
         assert!(found.iter().all(|(row, _)| row % 2 == 0));
@@ -91,7 +99,7 @@ fn graphs_find_the_nearest_rows_also_with_a_filter() {
     let half: Vec<bool> = (0..2000).map(|row| row % 2 == 0).collect();
     for allowed in [None, Some(&half[..])] {
         let (mut found, mut all) = (0, 0);
-        for query in matrix(40, 32) {
+        for query in others(2000, 40, 32) {
             let approximate = vectors.search_hnsw(vectors.hnsw().unwrap(), &query, 10, allowed).unwrap();
             let exact = vectors.search_exact(&query, 10, allowed).unwrap();
             assert!(approximate.iter().all(|(row, _)| allowed.is_none_or(|rows| rows[*row as usize])));
@@ -99,6 +107,59 @@ fn graphs_find_the_nearest_rows_also_with_a_filter() {
             all += exact.len();
         }
         assert!(found * 100 > all * 95, "{found} of {all}");
+    }
+}
+
+/// 4000 rows with a graph in which row 7 is elsewhere than in the matrix: an exact search finds it by its own vector, the graph does not.
+fn with_a_wrong_graph() -> (tempfile::TempDir, Vectors, Vec<f32>) {
+    let mut rows = matrix(4000, 32);
+    let query = rows[7].clone();
+    rows[7].iter_mut().for_each(|value| *value = -*value);
+    let (wrong, vectors) = written(&rows);
+    let info = build(&vectors, &SMALL, wrong.path(), || ()).unwrap();
+    rows[7].clone_from(&query);
+    let (dir, vectors) = written(&rows);
+    let vectors = vectors.with_hnsw(wrong.path(), &info, 1).unwrap();
+    std::fs::rename(wrong.path().join(&info.files[0].name), dir.path().join(&info.files[0].name)).unwrap();
+    (dir, vectors, query)
+}
+
+#[test]
+fn a_search_uses_the_graphs_where_they_are_faster() {
+    let (_dir, vectors, query) = with_a_wrong_graph();
+    let best = |k: usize, allowed: Option<&[bool]>| vectors.search(&query, k, allowed).unwrap()[0].0;
+    assert_eq!(vectors.search_exact(&query, 1, None).unwrap()[0].0, 7);
+    assert!(vectors.graphs_for(5, None).is_some());
+    assert_ne!(best(5, None), 7, "the graph does not find row 7");
+    // More rows are visited for more results, and an exact search of few allowed rows is faster.
+    assert!(vectors.graphs_for(30, None).is_none());
+    assert_eq!(best(30, None), 7);
+    let [half, few] = [2, 10].map(|share| (0..4000).map(|row| row % share == 7 % share).collect::<Vec<bool>>());
+    assert!(vectors.graphs_for(5, Some(&half)).is_some() && vectors.graphs_for(5, Some(&few)).is_none());
+    assert_ne!(best(5, Some(&half)), 7);
+    assert_eq!(best(5, Some(&few)), 7);
+    let (_dir, without) = written(&matrix(4000, 32));
+    assert!(without.graphs_for(5, None).is_none());
+}
+
+#[test]
+fn a_search_with_graphs_finds_allowed_rows_and_one_of_each_group() {
+    let (dir, vectors) = written(&matrix(4000, 32));
+    let info = build(&vectors, &SMALL, dir.path(), || ()).unwrap();
+    let vectors = vectors.with_hnsw(dir.path(), &info, 1).unwrap();
+    let half: Vec<bool> = (0..4000).map(|row| row % 2 == 0).collect();
+    let group_of = |row: u32| row / 400;
+    // The queries are no rows of the matrix.
+    for query in others(4000, 40, 32) {
+        assert!(vectors.graphs_for(5, Some(&half)).is_some(), "an exact search would show nothing about the graphs");
+        let found = vectors.search(&query, 5, Some(&half)).unwrap();
+        assert_eq!(found.len(), 5);
+        assert!(found.iter().all(|(row, _)| half[*row as usize]), "{found:?}");
+        assert!(found.is_sorted_by(|a, b| a.1 >= b.1), "{found:?}");
+        let distinct = vectors.search_distinct(&query, 5, Some(&half), Some(&group_of)).unwrap();
+        let groups: std::collections::BTreeSet<u32> = distinct.iter().map(|(row, _)| group_of(*row)).collect();
+        assert!(!distinct.is_empty() && groups.len() == distinct.len() && distinct[0] == found[0], "{distinct:?}");
+        assert!(distinct.iter().all(|(row, _)| half[*row as usize]), "{distinct:?}");
     }
 }
 

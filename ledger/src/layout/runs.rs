@@ -55,3 +55,23 @@ impl WorkDir {
         format!("{}-{}", self.stage, self.key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_directories_are_folders_with_the_name_of_a_run() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(WorkDir::all(dir.path()).is_empty());
+        let [second, first] = ["train-bbbbbbbbbbbb", "train-aaaaaaaaaaaa"].map(|name| WorkDir::parse(dir.path(), name).unwrap());
+        assert_eq!((first.stage.as_str(), first.key.as_str(), first.name().as_str()), ("train", "aaaaaaaaaaaa", "train-aaaaaaaaaaaa"));
+        for run in [&second, &first] {
+            fs::create_dir_all(&run.path).unwrap();
+        }
+        fs::create_dir(runs_dir(dir.path()).join(".hidden-aaaaaaaaaaaa")).unwrap();
+        fs::create_dir(runs_dir(dir.path()).join("noname")).unwrap();
+        fs::write(runs_dir(dir.path()).join("file-aaaaaaaaaaaa"), "").unwrap();
+        assert_eq!(WorkDir::all(dir.path()), [first, second]);
+    }
+}

@@ -151,6 +151,19 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn reasons_name_inputs_and_files() {
+        let input = |kind: &str, files: Option<u32>| InputChange {
+            kind: kind.to_owned(),
+            files: files.map(|count| (0..count).map(|number| format!("f{number}")).collect()),
+        };
+        let inputs = vec![input("raw", Some(3)), input("syntax", Some(4)), input("tokens", None)];
+        assert_eq!(Freshness::InputsChanged { inputs }.to_string(), "inputs changed: raw (f0, f1, f2); syntax (f0, f1, … 4 files); tokens");
+        let damaged = |count: usize| Freshness::Damaged { files: vec!["a".into(); count] }.to_string();
+        assert_eq!(damaged(1), "damaged: a (missing, or with other bytes)");
+        assert_eq!(damaged(3), "damaged: a (missing, or with other bytes) and 2 more");
+    }
+
+    #[test]
     fn differing_keys_are_named_by_their_path() {
         let mut keys = Vec::new();
         differing_keys("", &json!({"a": {"b": 1, "c": 2}, "d": [1]}), &json!({"a": {"b": 1, "c": 3}, "e": 0}), &mut keys);

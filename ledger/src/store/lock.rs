@@ -177,6 +177,7 @@ mod tests {
         let lock = Lock::wait(&path, &Progress::new(true)).unwrap();
         let owner = Owner::of(&path).unwrap();
         assert_eq!((owner.pid, owner.host), (process::id(), host()));
+        assert!(!host().is_empty() && host() == host().trim(), "a lock of another machine is known by its name");
         // For the system, the same file opened again is another owner.
         assert!(File::open(&path).unwrap().try_lock().is_err());
         drop(lock);

@@ -53,3 +53,39 @@ impl Store {
         Ok(self.root.join(PINS).join(name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Progress;
+
+    fn store() -> (tempfile::TempDir, Store, ArtifactId) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path().join("data"), Progress::new(true), 1);
+        let id = ArtifactId { kind: "raw".to_owned(), key: "0123456789ab".to_owned() };
+        fs::create_dir_all(store.dir(&id)).unwrap();
+        (dir, store, id)
+    }
+
+    #[test]
+    fn a_pin_names_an_artifact_until_it_is_removed() {
+        let (_dir, store, id) = store();
+        assert!(store.pins().unwrap().is_empty());
+        store.pin("v1.0-good_one", &id).unwrap();
+        assert_eq!(store.pins().unwrap(), BTreeMap::from([("v1.0-good_one".to_owned(), id.clone())]));
+        store.unpin("v1.0-good_one").unwrap();
+        assert!(store.pins().unwrap().is_empty() && store.unpin("v1.0-good_one").is_err());
+        let missing = ArtifactId { key: "ffffffffffff".to_owned(), ..id };
+        assert!(store.pin("other", &missing).unwrap_err().to_string().contains("is not in"));
+    }
+
+    #[test]
+    fn the_name_of_a_pin_is_no_path() {
+        let (dir, store, id) = store();
+        for name in ["../evil", "a/b", "/tmp/evil", ".hidden", "..", "", "a b"] {
+            assert!(store.pin(name, &id).unwrap_err().to_string().contains("cannot be the name of a pin"), "{name}");
+            assert!(store.unpin(name).unwrap_err().to_string().contains("cannot be the name of a pin"), "{name}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -298,6 +298,56 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the scratch file has no name");
     }
 
+    /// Index of the sets and of the multisets.
+    fn indices(a: &str, b: &str) -> (f64, f64) {
+        let bag = |text: &str| Bag::seeded(0, text.split_whitespace()).0;
+        bag(a).jaccard(&bag(b))
+    }
+
+    #[test]
+    fn both_thresholds_must_be_reached() {
+        let words = |range: std::ops::Range<u32>| range.map(|n| format!("w{n} ")).collect::<String>();
+        let body = words(0..10);
+        // Equal sets, and so many repeated tokens that the multisets differ.
+        let repeated = format!("{body}{}", "w0 ".repeat(5));
+        assert_eq!(indices(&body, &repeated), (1.0, 10.0 / 15.0));
+        let twice = format!("{body}{}", "w0 ".repeat(4));
+        assert_eq!(indices(&body, &twice), (1.0, 10.0 / 14.0));
+        // Nearly equal multisets of sets that differ.
+        let (many, other) = (format!("{}{}", "w0 ".repeat(40), words(1..6)), format!("{}{}", "w0 ".repeat(40), words(3..8)));
+        let (set, multiset) = indices(&many, &other);
+        assert!(set < 0.8 && multiset > 0.8, "{set} {multiset}");
+        for (a, b, is_duplicate) in [(&body, &repeated, false), (&body, &twice, true), (&many, &other, false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut rows = UniqueRows::new(Some(THRESHOLDS), dir.path()).unwrap();
+            assert_eq!(insert(&mut rows, a), Ok(0));
+            assert_eq!(insert(&mut rows, b), if is_duplicate { Err(Duplicate { of: 0 }) } else { Ok(1) }, "{a} and {b}");
+            let bag = |text: &str| Bag::seeded(0, text.split_whitespace()).0;
+            assert_eq!(THRESHOLDS.are_duplicates(&bag(a), &bag(b)), is_duplicate, "{a} and {b}");
+        }
+    }
+
+    /// The values of the comments: a pair at the threshold is nearly always a candidate.
+    #[test]
+    fn the_search_is_adapted_to_the_threshold() {
+        let of = |set: f64| {
+            let thresholds = Thresholds { set, ..THRESHOLDS };
+            (thresholds.rows_per_band(), thresholds.min_agreeing())
+        };
+        assert_eq!([1.0, 0.8, 0.75, 0.6, 0.4, 0.2, 0.0].map(of), [(4, 64), (4, 41), (4, 37), (3, 26), (2, 14), (1, 3), (1, 0)]);
+    }
+
+    #[test]
+    fn without_thresholds_every_row_is_unique_and_keeps_its_split() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rows = UniqueRows::new(None, dir.path()).unwrap();
+        for (number, split) in [(0, Split::Train), (1, Split::Test), (2, Split::Valid)] {
+            let (bag, sketch) = Bag::seeded(0, "a b c d e f g h i j k".split_whitespace());
+            assert_eq!(rows.insert(&bag, &sketch, split).unwrap(), Ok(number));
+            assert_eq!(rows.split(number), split);
+        }
+    }
+
     #[test]
     fn bags_are_read_from_the_file_and_from_memory() {
         let dir = tempfile::tempdir().unwrap();

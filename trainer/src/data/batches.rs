@@ -214,6 +214,41 @@ mod tests {
     }
 
     #[test]
+    fn tokens_are_dropped_with_the_configured_probability_and_never_all() {
+        let mut rng = generator(1, 1, 0, 0);
+        let ids: Vec<u32> = (0..1000).collect();
+        let dropped = drop_tokens(ids.clone(), (2, 3), 0.3, &mut rng);
+        assert_eq!((&dropped[..2], &dropped[dropped.len() - 3..]), (&[0, 1][..], &[997, 998, 999][..]));
+        assert!(dropped.is_sorted() && (600..800).contains(&dropped.len()), "{}", dropped.len());
+        for _ in 0..100 {
+            assert_eq!(drop_tokens(vec![1, 10, 2], (1, 1), 0.999, &mut rng), [1, 10, 2], "a sequence without tokens has no meaning");
+        }
+    }
+
+    #[test]
+    fn common_tokens_are_inserted_up_to_the_maximum_length() {
+        let samples = pairs();
+        let inserting = Options { insert_common_tokens: 0.5, ..options() };
+        let queries = rows(&batch(&samples, &inserting, 0).query);
+        let inserted = queries.iter().flatten().filter(|id| [33, 34].contains(id)).count();
+        // Two places in each of 200 queries.
+        assert!((150..250).contains(&inserted), "{inserted}");
+        assert!(queries.iter().all(|query| query.iter().filter(|id| [1, 10, 11].contains(id)).eq(&[1, 10, 11])));
+        let full = Framing { query_tokens: 4, ..FRAMING };
+        let source = BatchSource {
+            samples: &samples,
+            options: &inserting,
+            common: &[33, 34],
+            framing: full,
+            teacher: None,
+            mean_weight: 1.0,
+            seed: 3,
+        };
+        let queries = rows(&source.batch(0, 0, &(0..200).collect::<Vec<_>>()).unwrap().query);
+        assert!(queries.iter().all(|query| query.len() <= 4) && queries.iter().any(|query| query.len() == 4));
+    }
+
+    #[test]
     fn a_pair_without_a_name_has_no_name_variant() {
         let samples = pairs();
         let batch = batch(&samples, &Options { name_as_query: 0.5, ..options() }, 0);

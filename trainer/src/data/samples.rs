@@ -221,6 +221,21 @@ pub mod tests {
     }
 
     #[test]
+    fn languages_are_numbered_as_in_the_other_split_and_new_ones_follow() {
+        let mut samples = samples(&[(0, Sample::default()), (2, Sample::default()), (1, Sample::default())], 3);
+        let names = |samples: &Samples| -> Vec<String> {
+            samples.language.iter().map(|number| samples.languages[usize::from(*number)].clone()).collect()
+        };
+        let before = names(&samples);
+        samples.renumber(&["java".to_owned(), "ruby".to_owned(), "go".to_owned()]);
+        assert_eq!(samples.languages, ["java", "ruby", "go", "python"]);
+        assert_eq!((names(&samples), &samples.language), (before, &vec![2, 1, 3]));
+        assert_eq!((samples.number_of("go").unwrap(), samples.number_of("php").unwrap()), (2, 4));
+        assert!((5..256).all(|number| samples.number_of(&number.to_string()).is_ok()));
+        assert!(samples.number_of("one more").unwrap_err().to_string().contains("256 languages"));
+    }
+
+    #[test]
     fn common_tokens_are_counted_in_queries() {
         let query = |ids: &[u32]| (0, Sample { query: ids.to_vec(), code: vec![9; 20], ..Sample::default() });
         let samples = samples(&[query(&[5, 6]), query(&[6, 7]), query(&[6, 5])], 10);

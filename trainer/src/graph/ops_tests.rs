@@ -122,6 +122,7 @@ fn fused_operations_equal_composed_ones_in_value_and_gradient() {
         for case in cases(layout) {
             let (stock, fused) = (outcome(&case, &Stock), outcome(&case, &Fused));
             close(&case.name, &stock.0, &fused.0, 2e-6);
+            assert_eq!((stock.1.len(), fused.1.len()), (case.shapes.len(), case.shapes.len()), "{}", case.name);
             for (input, (stock, fused)) in stock.1.iter().zip(&fused.1).enumerate() {
                 close(&format!("{} by input {input}", case.name), stock, fused, 1e-5);
             }

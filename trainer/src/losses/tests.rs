@@ -85,6 +85,7 @@ fn permuting_a_batch_permutes_the_gradient() {
         let turned_weights: Vec<f64> = order.iter().map(|&row| weights[row]).collect();
         let other = loss.evaluate(&turn(&at), log_scale, Targets { weights: &turned_weights, grades: Some(&turn(&graded)) });
         assert!((outcome.loss - other.loss).abs() < 1e-9, "{loss:?}");
+        assert_eq!((outcome.gradient.len(), other.gradient.len()), (n * n, n * n), "{loss:?}");
         for (a, b) in turn(&outcome.gradient).iter().zip(&other.gradient) {
             assert!((a - b).abs() < 1e-5, "{loss:?}");
         }
@@ -187,6 +188,7 @@ fn values_and_gradients_equal_pytorch() {
             let grades = if matches!(loss, LossConfig::Distillation { .. }) { grades.or(Some(&identity)) } else { grades };
             let outcome = loss.evaluate(&reference.cosines, loss.scale().0.ln(), Targets { weights: &weights, grades });
             assert!((outcome.loss - recorded.loss).abs() < 1e-9, "{name} {kind}: {}, not {}", outcome.loss, recorded.loss);
+            assert_eq!(outcome.gradient.len(), recorded.gradient.len(), "{name} {kind}");
             for (place, (given, truth)) in outcome.gradient.iter().zip(&recorded.gradient).enumerate() {
                 assert!((f64::from(*given) - truth).abs() < 1e-6 * (1.0 + truth.abs()), "{name} {kind} at {place}: {given}, not {truth}");
             }

@@ -212,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn a_small_k_prefers_first_ranks_and_a_large_k_rows_of_both_lists() {
+        // Row 1 is first in one list, row 2 is third in both.
+        let (lexical, vector) = ([(1, 9.0), (3, 8.0), (2, 7.0)], [(4, 0.9), (5, 0.8), (2, 0.7)]);
+        for (k, first, score) in [(0.0, 1, 1.0), (0.5, 1, 1.0 / 1.5), (10.0, 2, 2.0 / 13.0), (60.0, 2, 2.0 / 63.0)] {
+            let fused = fuse(&Fusion::Rrf { k }, &lexical, &vector);
+            assert_eq!((fused.len(), fused[0].0), (5, first), "k {k}");
+            assert!((fused[0].1 - score).abs() < 1e-12, "k {k}: {fused:?}");
+        }
+    }
+
+    #[test]
     fn an_empty_list_does_not_change_the_order_of_the_other() {
         let list = [(4, 3.0), (1, 2.0), (6, 1.0)];
         let learned =

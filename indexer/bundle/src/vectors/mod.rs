@@ -107,19 +107,26 @@ impl Vectors {
 
     /// [`Vectors::search`] for the best row of each group only, where `distinct` is given. An HNSW search can then find fewer than `k`.
     pub fn search_distinct(&self, query: &[f32], k: usize, allowed: Option<&[bool]>, distinct: Option<GroupOf<'_>>) -> Result<Vec<Scored>> {
-        let (k, rows) = (k.min(self.rows), self.rows.max(1) as f64);
-        let share = allowed.map_or(1.0, |rows| rows.iter().filter(|row| **row).count() as f64 / rows.len().max(1) as f64);
-        match &self.hnsw {
-            // An HNSW search with a filter also visits rows that are not allowed; an exact search skips them.
-            Some(hnsw) if hnsw.rows_visited(k) as f64 * HNSW_ROW_COST < rows * share => {
+        let k = k.min(self.rows);
+        match self.graphs_for(k, allowed) {
+            Some(hnsw) => {
                 let mut found = self.search_hnsw(hnsw, query, k, allowed)?;
                 if let Some(group_of) = distinct {
                     keep_distinct(&mut found, group_of);
                 }
                 Ok(found)
             }
-            _ => self.ranked(self.quantised_candidates(query, k + MARGIN, allowed, distinct), query, k),
+            None => self.ranked(self.quantised_candidates(query, k + MARGIN, allowed, distinct), query, k),
         }
+    }
+
+    /// The graphs, where [`Vectors::search`] uses them: they are expected to be faster than an exact search for the best `k` of the rows that
+    /// `allowed` has (none: all rows).
+    pub fn graphs_for(&self, k: usize, allowed: Option<&[bool]>) -> Option<&HnswGraphs> {
+        let rows = self.rows as f64;
+        let share = allowed.map_or(1.0, |rows| rows.iter().filter(|row| **row).count() as f64 / rows.len().max(1) as f64);
+        // An HNSW search with a filter also visits rows that are not allowed; an exact search skips them.
+        self.hnsw.as_ref().filter(|hnsw| hnsw.rows_visited(k) as f64 * HNSW_ROW_COST < rows * share)
     }
 
     /// [`Vectors::search`] with the graphs.

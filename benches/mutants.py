@@ -1,0 +1,571 @@
+"""Mutation testing: changes the code in one place at a time and runs the tests. A mutant that no test notices is a missing test.
+
+    python3 benches/mutants.py [--sample 300] [--seed 1] [--only gc,fusion] [--again] [--no-end-to-end] [--minutes 60] [--report]
+
+`cargo mutants --list` gives the mutants of the modules in MODULES; a seeded sample of them is tested. They are compiled together, once: a
+function with mutants becomes `if active(3) { mutant } else if active(8) { mutant } else { original }`, and an environment variable makes
+one mutant active. So a mutant costs the time of its tests only.
+
+The unit tests of the mutant's own crate run first, then those of the other crates. Mutants that survive them are tested by the end-to-end
+tests, module by module. The first failure ends it, and tests that never call the function are left out. The work is done in TARGET/mutants, in a clone of the checkout with its changes.
+Outcomes are in TARGET/mutants/outcomes.jsonl, so that the next call goes on. A caught mutant stays caught while its file is unchanged, a
+survivor while nothing changed (`--again`: survivors are tested again).
+
+Survivors with a reason are listed in benches/mutants.txt. Exits with status 1 where less than 85 % of the viable mutants are caught, or
+some are not tested yet.
+"""
+
+import argparse
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Module to the paths of its files. The first that fits counts.
+MODULES = {
+    "ledger": ["ledger/src/"],
+    "ingest": ["pipeline/src/ingest/"],
+    "evaluate": ["indexer/src/evaluate/", "indexer/src/split_queries.rs"],
+    "fusion": ["indexer/bundle/src/fusion/", "indexer/src/fusion/", "indexer/src/index/learning.rs"],
+    "vectors": ["indexer/bundle/src/vectors/", "indexer/src/vectors/"],
+    "publish": ["indexer/src/publish/"],
+    "retract": ["indexer/src/retract/", "indexer/src/tombstones.rs", "indexer/bundle/src/tombstones.rs"],
+    "gc": ["archive/src/gc.rs"],
+    "archive": ["archive/src/"],
+    "training data": ["trainer/src/data/", "trainer/src/training/validation.rs"],
+}
+ACCEPTED = ROOT / "benches/mutants.txt"
+LEAST_SHARE = 0.85
+# Outcome of a mutant that survived the unit tests, and some end-to-end tests; others follow.
+UNIT = "unit"
+# Time of the first end-to-end tests of a mutant.
+FIRST_SECONDS = 60
+# Smallest number of sampled mutants of a module.
+LEAST_SAMPLE = 12
+# Address space of a test process: a mutant may allocate without end.
+MEMORY = 24 << 30
+
+# Appended to the crate that all the others depend on.
+SWITCH = """
+/// Written by benches/mutants.py.
+pub mod mutants {
+    use std::{ffi::OsString, io::Write, sync::{LazyLock, atomic::{AtomicBool, Ordering}}};
+    static ACTIVE: LazyLock<u32> = LazyLock::new(|| std::env::var("CODENETS_MUTANT").ok().and_then(|number| number.parse().ok()).unwrap_or(u32::MAX));
+    static FILE: LazyLock<Option<OsString>> = LazyLock::new(|| std::env::var_os("CODENETS_MUTANTS_REACHED"));
+    static REACHED: [AtomicBool; COUNT] = [const { AtomicBool::new(false) }; COUNT];
+    pub fn active(number: u32) -> bool {
+        if let Some(file) = &*FILE && !REACHED[number as usize].swap(true, Ordering::Relaxed) {
+            let _ = std::fs::File::options().append(true).create(true).open(file).and_then(|mut file| file.write_all(format!("{number}\\n").as_bytes()));
+        }
+        *ACTIVE == number
+    }
+}
+"""
+
+
+@dataclasses.dataclass
+class Mutant:
+    number: int
+    module: str
+    file: str
+    # Without line and column: it stays when other lines change.
+    title: str
+    name: str
+    package: str
+    genre: str
+    span: tuple
+    function: tuple
+    replacement: str
+    file_digest: str
+
+
+def run(command, **options):
+    return subprocess.run(command, check=True, text=True, **options)
+
+
+def module_of(file):
+    return next((name for name, paths in MODULES.items() if any(file.startswith(path) for path in paths)), None)
+
+
+def offset_of(starts, place):
+    return starts[place["line"] - 1] + place["column"] - 1
+
+
+def line_starts(text):
+    return [0] + [found.end() for found in re.finditer("\n", text)]
+
+
+def body_start(text, start, end):
+    """Offset of the `{` of a function that begins at `start`; none for functions that cannot be compiled conditionally."""
+    depth, place = 0, start
+    token = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])'|.", re.DOTALL)
+    while place < end:
+        found = token.match(text, place).group()
+        if found in "([":
+            depth += 1
+        elif found in ")]":
+            depth -= 1
+        elif found == "{" and depth == 0:
+            signature = text[start:place]
+            is_conditional = re.search(r"\bconst\s+(unsafe\s+)?fn\b|->[^{]*\bimpl\b", signature) is None
+            return place if is_conditional else None
+        place += len(found)
+    return None
+
+
+def listed():
+    """All mutants of the modules, and how many of them cannot be compiled conditionally."""
+    output = run(["cargo", "mutants", "--list", "--json", "--no-config"], cwd=ROOT, stdout=subprocess.PIPE).stdout
+    mutants, left_out, texts = [], 0, {}
+    for entry in json.loads(output):
+        module = module_of(entry["file"])
+        if module is None:
+            continue
+        if entry["file"] not in texts:
+            text = (ROOT / entry["file"]).read_text()
+            texts[entry["file"]] = text, line_starts(text), hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        text, starts, digest = texts[entry["file"]]
+        if entry["function"] is None:
+            left_out += 1
+            continue
+        place = lambda span: (offset_of(starts, span["start"]), offset_of(starts, span["end"]))
+        function = place(entry["function"]["span"])
+        if body_start(text, *function) is None:
+            left_out += 1
+            continue
+        title = re.sub(r":\d+:\d+:", ":", entry["name"], count=1)
+        if entry["genre"] == "FnValue":
+            # The position tells nothing more: a function is replaced once by each value.
+            number_of_title = 0
+        else:
+            number_of_title = sum(other.file == entry["file"] and other.title.split(" #")[0] == title for other in mutants)
+        title += f" #{number_of_title + 1}" if number_of_title else ""
+        mutants.append(
+            Mutant(0, module, entry["file"], title, entry["name"], entry["package"], entry["genre"], place(entry["span"]), function,
+                   entry["replacement"], digest)
+        )
+    return mutants, left_out
+
+
+def sampled(mutants, count, seed):
+    """A sample of every module: in proportion to its size, and at least LEAST_SAMPLE. The order mixes the modules."""
+    rng = random.Random(seed)
+    chosen = []
+    for module in MODULES:
+        own = sorted((mutant for mutant in mutants if mutant.module == module), key=lambda mutant: mutant.title)
+        rng.shuffle(own)
+        chosen += own[: max(LEAST_SAMPLE, round(count * len(own) / max(1, len(mutants))))]
+    rng.shuffle(chosen)
+    for number, mutant in enumerate(chosen):
+        mutant.number = number
+    return chosen
+
+
+class Build:
+    """The clone in which all mutants are compiled."""
+
+    def __init__(self, work, target):
+        self.work, self.tree, self.target, self.user_target = work, work / "tree", work / "target", target
+
+    def programs_of(self, mutants, tree):
+        """Errors of the mutants that do not compile, by number, and the test programs. An earlier build of the same files is used again."""
+        key = hashlib.blake2b("\n".join([tree, *(mutant.name for mutant in mutants)]).encode(), digest_size=8).hexdigest()
+        record = self.work / "build.json"
+        if record.exists():
+            known = json.loads(record.read_text())
+            if known.get("key") == key and all(pathlib.Path(path).exists() for path, _ in known["programs"].values()):
+                return {int(number): error for number, error in known["dropped"].items()}, known["programs"]
+        record.unlink(missing_ok=True)
+        self.clone()
+        self.warm()
+        dropped, programs = self.compile(mutants)
+        record.write_text(json.dumps({"key": key, "dropped": dropped, "programs": programs}))
+        return dropped, programs
+
+    def clone(self):
+        """Copies the checkout with its uncommitted changes."""
+        shutil.rmtree(self.tree, ignore_errors=True)
+        run(["git", "clone", "--quiet", "--shared", str(ROOT), str(self.tree)])
+        changed = run(["git", "ls-files", "--modified", "--others", "--exclude-standard", "-z"], cwd=ROOT, stdout=subprocess.PIPE).stdout
+        for name in filter(None, changed.split("\0")):
+            source, target = ROOT / name, self.tree / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_file():
+                shutil.copy2(source, target)
+            else:
+                target.unlink(missing_ok=True)
+        # A changed function may have a result that is not used.
+        manifest = self.tree / "Cargo.toml"
+        manifest.write_text(re.sub(r'= "deny"', '= "allow"', manifest.read_text()))
+
+    def warm(self):
+        """Starts from the third-party crates that the user's target folder has: hard links, because cargo replaces files."""
+        if self.target.exists() or not (self.user_target / "debug/.fingerprint").is_dir():
+            return
+        (self.target / "debug").mkdir(parents=True)
+        for part in ["build", "deps"]:
+            run(["cp", "-al", str(self.user_target / "debug" / part), str(self.target / "debug")])
+        # cargo writes into these.
+        run(["cp", "-a", str(self.user_target / "debug/.fingerprint"), str(self.target / "debug")])
+        # Python packages that tests install.
+        if (self.user_target / "tmp").is_dir():
+            run(["cp", "-a", str(self.user_target / "tmp"), str(self.target)])
+
+    def write(self, mutants, dropped):
+        """Writes every file with its mutants; returns the line ranges of the mutants by file."""
+        by_file, ranges = collections.defaultdict(list), {}
+        for mutant in mutants:
+            if mutant.number not in dropped:
+                by_file[mutant.file].append(mutant)
+        for file in {mutant.file for mutant in mutants} | {"ledger/src/lib.rs"}:
+            text = (ROOT / file).read_text()
+            ranges[file], pieces, done = [], [], 0
+            for (start, end), own in self.functions(by_file[file]):
+                begin = body_start(text, start, end)
+                pieces.append(text[done : begin + 1] + "\n")
+                crate = "crate" if file.startswith("ledger/") else "::ledger"
+                for mutant in own:
+                    first = "".join(pieces).count("\n") + 1
+                    changed = text[begin + 1 : mutant.span[0]] + mutant.replacement + text[mutant.span[1] : end - 1]
+                    pieces.append(f"if {crate}::mutants::active({mutant.number}) {{\n{changed}\n}} else\n")
+                    ranges[file].append((first, "".join(pieces).count("\n"), mutant.number))
+                pieces.append("{" + text[begin + 1 : end - 1] + "}\n")
+                done = end - 1
+            pieces.append(text[done:])
+            if file == "ledger/src/lib.rs":
+                pieces.append(SWITCH.replace("COUNT", str(len(mutants))))
+            new = "".join(pieces)
+            path = self.tree / file
+            if path.read_text() != new:
+                path.write_text(new)
+        return ranges
+
+    @staticmethod
+    def functions(mutants):
+        """Mutants by the outermost function around them, in the order of the file."""
+        outermost = []
+        for span in sorted({mutant.function for mutant in mutants}, key=lambda span: (span[0], -span[1])):
+            if not outermost or span[0] >= outermost[-1][1]:
+                outermost.append(span)
+        return [(span, [mutant for mutant in mutants if span[0] <= mutant.function[0] < span[1]]) for span in outermost]
+
+    def compile(self, mutants):
+        """Compiles the mutants; those that do not compile are dropped until the others do. Returns their errors by number, and the test
+        programs."""
+        dropped, round_number = {}, 0
+        while True:
+            round_number += 1
+            ranges = self.write(mutants, dropped)
+            say(f"compiles {len(mutants) - len(dropped)} mutants, round {round_number}")
+            command = ["cargo", "build", "--workspace", "--tests", "--keep-going", "--message-format=json"]
+            environment = dict(os.environ, CARGO_TARGET_DIR=str(self.target))
+            with open(self.work / "build.log", "w") as log:
+                lines = subprocess.run(command, cwd=self.tree, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+            messages = [json.loads(line) for line in lines.stdout.splitlines() if line.startswith("{")]
+            if lines.returncode == 0:
+                return dropped, self.programs(messages)
+            found = {}
+            for message in messages:
+                if message["reason"] == "compiler-message" and message["message"]["level"] == "error":
+                    for number in self.to_blame(message["message"], ranges):
+                        found.setdefault(number, message["message"]["message"])
+            if not found.keys() - dropped.keys():
+                raise SystemExit(f"the mutants do not compile, and no mutant is to blame: see {self.work / 'build.log'}")
+            dropped |= found
+
+    @staticmethod
+    def to_blame(message, ranges):
+        """The mutants in which an error is: by its primary places, or else by the others."""
+        places = [(span["is_primary"], span["file_name"], span["line_start"], span["line_end"]) for span in message["spans"]]
+        for is_primary in [True, False]:
+            found = {
+                number
+                for primary, file, first, last in places
+                if primary == is_primary
+                for start, end, number in ranges.get(os.path.normpath(file), [])
+                if start <= last and first <= end
+            }
+            # An error of the whole `if` names every mutant of the function: the smallest one that it names is dropped.
+            if found:
+                return found if len(found) == 1 else {min(found)}
+        return set()
+
+    @staticmethod
+    def programs(messages):
+        """Test programs: name to path, folder in which they run, and package."""
+        found = {}
+        for message in messages:
+            if message["reason"] == "compiler-artifact" and message["executable"] and message["profile"]["test"]:
+                kind, folder = message["target"]["kind"], pathlib.Path(message["manifest_path"]).parent
+                name = message["target"]["name"]
+                if kind == ["lib"] or name == "end_to_end":
+                    found[name] = message["executable"], str(folder)
+        return found
+
+
+def say(text):
+    print(f"mutants: {text}", file=sys.stderr, flush=True)
+
+
+@dataclasses.dataclass
+class Suite:
+    """Tests that run together: all unit tests of a crate, or a module of the end-to-end tests."""
+
+    name: str
+    command: list
+    folder: pathlib.Path
+    package: str
+    seconds: float = 0.0
+    reached: frozenset = frozenset()
+
+    def run(self, mutant=None, reached=None, limit=None):
+        """Runs the tests until the first one fails; returns its name (`timeout`: none ended in time), and the seconds."""
+        scratch = tempfile.mkdtemp(prefix="codenets-mutants-")
+        # Some tests run as another user.
+        os.chmod(scratch, 0o755)
+        environment = dict(os.environ, TMPDIR=scratch)
+        if mutant is not None:
+            environment["CODENETS_MUTANT"] = str(mutant)
+        if reached is not None:
+            environment["CODENETS_MUTANTS_REACHED"] = str(reached)
+        limits = lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        started = time.monotonic()
+        child = subprocess.Popen(self.command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=subprocess.DEVNULL, text=True, errors="replace", start_new_session=True, preexec_fn=limits)
+        failed = None
+        previous = signal.signal(signal.SIGALRM, lambda *_: kill(child))
+        signal.alarm(int(limit or 0))
+        for line in child.stdout:
+            if found := re.match(r"test (\S+).* \.\.\. FAILED", line):
+                failed = found.group(1)
+                kill(child)
+                break
+        code = child.wait()
+        is_late = limit is not None and time.monotonic() - started >= int(limit)
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+        # Programs that a test started.
+        kill(child)
+        shutil.rmtree(scratch, ignore_errors=True)
+        if failed is None and code != 0:
+            failed = "timeout" if is_late else f"the program ended with status {code}"
+        return failed, time.monotonic() - started
+
+    def measure(self, work):
+        """Runs the tests without a mutant, and records which mutants they reach. Tests that fail are left out. An earlier measurement of
+        the same program counts."""
+        record, file = work / f"{self.name}.json", work / "reached"
+        program = pathlib.Path(self.command[0]).stat().st_mtime
+        if record.exists():
+            known = json.loads(record.read_text())
+            if known["program"] == program:
+                self.seconds, self.command, self.reached = known["seconds"], known["command"], frozenset(known["reached"])
+                return
+        while True:
+            file.unlink(missing_ok=True)
+            failed, self.seconds = self.run(reached=file)
+            if failed is None:
+                break
+            if "::" not in failed:
+                raise SystemExit(f"{self.name} without a mutant: {failed}")
+            say(f"{self.name}: {failed} fails without a mutant and is left out")
+            self.command = [*self.command, "--skip", failed]
+        self.reached = frozenset(int(line) for line in file.read_text().split()) if file.exists() else frozenset()
+        known = {"program": program, "seconds": self.seconds, "command": self.command, "reached": sorted(self.reached)}
+        record.write_text(json.dumps(known))
+
+
+def kill(child):
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def suites_of(programs):
+    suites = []
+    for name, (path, folder) in sorted(programs.items()):
+        if name != "end_to_end":
+            suites.append(Suite(name, [path, "--test-threads=2"], folder, name))
+            continue
+        tests = run([path, "--list", "--format", "terse"], cwd=folder, stdout=subprocess.PIPE).stdout
+        for module in sorted({line.split("::")[0] for line in tests.splitlines() if line.endswith(": test")}):
+            suites.append(Suite(f"end_to_end {module}", [path, f"{module}::", "--test-threads=2"], folder, "end_to_end"))
+    return suites
+
+
+def tested(mutant, suites, most_seconds):
+    """Outcome of a mutant, by which suite and test, and the seconds. Suites begin until `most_seconds` have passed."""
+    spent = 0.0
+    for suite in suites:
+        if mutant.number not in suite.reached:
+            continue
+        if spent > most_seconds:
+            return UNIT, "", "", spent
+        failed, seconds = suite.run(mutant.number, limit=30 + 5 * suite.seconds)
+        spent += seconds
+        if failed is not None:
+            return ("timeout" if failed == "timeout" else "caught"), suite.name, f"{suite.name} {failed}", spent
+    return "missed", "", "", spent
+
+
+def accepted():
+    """Survivors with a reason: a line with the name, and indented lines with the reason."""
+    reasons, name = {}, None
+    for line in ACCEPTED.read_text().splitlines() if ACCEPTED.exists() else []:
+        if line.startswith("#") or not line.strip():
+            continue
+        if line.startswith(" "):
+            reasons[name] = (reasons[name] + " " + line.strip()).strip()
+        else:
+            name = line.strip()
+            reasons[name] = ""
+    return reasons
+
+
+def report(mutants, outcomes):
+    """Prints the table and the survivors; returns the share of tested mutants that are caught, and how many are untested."""
+    reasons = accepted()
+    counts = {module: collections.Counter() for module in MODULES}
+    survivors = []
+    for mutant in mutants:
+        outcome = outcomes.get(mutant.number)
+        counts[mutant.module][outcome["outcome"] if outcome and outcome["outcome"] != UNIT else "untested"] += 1
+        if outcome and outcome["outcome"] == "missed":
+            counts[mutant.module]["accepted"] += mutant.title in reasons
+            survivors.append(mutant)
+    columns = ["caught", "timeout", "missed", "accepted", "unviable", "untested"]
+    print(f"{'module':15}" + "".join(f"{column:>10}" for column in columns) + f"{'share':>9}")
+    total = collections.Counter()
+    for module, own in [*counts.items(), ("all", total)]:
+        if module != "all":
+            total.update(own)
+        if sum(own.values()) == 0:
+            continue
+        print(f"{module:15}" + "".join(f"{own[column]:10}" for column in columns) + f"{100 * share(own):8.1f}%")
+    for mutant in sorted(survivors, key=lambda mutant: (mutant.title in reasons, mutant.name)):
+        reason = f"\n    {reasons[mutant.title]}" if mutant.title in reasons else ""
+        print(f"{'accepted' if reason else 'missed  '} {mutant.name}{reason}")
+    return share(total), total["untested"]
+
+
+def share(counts):
+    caught = counts["caught"] + counts["timeout"]
+    return caught / max(1, caught + counts["missed"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=300, help="number of mutants")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help=f"modules, separated by commas: {', '.join(MODULES)}")
+    parser.add_argument("--again", action="store_true", help="test survivors again")
+    parser.add_argument("--no-end-to-end", action="store_true", help="unit tests only; survivors stay untested")
+    parser.add_argument("--minutes", type=float, help="stop after this time")
+    parser.add_argument("--report", action="store_true", help="print the outcomes so far")
+    options = parser.parse_args()
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
+    work = target / "mutants"
+    work.mkdir(parents=True, exist_ok=True)
+
+    mutants, left_out = listed()
+    only = set(filter(None, options.only.split(",")))
+    unknown = only - set(MODULES)
+    if unknown:
+        raise SystemExit(f"unknown modules {', '.join(sorted(unknown))}: expected {', '.join(MODULES)}")
+    say(f"{len(mutants)} mutants; {left_out} more cannot be compiled conditionally (constants, `const fn`, `impl` results)")
+    mutants = sampled(mutants, options.sample, options.seed)
+    names = run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE).stdout.split("\0")
+    tree = hashlib.blake2b(digest_size=8)
+    for name in sorted(filter(None, names)):
+        if (ROOT / name).is_file() and not name.startswith(("docs/", "benches/")):
+            tree.update(name.encode() + (ROOT / name).read_bytes())
+    outcomes = known(work / "outcomes.jsonl", mutants, tree.hexdigest(), options.again and not options.report)
+    if not options.report:
+        is_open = lambda mutant: outcomes.get(mutant.number, {"outcome": UNIT})["outcome"] == UNIT
+        wanted = [mutant for mutant in mutants if is_open(mutant) and (not only or mutant.module in only)]
+        if wanted:
+            test_all(wanted, mutants, outcomes, Build(work, target), tree.hexdigest(), options)
+    caught, untested = report([mutant for mutant in mutants if not only or mutant.module in only], outcomes)
+    raise SystemExit(0 if caught >= LEAST_SHARE and untested == 0 else 1)
+
+
+def known(path, mutants, tree, again):
+    """Outcomes of earlier calls that still hold, by number of the mutant."""
+    by_title = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        outcome = json.loads(line)
+        by_title[outcome["title"]] = outcome
+    found = {}
+    for mutant in mutants:
+        outcome = by_title.get(mutant.title)
+        if outcome and outcome["file_digest"] == mutant.file_digest:
+            is_final = outcome["outcome"] not in ("missed", UNIT)
+            if is_final or outcome["tree"] == tree and not again:
+                found[mutant.number] = outcome
+    return found
+
+
+def test_all(wanted, mutants, outcomes, build, tree, options):
+    started = time.monotonic()
+    with open(build.work / "outcomes.jsonl", "a") as file:
+
+        def keep(mutant, outcome, by, seconds):
+            record = {"title": mutant.title, "name": mutant.name, "module": mutant.module, "outcome": outcome, "by": by,
+                      "seconds": round(seconds, 1), "file_digest": mutant.file_digest, "tree": tree}
+            outcomes[mutant.number] = record
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+
+        dropped, programs = build.programs_of(mutants, tree)
+        for mutant in wanted:
+            if mutant.number in dropped:
+                keep(mutant, "unviable", dropped[mutant.number], 0.0)
+        wanted = [mutant for mutant in wanted if mutant.number not in dropped]
+        suites, catches = suites_of(programs), collections.Counter()
+        measured = []
+        # Most mutants are caught by the first end-to-end tests: all mutants are tested for a minute, then the others to the end.
+        for is_end_to_end, most_seconds in [(False, float("inf")), (True, FIRST_SECONDS), (True, float("inf"))]:
+            if is_end_to_end and options.no_end_to_end:
+                return
+            own = [suite for suite in suites if (suite.package == "end_to_end") == is_end_to_end]
+            for suite in own if wanted and own != measured else []:
+                suite.measure(build.work)
+                say(f"{suite.name}: {suite.seconds:.0f} s, reaches {len(suite.reached)} of {len(mutants)} mutants")
+            measured, clock, survivors = own, time.monotonic(), []
+            for done, mutant in enumerate(wanted):
+                if options.minutes and time.monotonic() - started > 60 * options.minutes:
+                    say(f"stops after {options.minutes:g} minutes; the next call goes on")
+                    return
+                if mutant.number in outcomes and not is_end_to_end:
+                    survivors.append(mutant)
+                    continue
+                # The own crate first, then the suites that are fast, or caught mutants of this module before.
+                order = lambda suite: (suite.package != mutant.package, suite.seconds / (1 + catches[mutant.module, suite.name]))
+                outcome, suite, by, seconds = tested(mutant, sorted(own, key=order), most_seconds)
+                catches[mutant.module, suite] += 1
+                if outcome == "missed" and not is_end_to_end:
+                    outcome = UNIT
+                if outcome == UNIT:
+                    survivors.append(mutant)
+                keep(mutant, outcome, by, seconds)
+                left = (time.monotonic() - clock) / (done + 1) * (len(wanted) - done - 1) / 60
+                what = "survives so far" if outcome == UNIT else outcome
+                say(f"{done + 1}/{len(wanted)} {what} in {seconds:.0f} s, {left:.0f} minutes left: {mutant.name}{' by ' + by if by else ''}")
+            wanted = survivors
+
+
+if __name__ == "__main__":
+    main()
