@@ -315,7 +315,7 @@ mod tests {
         let results: Vec<QueryResult> = (0..20)
             .map(|row| {
                 let (bm25, hybrid) = ranks(row);
-                QueryResult { corpus: [bm25, None, hybrid], batch: None, found: [vec![1, 99], Vec::new(), vec![2]] }
+                QueryResult { corpus: [bm25, None, hybrid], batch: None, language_batch: None, found: [vec![1, 99], Vec::new(), vec![2]] }
             })
             .collect();
         let Examples { worst, wins, losses } = examples(&functions, &queries, &results);

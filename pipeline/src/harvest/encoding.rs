@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(text("größe".as_bytes()), ("größe".to_owned(), false));
         assert_eq!(text(b"gr\xf6\xdfe"), ("gr\u{fffd}\u{fffd}e".to_owned(), true));
         assert_eq!(text(b"# coding: utf-16\ndef f"), ("# coding: utf-16\ndef f".to_owned(), false), "no UTF-16 file has this line");
-        assert_eq!(text(b"# coding: pelican\ngr\xf6\n").1, true, "an unknown name");
+        assert!(text(b"# coding: pelican\ngr\xf6\n").1, "an unknown name");
         assert_eq!(text("# coding: latin-1\ngröße\n".as_bytes()), ("# coding: latin-1\ngröße\n".to_owned(), false), "it is UTF-8");
     }
 }
