@@ -4,29 +4,29 @@ use std::fs;
 
 use crate::workspace::{CONF, Workspace, source};
 
-/// A workspace with one repository and an encoder from another data folder.
-fn workspace(settings: &str) -> Workspace {
-    let workspace = Workspace::new();
-    let adopted = format!("adopt.from = \"{}\"\n", Workspace::published().artifact("encoder").display());
+/// The workspace of an encoder, and one that adopts the encoder for a single repository.
+fn workspaces(settings: &str) -> (Workspace, Workspace) {
+    let (home, workspace) = (Workspace::published(), Workspace::new());
+    let adopted = format!("adopt.from = \"{}\"\n", home.artifact("encoder").display());
     let one = source("dir", "path = corpus/dates, name = dates, each-subfolder = false");
     workspace.configure(&format!("{adopted}{one}harvest.split {{ valid = 0, test = 0 }}\n{settings}"));
-    workspace
+    (home, workspace)
 }
 
 #[test]
 fn a_single_repository_is_published_with_scores_of_an_adopted_encoder() {
-    let workspace = workspace("");
+    let (_home, workspace) = workspaces("");
     let messages = workspace.run_all();
     assert_eq!(messages.matches("the test split has no documented functions").count(), 1, "{messages}");
     assert!(messages.contains("the queries are of the train split"), "{messages}");
-    let scores = fs::read_to_string(workspace.published_bundle().join("scores.json")).unwrap();
+    let scores = fs::read_to_string(workspace.path("data/serve/current/scores.json")).unwrap();
     assert!(scores.contains("train_mrr@corpus_all_hybrid"), "{scores}");
     assert_eq!(workspace.search(&["parse an iso date", "--limit", "1"])[0]["func_name"], "parse_iso_date");
 }
 
 #[test]
 fn a_repository_without_documentation_is_published_only_without_the_gates() {
-    let workspace = workspace("harvest.keep-undocumented = true\nharvest.source.dir.path = bare\n");
+    let (_home, workspace) = workspaces("harvest.keep-undocumented = true\nharvest.source.dir.path = bare\n");
     fs::create_dir(workspace.path("bare")).unwrap();
     fs::write(workspace.path("bare/parse.py"), "def parse_iso_date(text):\n    parts = text.split('-')\n    return parts\n").unwrap();
     let error = workspace.fail(&["run"]);

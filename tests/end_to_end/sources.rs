@@ -147,3 +147,15 @@ fn a_virtual_environment_is_left_out() {
     workspace.run_only("harvest");
     assert_eq!(workspace.manifest("raw")["report"]["skipped"]["virtual environment"], 1);
 }
+
+#[test]
+fn repositories_in_a_plain_folder_are_read_with_a_message() {
+    let workspace = Workspace::new();
+    git(&workspace.path("corpus/dates"), &["init", "-q"]);
+    workspace.configure(&source("dir", "path = corpus, each-subfolder = false"));
+    let messages = workspace.run_only("harvest");
+    assert!(
+        messages.contains("reads 1 git repositories in corpus as one plain folder") && messages.contains("the first is dates"),
+        "{messages}"
+    );
+}

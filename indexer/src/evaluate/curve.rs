@@ -11,13 +11,18 @@ use crate::Result;
 /// `count` summaries of indexed functions, evenly spread.
 pub fn summaries(bundle: &Bundle, count: usize) -> Result<Vec<String>> {
     ensure!(count > 0, "the number of queries is 0: at least one is needed");
+    let texts = all_summaries(bundle)?;
+    ensure!(!texts.is_empty(), "the bundle has no documented functions, whose summaries would be the queries");
+    let step = (texts.len() / count.max(1)).max(1);
+    Ok(texts.into_iter().step_by(step).take(count).collect())
+}
+
+fn all_summaries(bundle: &Bundle) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for batch in table::read(&bundle.dir().join(DOCS), &["summary"])? {
         texts.extend(table::texts(&batch?, "summary")?.iter().flatten().filter(|text| !text.is_empty()).map(str::to_owned));
     }
-    ensure!(!texts.is_empty(), "the bundle has no documented functions, whose summaries would be the queries");
-    let step = (texts.len() / count.max(1)).max(1);
-    Ok(texts.into_iter().step_by(step).take(count).collect())
+    Ok(texts)
 }
 
 /// Recall and latency of one kind of search.
@@ -45,8 +50,11 @@ const EXPANSIONS: [usize; 7] = [16, 32, 64, 128, 256, 512, 1024];
 const ALLOWED: [f64; 4] = [1.0, 0.5, 0.2, 0.05];
 
 /// Measures recall@10 and latency of the vector search on one thread: exact search, HNSW search where there are graphs, and both with
-/// filters that allow a random share of the functions.
+/// filters that allow a random share of the functions. Without documented functions there are no queries and no points.
 pub fn curve(bundle: &Bundle) -> Result<Vec<Point>> {
+    if all_summaries(bundle)?.is_empty() {
+        return Ok(Vec::new());
+    }
     let parsed: Vec<ParsedQuery> = summaries(bundle, QUERIES)?.iter().map(|text| bundle.parse_words(text)).collect();
     let numbers = bundle.encode_queries(&parsed)?;
     let queries: Vec<&[f32]> = numbers.chunks_exact(bundle.manifest().vectors.dimension).collect();

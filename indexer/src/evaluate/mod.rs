@@ -146,7 +146,8 @@ fn require_other_split(bundle: &Bundle, split: Split) -> Result<()> {
 fn flat(split: Split, report: &EvaluateReport) -> BTreeMap<String, f64> {
     let key = |protocol: &str, language: &str, system: &str| ScoreKey::new(split.to_string(), protocol, language, system).to_string();
     let scores = report.rows.iter().map(|row| (key(&row.protocol, &row.language, &row.system), row.score));
-    scores.chain([(key("recall@10", ledger::ALL_LANGUAGES, "vector"), report.recall_at_10)]).collect()
+    let recall = (report.queries > 0).then(|| (key("recall@10", ledger::ALL_LANGUAGES, "vector"), report.recall_at_10));
+    scores.chain(recall).collect()
 }
 
 /// Scores as they are collected.

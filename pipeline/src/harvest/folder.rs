@@ -34,6 +34,8 @@ pub struct Listing {
     pub files: Vec<String>,
     /// In the order of the walk.
     pub left_out: Vec<(String, LeftOut)>,
+    /// Folders of git repositories whose files are read as those of a plain folder.
+    pub merged: Vec<String>,
     /// `.gitignore` files that are too large, not readable or no regular files: their rules do not apply.
     pub unread_rules: Vec<String>,
 }
@@ -70,7 +72,7 @@ impl SourceFolder {
             found: Listing::default(),
         };
         walk.run()?;
-        let Listing { files, mut left_out, unread_rules } = walk.found;
+        let Listing { files, mut left_out, merged, unread_rules } = walk.found;
         // A submodule whose files are not there is an empty folder.
         for submodule in self.checkout.iter().flat_map(|checkout| &checkout.submodules).map(|path| format!("{path}/")) {
             if !left_out.iter().any(|(path, _)| path.starts_with(&submodule)) {
@@ -82,7 +84,7 @@ impl SourceFolder {
         // The walk does not enter an ignored folder, which may have tracked files. Reading tells whether they exist.
         let seen: HashSet<&str> = left_out.iter().map(|(path, _)| path.as_str()).collect();
         files.extend(tracked.filter(|path| !walks_all && !seen.contains(path.as_str())).cloned());
-        Ok(Listing { files: files.into_iter().collect(), left_out, unread_rules })
+        Ok(Listing { files: files.into_iter().collect(), left_out, merged, unread_rules })
     }
 
     /// Names directly in the folder, sorted.
@@ -157,6 +159,9 @@ impl Walk<'_> {
         }
         if self.folder.checkout.is_some() && self.left_out_below.is_none() {
             self.read_rules(path, entry.depth());
+        }
+        if self.folder.checkout.is_none() && self.left_out_below.is_none() && entry.path().join(".git").symlink_metadata().is_ok() {
+            self.found.merged.push(path.to_owned());
         }
         self.walks_all || self.left_out_below.is_none()
     }

@@ -182,7 +182,16 @@ impl<'a> Reader<'a> {
 
     fn folder(&mut self, root: &Path, folder: &SourceFolder) -> Result<RepoFiles> {
         let mut found = RepoFiles::default();
-        let Listing { files, left_out, unread_rules } = folder.list(self.lists_left_out)?;
+        let Listing { files, left_out, merged, unread_rules } = folder.list(self.lists_left_out)?;
+        if !merged.is_empty() {
+            self.progress.message(&format!(
+                "harvest   reads {} git repositories in {} as one plain folder, without commits and .gitignore, the first is {}; make each a \
+                 source, or set each-subfolder = true",
+                merged.len(),
+                root.display(),
+                merged[0]
+            ));
+        }
         let nested = left_out.iter().filter(|(path, reason)| *reason == LeftOut::NestedRepository && path.ends_with('/'));
         self.name_left_out(root, "git repositories", nested.map(|(path, _)| path.trim_end_matches('/')));
         self.skip("ignore file not read", unread_rules.len() as u64);
