@@ -6,8 +6,8 @@
 use ledger::Language;
 use tree_sitter::Node;
 
-use super::{directives, documentation, names::field, tokens::Dialect};
-use crate::grammar;
+use super::{directives, documentation, tokens::Dialect};
+use crate::grammar::{self, field};
 
 /// Documentation of the function `node`, whose statement is `statement`, without comment markers; empty where there is none.
 pub fn documentation_of(language: Language, node: Node<'_>, statement: Node<'_>, source: &[u8], dialect: Dialect) -> String {

@@ -2,8 +2,8 @@
 
 use tree_sitter::Node;
 
-use super::{names::field, shape::Shape, tokens::Dialect};
-use crate::grammar;
+use super::{shape::Shape, tokens::Dialect};
+use crate::grammar::{self, field};
 
 /// The name without the class, and the statement below the function's comment.
 pub fn name<'tree>(node: Node<'tree>, source: &[u8], dialect: Dialect) -> Option<(String, Node<'tree>)> {

@@ -4,7 +4,7 @@ use ledger::Language;
 use tree_sitter::Node;
 
 use super::{javascript, shape::Shape, tokens::Dialect};
-use crate::grammar;
+use crate::grammar::{self, field};
 
 /// A function with a name.
 pub struct Named<'tree> {
@@ -20,11 +20,6 @@ impl<'tree> Named<'tree> {
     fn declared(node: Node<'tree>, source: &[u8]) -> Option<Self> {
         Some(Self { own: field(node, "name", source)?, code: node, statement: node })
     }
-}
-
-/// Text of a field of a node.
-pub fn field(node: Node<'_>, name: &str, source: &[u8]) -> Option<String> {
-    Some(grammar::text(node.child_by_field_name(name)?, source).into_owned())
 }
 
 /// The name of a function; none where it has no name.

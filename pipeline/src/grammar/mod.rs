@@ -73,6 +73,11 @@ pub fn text<'a>(node: Node<'_>, source: &'a [u8]) -> std::borrow::Cow<'a, str> {
     String::from_utf8_lossy(&source[node.byte_range()])
 }
 
+/// Text of a field of a node; none where it has no such field.
+pub fn field(node: Node<'_>, name: &str, source: &[u8]) -> Option<String> {
+    Some(text(node.child_by_field_name(name)?, source).into_owned())
+}
+
 /// Visits nodes in source order without recursion. `enter` returns whether the children of a node are visited.
 pub fn walk<'tree>(root: Node<'tree>, mut enter: impl FnMut(Node<'tree>) -> bool) {
     let mut cursor = root.walk();
