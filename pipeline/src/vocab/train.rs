@@ -193,6 +193,24 @@ mod tests {
     }
 
     #[test]
+    fn a_vocabulary_is_as_large_as_its_size_or_is_refused_with_the_least_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let specials = SPECIALS.map(str::to_owned);
+        let texts = ["pay the pelican".to_owned(), "über 中文".to_owned()];
+        let of = |model, size| {
+            let config = Config { size, min_frequency: 1, ..config(model, CodeText::Tokens) };
+            train(&config, &specials, &texts, &dir.path().join("tokenizer.json")).map_err(|error| error.to_string())
+        };
+        let error = of(Model::CharLevel, 10).unwrap_err();
+        let least: usize = error.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(error.contains("vocab.size is 10: with 4 special tokens and ") && (20..30).contains(&least), "{error}");
+        assert!(of(Model::CharLevel, least).unwrap() <= least as u64);
+        assert!(of(Model::CharLevel, least - 1).is_err());
+        assert!(of(Model::ByteLevel, 260).unwrap_err().contains("set it to at least 261"));
+        assert!(of(Model::ByteLevel, 261).unwrap() <= 261);
+    }
+
+    #[test]
     fn the_options_change_the_ids() {
         let dir = tempfile::tempdir().unwrap();
         let encode = |config: &Config, text: &str| {
