@@ -1,7 +1,7 @@
 //! Functions with their documentation from a source file, for six languages.
 //!
-//! In the plain dialect every function that a user would search for: also constructors, and functions that are values. In the dialect of
-//! CodeSearchNet the rules of its `function_parser`. In both, the name contains the class, the documentation is the comment above the
+//! The plain dialect takes every function that a user would search for, also constructors, and functions that are values. The dialect of
+//! CodeSearchNet follows the rules of its `function_parser`. In both, the name contains the class, the documentation is the comment above the
 //! function (Python: the docstring), and the code tokens do not contain the docstring.
 //!
 //! ```text
