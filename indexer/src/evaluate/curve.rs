@@ -11,10 +11,15 @@ use crate::Result;
 /// `count` summaries of indexed functions, evenly spread.
 pub fn summaries(bundle: &Bundle, count: usize) -> Result<Vec<String>> {
     ensure!(count > 0, "the number of queries is 0: at least one is needed");
-    let texts = all_summaries(bundle)?;
+    let texts = spread(all_summaries(bundle)?, count);
     ensure!(!texts.is_empty(), "the bundle has no documented functions, whose summaries would be the queries");
+    Ok(texts)
+}
+
+/// At most `count` texts, evenly spread.
+fn spread(texts: Vec<String>, count: usize) -> Vec<String> {
     let step = (texts.len() / count.max(1)).max(1);
-    Ok(texts.into_iter().step_by(step).take(count).collect())
+    texts.into_iter().step_by(step).take(count).collect()
 }
 
 fn all_summaries(bundle: &Bundle) -> Result<Vec<String>> {
@@ -52,10 +57,11 @@ const ALLOWED: [f64; 4] = [1.0, 0.5, 0.2, 0.05];
 /// Measures recall@10 and latency of the vector search on one thread: exact search, HNSW search where there are graphs, and both with
 /// filters that allow a random share of the functions. Without documented functions there are no queries and no points.
 pub fn curve(bundle: &Bundle) -> Result<Vec<Point>> {
-    if all_summaries(bundle)?.is_empty() {
+    let texts = spread(all_summaries(bundle)?, QUERIES);
+    if texts.is_empty() {
         return Ok(Vec::new());
     }
-    let parsed: Vec<ParsedQuery> = summaries(bundle, QUERIES)?.iter().map(|text| bundle.parse_words(text)).collect();
+    let parsed: Vec<ParsedQuery> = texts.iter().map(|text| bundle.parse_words(text)).collect();
     let numbers = bundle.encode_queries(&parsed)?;
     let queries: Vec<&[f32]> = numbers.chunks_exact(bundle.manifest().vectors.dimension).collect();
     let rows = bundle.manifest().rows;

@@ -62,7 +62,7 @@ impl StageStatus {
             rows: manifest.as_ref().map(|manifest| manifest.rows.written),
             bytes: manifest.as_ref().map(|manifest| manifest.bytes_out()),
             left_out: manifest
-                .and_then(|manifest| serde_json::from_value::<S::Report>(manifest.report).ok()?.left_out().into())
+                .and_then(|manifest| Some(serde_json::from_value::<S::Report>(manifest.report).ok()?.left_out()))
                 .unwrap_or_default(),
         })
     }

@@ -16,7 +16,8 @@ pub fn documentation_of(language: Language, node: Node<'_>, statement: Node<'_>,
         (_, Language::Go | Language::Ruby) => lines_above(language, statement, source),
         (_, Language::Java | Language::Javascript | Language::Php) => {
             let above = block_above(statement, source);
-            let between = || block_between_annotations(node, source).or_else(|| block_between_annotations(statement, source));
+            let of_statement = || block_between_annotations(statement, source).filter(|_| statement != node);
+            let between = || block_between_annotations(node, source).or_else(of_statement);
             if documentation::summary(&above, dialect).is_empty() { between().unwrap_or(above) } else { above }
         }
         (_, Language::Python) => String::new(),
@@ -36,9 +37,9 @@ fn block_between_annotations(node: Node<'_>, source: &[u8]) -> Option<String> {
     let name = ["name", "property"].iter().find_map(|field| node.child_by_field_name(field))?;
     let mut found = None;
     grammar::walk(node, |inner| {
-        let text = grammar::text(inner, source);
-        if inner.start_byte() < name.start_byte() && grammar::is_comment(inner) && is_block(&text) {
-            found = Some(documentation_of_block(&text));
+        if inner.start_byte() < name.start_byte() && grammar::is_comment(inner) {
+            let text = grammar::text(inner, source);
+            found = is_block(&text).then(|| documentation_of_block(&text)).or_else(|| found.take());
         }
         inner == node || inner.kind() == "modifiers"
     });

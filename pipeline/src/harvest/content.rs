@@ -116,46 +116,40 @@ static GENERATED: LazyLock<Regex> = LazyLock::new(|| {
 static MAYBE_GENERATED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i)^(?:this (?:file|code) (?:is|was|has been) )?generated\b").expect("the expression is constant"));
 
-/// A warning not to change the file.
+/// A warning not to change the file. The first group is there where the line starts with the warning.
 static WARNING: LazyLock<Regex> = LazyLock::new(|| {
-    let warning = r"(?i)\bdo not (?:edit|modify|change)(?:[.!]|\s*$| this file| by hand| manually| directly)";
+    let warning = r"(?i)(^(?:please |warning[:!]? )?)?\bdo not (?:edit|modify|change)(?:[.!]|\s*$| this file| by hand| manually| directly)";
     Regex::new(warning).expect("the expression is constant")
 });
 
 /// Do the comments above the first line of code say that a program wrote the file?
 fn is_generated(bytes: &[u8]) -> bool {
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD_BYTES)]);
-    let (mut is_maybe, mut warns, mut warns_first) = (false, false, false);
+    let (mut is_maybe, mut warns) = (false, false);
     for line in first_comments(&head) {
-        if GENERATED.is_match(line) {
+        let warning = WARNING.captures(line);
+        if GENERATED.is_match(line) || warning.as_ref().is_some_and(|found| found.get(1).is_some()) {
             return true;
         }
         is_maybe |= MAYBE_GENERATED.is_match(line);
-        warns_first |= WARNING.find(line).is_some_and(|found| found.start() <= "please ".len().max("warning: ".len()));
-        warns |= WARNING.is_match(line);
+        warns |= warning.is_some();
     }
-    is_maybe && warns || warns_first
+    is_maybe && warns
 }
 
 /// Texts of the comment lines above the first line of code, without their markers.
 fn first_comments(head: &str) -> impl Iterator<Item = &str> {
+    const COMMENTS: [&str; 9] = ["//", "#", "/*", "*", "--", ";", "\"\"\"", "'''", "=begin"];
     const OPENINGS: [&str; 5] = ["<?php", "'use strict'", "\"use strict\"", "package ", "<!--"];
     let mut in_block = false;
-    let comment = move |line: &'_ str| {
-        let line = line.trim();
+    let is_above_code = move |line: &&str| {
         let starts = |markers: &[&str]| markers.iter().any(|marker| line.starts_with(marker));
-        let is_comment = in_block || starts(&["//", "#", "/*", "*", "--", ";", "\"\"\"", "'''"]);
-        if starts(&["/*", "=begin"]) {
-            in_block = true;
-        }
-        if line.contains("*/") || line.starts_with("=end") {
-            in_block = false;
-        }
-        (is_comment || in_block || line.is_empty() || starts(&OPENINGS)).then_some(())
+        let is_comment = in_block || line.is_empty() || starts(&COMMENTS) || starts(&OPENINGS);
+        in_block = (in_block || starts(&["/*", "=begin"])) && !line.contains("*/") && !line.starts_with("=end");
+        is_comment
     };
-    let mut comment = comment;
-    let markers = |c: char| "/*#-;!<\"' \t".contains(c);
-    head.lines().take_while(move |line| comment(line).is_some()).map(move |line| line.trim().trim_start_matches(markers))
+    let is_marker = |c: char| "/*#-;!<\"' \t".contains(c);
+    head.lines().map(str::trim).take_while(is_above_code).map(move |line| line.trim_start_matches(is_marker))
 }
 
 #[cfg(test)]

@@ -14,9 +14,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The licence in the metadata file of a package.
 pub fn licence_of_package(registry: Registry, metadata: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(metadata);
-    let short = |text: &str| {
-        Some(text.trim().lines().next()?.chars().take(MAX_CHARS).collect::<String>()).filter(|text| !text.is_empty() && text != "UNKNOWN")
-    };
+    let short = |text: &str| Some(short(text.trim().lines().next()?)).filter(|text| !text.is_empty() && text != "UNKNOWN");
     match registry {
         Registry::Pypi => {
             let header = |name: &str| text.lines().take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix(name));
