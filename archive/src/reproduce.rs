@@ -58,3 +58,18 @@ pub fn text(differences: &[Difference]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_that_differ_in_the_same_way_share_a_line() {
+        let one = |what: &str, there: &str| Difference { what: what.to_owned(), there: there.to_owned(), here: "2.0".to_owned() };
+        let differences = [one("parse tool", "1.0"), one("train tool", "1.1"), one("parse system", "1.0"), one("vocab tool", "1.0")];
+        let expected = "differs: tool of parse, vocab: 1.0 there, 2.0 here\n\
+                        differs: tool of train: 1.1 there, 2.0 here\n\
+                        differs: system of parse: 1.0 there, 2.0 here\n";
+        assert_eq!(text(&differences), expected);
+    }
+}

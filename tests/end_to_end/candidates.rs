@@ -56,3 +56,21 @@ fn features_of_reranking_are_those_of_allowed_rows() {
     assert_eq!(rows(Query::new(QUERY).repo("text")).len(), 5);
     assert_eq!(read_json(&workspace.path("data/serve/current/manifest.json"))["rows"], 35, "the row stays in the bundle");
 }
+
+#[test]
+fn a_relevant_function_is_named_by_its_id_or_its_url() {
+    let workspace = Workspace::published();
+    let bundle = open(&workspace);
+    let hit = &workspace.search(&[QUERY, "--limit", "1"])[0];
+    let grades = |relevant: &Value| -> Vec<f64> {
+        let (judged, out) = (workspace.path("judged.jsonl"), workspace.path("candidates.jsonl"));
+        fs::write(&judged, serde_json::json!({"query": QUERY, "relevant": [relevant]}).to_string()).unwrap();
+        assert_eq!(indexer::evaluate::judge::candidates::write(&bundle, "jsonl".parse().unwrap(), &judged, &out).unwrap(), 1);
+        let rows = read_json(&out)["rows"].clone();
+        rows.as_array().unwrap().iter().map(|row| row["grade"].as_f64().unwrap()).collect()
+    };
+    let by_id = grades(&hit["id"]);
+    assert_eq!((by_id.len(), by_id.iter().sum::<f64>()), (35, 1.0));
+    assert_eq!(grades(&hit["url"]), by_id);
+    assert!(grades(&Value::from("another")).iter().all(|grade| *grade == 0.0));
+}

@@ -39,6 +39,36 @@ fn lineage_of_an_artifact_has_only_its_inputs() {
 }
 
 #[test]
+fn every_kind_of_artifact_is_saved_as_a_record_with_all_of_its_files() {
+    fn files<R: ledger::Recordable>(workspace: &Workspace) -> (usize, usize) {
+        let artifact = ledger::Store::at(workspace.path("data"), ledger::Progress::new(true), 1).current::<R>().unwrap();
+        let copy = workspace.path("records").join(R::KIND);
+        ledger::save(&artifact.open().unwrap(), &copy).unwrap();
+        ledger::load::<R>(&copy).unwrap();
+        // With the label of the record.
+        (artifact.manifest().outputs.len() + 1, ledger::files_below(&copy).unwrap().len())
+    }
+    let workspace = Workspace::published();
+    let all = [
+        files::<ledger::Raw>,
+        files::<ledger::Functions>,
+        files::<ledger::Syntax>,
+        files::<ledger::Vocabulary>,
+        files::<ledger::Tokens>,
+        files::<ledger::Checkpoint>,
+        files::<ledger::Encoder>,
+        files::<ledger::Embeddings>,
+        files::<ledger::Bundle>,
+        files::<ledger::Scores>,
+    ];
+    assert_eq!(all.len(), ledger::ARTIFACT_KINDS.len());
+    for (kind, files) in ledger::ARTIFACT_KINDS.iter().zip(all) {
+        let (recorded, saved) = files(&workspace);
+        assert_eq!(saved, recorded, "{kind}");
+    }
+}
+
+#[test]
 fn diff_names_what_differs_between_two_builds() {
     let workspace = Workspace::published();
     let before = workspace.manifest("scores")["key"].as_str().unwrap().to_owned();

@@ -119,3 +119,18 @@ fn require_name(name: &str) -> Result<()> {
     ensure!(plain, "{name:?} is not a name of a snapshot: use letters, digits, `-`, `_` and `.`");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_chunk_of_a_long_file_has_the_rest() {
+        let lengths = |bytes: u64| {
+            let file = FileRecord { bytes, blake3: Digest::of_bytes(b"") };
+            (0..bytes.div_ceil(CHUNK) as usize).map(|number| chunk_length(&file, number)).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(2 * CHUNK + 5), [CHUNK, CHUNK, 5]);
+        assert_eq!(lengths(2 * CHUNK), [CHUNK, CHUNK]);
+    }
+}

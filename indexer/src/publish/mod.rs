@@ -61,10 +61,6 @@ impl AnyStage for Publish {
         None
     }
 
-    fn inputs(&self) -> Vec<&'static str> {
-        INPUTS.to_vec()
-    }
-
     fn is_enabled(&self, _conf: &Conf) -> ledger::Result<bool> {
         Ok(true)
     }

@@ -123,12 +123,9 @@ impl Conf {
         if !path.is_file() {
             return Err(failed("there is no such file: name a configuration with `--conf FILE`".to_owned()));
         }
-        includes::check(path).map_err(failed)?;
         let environment: BTreeSet<String> = env.keys().cloned().collect();
-        // What else is wrong with a file, its parser says.
-        if let Ok(origins) = Origins::read(path, &environment, &|_| true) {
-            origins.check_cycles().map_err(failed)?;
-        }
+        // Which values are set is not known before the parse, and does not matter for circles.
+        Origins::read(path, &environment, &|_| true)?.check_cycles().map_err(failed)?;
         let root = bounded::parse(path, env).map_err(failed)?;
         let names: Vec<&str> = sections.iter().map(|section| section.name).collect();
         if let Some(unknown) = root.keys().into_iter().find(|key| !names.contains(key)) {

@@ -11,7 +11,7 @@ use std::{
 
 use hocon::{Token, TokenKind};
 
-use super::includes::included;
+use super::includes::{MAX_INCLUDES, included, path_of};
 use crate::{
     error::{Error, Result},
     text::words::without_mark,
@@ -44,9 +44,13 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// Reads a file and its includes. `environment`: names of the variables; `is_set`: has the configuration a value at this path?
+    /// Reads a file and its includes. A file that is no HOCON has no origins: the parser reports it. `environment`: names of the
+    /// variables; `is_set`: has the configuration a value at this path?
+    ///
+    /// # Errors
+    /// An include that names no file, or too many includes.
     pub(crate) fn read(file: &Path, environment: &BTreeSet<String>, is_set: &dyn Fn(&str) -> bool) -> Result<Self> {
-        let mut reader = Reader { set: BTreeMap::new(), substituted: BTreeMap::new(), environment, is_set, open: Vec::new() };
+        let mut reader = Reader { set: BTreeMap::new(), substituted: BTreeMap::new(), environment, is_set, open: Vec::new(), includes: 0 };
         reader.file(file, &Key::new())?;
         Ok(Self { set: reader.set, substituted: reader.substituted })
     }
@@ -69,6 +73,8 @@ struct Reader<'a> {
     is_set: &'a dyn Fn(&str) -> bool,
     /// Files that are being read, each included by the one before.
     open: Vec<PathBuf>,
+    /// Number of includes so far.
+    includes: usize,
 }
 
 /// The tokens of one file, and where it is read.
@@ -105,8 +111,9 @@ impl Reader<'_> {
         if self.open.contains(&file) {
             return Ok(());
         }
-        let text = fs::read_to_string(&file).map_err(Error::io("reading", &file))?;
-        let tokens = hocon::tokenize(without_mark(&text)).map_err(|error| Error::Config { file: file.clone(), why: error.to_string() })?;
+        // The parser says what is wrong with a file that is no text or no HOCON.
+        let Ok(text) = fs::read_to_string(&file) else { return Ok(()) };
+        let Ok(tokens) = hocon::tokenize(without_mark(&text)) else { return Ok(()) };
         self.open.push(file.clone());
         let mut tokens = Tokens { file: &file, tokens: &tokens, next: 0 };
         while tokens.peek() != TokenKind::Eof {
@@ -142,8 +149,7 @@ impl Reader<'_> {
         }
         let is_include = first.kind == TokenKind::Unquoted && first.value == "include";
         if is_include && names.len() > 1 {
-            let path = names.iter().find(|token| token.kind == TokenKind::QuotedString).map(|token| token.value.clone());
-            return path.map_or(Ok(()), |path| self.include(tokens.file, &path, prefix));
+            return path_of(&names).map_or(Ok(()), |path| self.include(tokens.file, first.line, path, prefix));
         }
         let key: Key = prefix.iter().cloned().chain(segments(&names)).collect();
         let appends = match tokens.peek() {
@@ -223,8 +229,16 @@ impl Reader<'_> {
         }
     }
 
-    fn include(&mut self, from: &Path, path: &str, prefix: &Key) -> Result<()> {
-        included(from, path).map_or(Ok(()), |file| self.file(&file, prefix))
+    fn include(&mut self, from: &Path, line: usize, path: &str, prefix: &Key) -> Result<()> {
+        let failed = |why: String| Error::Config { file: from.to_owned(), why };
+        self.includes += 1;
+        if self.includes > MAX_INCLUDES {
+            return Err(failed(format!("more than {MAX_INCLUDES} includes: include each file once")));
+        }
+        let file = included(from, path).ok_or_else(|| {
+            failed(format!("line {line}: include \"{path}\": there is no such file: correct its name, or remove the line"))
+        })?;
+        self.file(&file, prefix)
     }
 }
 

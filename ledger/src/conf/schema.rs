@@ -75,7 +75,7 @@ fn both_forms(schema: &mut Value) {
 fn forms(schema: &Value) -> Option<Value> {
     let variants = schema.get("oneOf")?.as_array()?;
     let kinds = Node::root(schema).kinds();
-    if kinds.is_empty() || kinds.len() != variants.len() {
+    if kinds.len() != variants.len() {
         return None;
     }
     let mut objects = Map::new();

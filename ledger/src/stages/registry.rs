@@ -29,8 +29,6 @@ pub trait AnyStage: Send + Sync {
     fn about(&self) -> &'static str;
     /// Artifact kind that the stage writes; none where it writes no artifact.
     fn kind(&self) -> Option<&'static str>;
-    /// Artifact kinds that the stage reads.
-    fn inputs(&self) -> Vec<&'static str>;
     /// Does this configuration run the stage?
     fn is_enabled(&self, conf: &Conf) -> Result<bool>;
     /// JSON Schema of the section of the stage.
@@ -112,10 +110,6 @@ impl<S: Stage + 'static> AnyStage for Recorded<S> {
 
     fn kind(&self) -> Option<&'static str> {
         Some(S::Output::KIND)
-    }
-
-    fn inputs(&self) -> Vec<&'static str> {
-        S::Inputs::kinds()
     }
 
     fn is_enabled(&self, conf: &Conf) -> Result<bool> {

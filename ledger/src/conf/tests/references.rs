@@ -21,11 +21,14 @@ fn an_include_of_no_file_is_named_with_its_line() {
         ["include \"bsae.conf\"", "include file(\"bsae.conf\")", "include required(\"bsae.conf\")", "a { b = 1, include \"bsae\" }"]
     {
         let error = error(&[("one.conf", &format!("a.x = 1\n{include}\n"))]).unwrap();
-        assert!(error.contains("one.conf:2: include \"bsae") && error.contains("there is no such file"), "{error}");
+        assert!(error.contains("one.conf: line 2: include \"bsae") && error.contains("there is no such file"), "{error}");
     }
-    assert!(error(&[("one.conf", "\u{feff}include \"bsae.conf\"")]).unwrap().contains("one.conf:1: include"), "behind a byte order mark");
+    assert!(
+        error(&[("one.conf", "\u{feff}include \"bsae.conf\"")]).unwrap().contains("one.conf: line 1: include"),
+        "behind a byte order mark"
+    );
     let inner = [("one.conf", "include \"two\""), ("two.conf", "a.x = 1\n\ninclude \"three.conf\"")];
-    assert!(error(&inner).unwrap().contains("two.conf:3: include \"three.conf\""));
+    assert!(error(&inner).unwrap().contains("two.conf: line 3: include \"three.conf\""));
     assert_eq!(error(&[("one.conf", "include \"two\"\na.include = \"nothing.conf\""), ("two.conf", "a.x = 1")]), None);
 }
 
