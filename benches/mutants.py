@@ -8,8 +8,8 @@ one mutant active. So a mutant costs the time of its tests only.
 
 The unit tests of the mutant's own crate run first, then those of the other crates. Mutants that survive them are tested by the end-to-end
 tests, module by module. The first failure ends it, and tests that never call the function are left out. The work is done in TARGET/mutants, in a clone of the checkout with its changes.
-Outcomes are in TARGET/mutants/outcomes.jsonl, so that the next call goes on. A caught mutant stays caught while its file is unchanged, a
-survivor while nothing changed (`--again`: survivors are tested again).
+Outcomes are in benches/mutants.jsonl, so that the next call goes on, on another machine too. A caught mutant stays caught while its file is
+unchanged, a survivor while nothing changed (`--again`: survivors are tested again).
 
 Survivors with a reason are listed in benches/mutants.txt. Exits with status 1 where less than 85 % of the viable mutants are caught, or
 some are not tested yet.
@@ -47,6 +47,7 @@ MODULES = {
     "training data": ["trainer/src/data/", "trainer/src/training/validation.rs"],
 }
 ACCEPTED = ROOT / "benches/mutants.txt"
+OUTCOMES = ROOT / "benches/mutants.jsonl"
 LEAST_SHARE = 0.85
 # Outcome of a mutant that survived the unit tests, and some end-to-end tests; others follow.
 UNIT = "unit"
@@ -406,11 +407,12 @@ def suites_of(programs):
     return suites
 
 
-def tested(mutant, suites, most_seconds):
-    """Outcome of a mutant, by which suite and test, and the seconds. Suites begin until `most_seconds` have passed."""
+def tested(mutant, suites, most_seconds, passed):
+    """Outcome of a mutant, by which suite and test, and the seconds. Suites begin until `most_seconds` have passed. `passed`: names of the
+    suites that did not notice the mutant; more are added."""
     spent = 0.0
     for suite in suites:
-        if mutant.number not in suite.reached:
+        if mutant.number not in suite.reached or suite.name in passed:
             continue
         if spent > most_seconds:
             return UNIT, "", "", spent
@@ -418,6 +420,7 @@ def tested(mutant, suites, most_seconds):
         spent += seconds
         if failed is not None:
             return ("timeout" if failed == "timeout" else "caught"), suite.name, f"{suite.name} {failed}", spent
+        passed.append(suite.name)
     return "missed", "", "", spent
 
 
@@ -492,7 +495,7 @@ def main():
     for name in sorted(filter(None, names)):
         if (ROOT / name).is_file() and not name.startswith(("docs/", "benches/")):
             tree.update(name.encode() + (ROOT / name).read_bytes())
-    outcomes = known(work / "outcomes.jsonl", mutants, tree.hexdigest(), options.again and not options.report)
+    outcomes = known(mutants, tree.hexdigest(), options.again and not options.report)
     if not options.report:
         is_open = lambda mutant: outcomes.get(mutant.number, {"outcome": UNIT})["outcome"] == UNIT
         wanted = [mutant for mutant in mutants if is_open(mutant) and (not only or mutant.module in only)]
@@ -502,13 +505,23 @@ def main():
     raise SystemExit(0 if caught >= LEAST_SHARE and untested == 0 else 1)
 
 
-def known(path, mutants, tree, again):
+def recorded():
+    """All outcomes of earlier calls, by title of the mutant."""
+    lines = OUTCOMES.read_text().splitlines() if OUTCOMES.exists() else []
+    return {outcome["title"]: outcome for outcome in map(json.loads, lines)}
+
+
+def record(outcome):
+    """Adds an outcome to the file, or replaces that of the same mutant."""
+    outcomes = recorded() | {outcome["title"]: outcome}
+    part = OUTCOMES.with_suffix(".part")
+    part.write_text("".join(json.dumps(outcomes[title]) + "\n" for title in sorted(outcomes)))
+    part.replace(OUTCOMES)
+
+
+def known(mutants, tree, again):
     """Outcomes of earlier calls that still hold, by number of the mutant."""
-    by_title = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        outcome = json.loads(line)
-        by_title[outcome["title"]] = outcome
-    found = {}
+    by_title, found = recorded(), {}
     for mutant in mutants:
         outcome = by_title.get(mutant.title)
         if outcome and outcome["file_digest"] == mutant.file_digest:
@@ -520,51 +533,50 @@ def known(path, mutants, tree, again):
 
 def test_all(wanted, mutants, outcomes, build, tree, options):
     started = time.monotonic()
-    with open(build.work / "outcomes.jsonl", "a") as file:
 
-        def keep(mutant, outcome, by, seconds):
-            record = {"title": mutant.title, "name": mutant.name, "module": mutant.module, "outcome": outcome, "by": by,
-                      "seconds": round(seconds, 1), "file_digest": mutant.file_digest, "tree": tree}
-            outcomes[mutant.number] = record
-            file.write(json.dumps(record) + "\n")
-            file.flush()
+    def keep(mutant, outcome, by, passed=()):
+        found = {"title": mutant.title, "module": mutant.module, "outcome": outcome, "by": by, "file_digest": mutant.file_digest,
+                 "tree": tree}
+        outcomes[mutant.number] = found | ({"passed": list(passed)} if outcome == UNIT else {})
+        record(outcomes[mutant.number])
 
-        dropped, programs = build.programs_of(mutants, tree)
-        for mutant in wanted:
-            if mutant.number in dropped:
-                keep(mutant, "unviable", dropped[mutant.number], 0.0)
-        wanted = [mutant for mutant in wanted if mutant.number not in dropped]
-        suites, catches = suites_of(programs), collections.Counter()
-        measured = []
-        # Most mutants are caught by the first end-to-end tests: all mutants are tested for a minute, then the others to the end.
-        for is_end_to_end, most_seconds in [(False, float("inf")), (True, FIRST_SECONDS), (True, float("inf"))]:
-            if is_end_to_end and options.no_end_to_end:
+    dropped, programs = build.programs_of(mutants, tree)
+    for mutant in wanted:
+        if mutant.number in dropped:
+            keep(mutant, "unviable", dropped[mutant.number])
+    wanted = [mutant for mutant in wanted if mutant.number not in dropped]
+    suites, catches = suites_of(programs), collections.Counter()
+    measured = []
+    # Most mutants are caught by the first end-to-end tests: all mutants are tested for a minute, then the others to the end.
+    for is_end_to_end, most_seconds in [(False, float("inf")), (True, FIRST_SECONDS), (True, float("inf"))]:
+        if is_end_to_end and options.no_end_to_end:
+            return
+        own = [suite for suite in suites if (suite.package == "end_to_end") == is_end_to_end]
+        for suite in own if wanted and own != measured else []:
+            suite.measure(build.work)
+            say(f"{suite.name}: {suite.seconds:.0f} s, reaches {len(suite.reached)} of {len(mutants)} mutants")
+        measured, clock, survivors = own, time.monotonic(), []
+        for done, mutant in enumerate(wanted):
+            if options.minutes and time.monotonic() - started > 60 * options.minutes:
+                say(f"stops after {options.minutes:g} minutes; the next call goes on")
                 return
-            own = [suite for suite in suites if (suite.package == "end_to_end") == is_end_to_end]
-            for suite in own if wanted and own != measured else []:
-                suite.measure(build.work)
-                say(f"{suite.name}: {suite.seconds:.0f} s, reaches {len(suite.reached)} of {len(mutants)} mutants")
-            measured, clock, survivors = own, time.monotonic(), []
-            for done, mutant in enumerate(wanted):
-                if options.minutes and time.monotonic() - started > 60 * options.minutes:
-                    say(f"stops after {options.minutes:g} minutes; the next call goes on")
-                    return
-                if mutant.number in outcomes and not is_end_to_end:
-                    survivors.append(mutant)
-                    continue
-                # The own crate first, then the suites that are fast, or caught mutants of this module before.
-                order = lambda suite: (suite.package != mutant.package, suite.seconds / (1 + catches[mutant.module, suite.name]))
-                outcome, suite, by, seconds = tested(mutant, sorted(own, key=order), most_seconds)
-                catches[mutant.module, suite] += 1
-                if outcome == "missed" and not is_end_to_end:
-                    outcome = UNIT
-                if outcome == UNIT:
-                    survivors.append(mutant)
-                keep(mutant, outcome, by, seconds)
-                left = (time.monotonic() - clock) / (done + 1) * (len(wanted) - done - 1) / 60
-                what = "survives so far" if outcome == UNIT else outcome
-                say(f"{done + 1}/{len(wanted)} {what} in {seconds:.0f} s, {left:.0f} minutes left: {mutant.name}{' by ' + by if by else ''}")
-            wanted = survivors
+            if mutant.number in outcomes and not is_end_to_end:
+                survivors.append(mutant)
+                continue
+            # The own crate first, then the suites that are fast, or caught mutants of this module before.
+            order = lambda suite: (suite.package != mutant.package, suite.seconds / (1 + catches[mutant.module, suite.name]))
+            passed = outcomes.get(mutant.number, {}).get("passed", [])
+            outcome, suite, by, seconds = tested(mutant, sorted(own, key=order), most_seconds, passed)
+            catches[mutant.module, suite] += 1
+            if outcome == "missed" and not is_end_to_end:
+                outcome = UNIT
+            if outcome == UNIT:
+                survivors.append(mutant)
+            keep(mutant, outcome, by, passed)
+            left = (time.monotonic() - clock) / (done + 1) * (len(wanted) - done - 1) / 60
+            what = "survives so far" if outcome == UNIT else outcome
+            say(f"{done + 1}/{len(wanted)} {what} in {seconds:.0f} s, {left:.0f} minutes left: {mutant.name}{' by ' + by if by else ''}")
+        wanted = survivors
 
 
 if __name__ == "__main__":

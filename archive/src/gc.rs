@@ -10,8 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{ArtifactId, Bundle, Commit, Manifest, Recordable, Serve, Store, WorkDir, bail};
+use ledger::{ArtifactId, Bundle, Commit, Digest, Manifest, Recordable, Serve, Store, WorkDir, bail};
 use serde::Serialize;
+use serde_json::Value;
 use walkdir::WalkDir;
 
 use crate::{
@@ -75,24 +76,59 @@ impl Garbages {
     }
 }
 
-/// The roots with their lineages. An artifact whose files are an external input of one of them is referenced too: a training that starts
-/// from another checkpoint records the digests of its files, not its key.
+/// The roots with their lineages, and the artifacts whose files are an external input of one of them: a training that starts from another
+/// checkpoint records the digests of its files, not its key.
 fn referenced(store: &Store, mut roots: BTreeSet<ArtifactId>) -> Result<BTreeMap<ArtifactId, Manifest>> {
     loop {
         let found = store.closure(roots.iter().cloned())?;
-        let inputs = found.values().flat_map(|manifest| manifest.inputs.values());
-        let external: BTreeSet<_> = inputs.filter(|input| input.key.is_none()).map(|input| input.digest).collect();
-        let mut more = Vec::new();
-        for id in store.artifacts()?.into_iter().filter(|id| !found.contains_key(id)) {
-            let is_read = |manifest: Manifest| manifest.outputs.values().any(|file| external.contains(&file.blake3));
-            if Manifest::read(&store.dir(&id)).is_ok_and(is_read) {
-                more.push(id);
-            }
-        }
-        if more.is_empty() {
+        let reads = ExternalReads::of(found.values());
+        let other = store.artifacts()?.into_iter().filter(|id| !found.contains_key(id));
+        let read: Vec<ArtifactId> =
+            other.filter(|id| Manifest::read(&store.dir(id)).is_ok_and(|manifest| reads.needs(id, &manifest))).collect();
+        if read.is_empty() {
             return Ok(found);
         }
-        roots.extend(more);
+        roots.extend(read);
+    }
+}
+
+/// The external inputs of artifacts.
+struct ExternalReads<'a> {
+    /// The configurations that read a file.
+    by_file: BTreeMap<Digest, Vec<&'a Value>>,
+    /// The files of the artifacts themselves.
+    own: BTreeSet<Digest>,
+}
+
+impl<'a> ExternalReads<'a> {
+    fn of(manifests: impl Iterator<Item = &'a Manifest>) -> Self {
+        let mut reads = Self { by_file: BTreeMap::new(), own: BTreeSet::new() };
+        for manifest in manifests {
+            reads.own.extend(manifest.outputs.values().map(|file| file.blake3));
+            for input in manifest.inputs.values().filter(|input| input.key.is_none()) {
+                reads.by_file.entry(input.digest).or_default().push(&manifest.config);
+            }
+        }
+        reads
+    }
+
+    /// Is a file of another artifact read? Every bundle has a copy of its encoder: where the artifacts have the file too, only the folder
+    /// that the configuration names is needed.
+    fn needs(&self, id: &ArtifactId, manifest: &Manifest) -> bool {
+        manifest.outputs.values().any(|file| {
+            let readers = self.by_file.get(&file.blake3);
+            readers.is_some_and(|configs| !self.own.contains(&file.blake3) || configs.iter().any(|config| names(config, &id.key)))
+        })
+    }
+}
+
+/// Has a text of a configuration this key in it?
+fn names(config: &Value, key: &str) -> bool {
+    match config {
+        Value::String(text) => text.contains(key),
+        Value::Array(values) => values.iter().any(|value| names(value, key)),
+        Value::Object(members) => members.values().any(|value| names(value, key)),
+        _ => false,
     }
 }
 

@@ -52,6 +52,9 @@ pub enum Error {
     /// A configuration file that cannot be read as the sections that the stages expect.
     #[error("{}: {why}", file.display())]
     Config { file: PathBuf, why: String },
+    /// What a stage read outside the store is not what its key says.
+    #[error("{input} changed while it was read: run the command again when nothing writes there")]
+    InputChanged { input: String },
     /// A stage failed.
     #[error("stage {name}")]
     Stage { name: String, source: BoxError },

@@ -5,6 +5,7 @@
 mod bad_input;
 mod candidates;
 mod cloud_storage;
+mod concurrent_runs;
 mod configuration;
 mod corpus_reports;
 mod crash_safety;

@@ -55,6 +55,27 @@ fn a_bundle_below_the_least_score_is_not_published() {
 }
 
 #[test]
+fn a_bundle_without_most_of_its_repositories_is_not_published_unless_it_is_allowed() {
+    let workspace = Workspace::published();
+    let first = workspace.published_bundle();
+    for name in ["dates", "graphs"] {
+        fs::remove_dir_all(workspace.path("corpus").join(name)).unwrap();
+    }
+    let scores = "publish { min-mrr = 0, min-share-of-current = 0 }";
+    workspace.configure(scores);
+    let error = workspace.fail(&["run"]);
+    assert!(error.contains("2 of 6 repositories have no functions any more: dates, graphs"), "{error}");
+    assert_eq!(workspace.published_bundle(), first);
+    workspace.configure(&format!("{scores}\npublish.max-lost-repositories = 0.5"));
+    let error = workspace.fail(&["run"]);
+    assert!(error.contains("publish.max-lost-functions"), "{error}");
+    workspace.configure(&format!("{scores}\npublish {{ max-lost-repositories = 0.5, max-lost-functions = 1 }}"));
+    let messages = workspace.run_all();
+    assert!(messages.contains("2 of 6 repositories have no functions any more: dates, graphs"), "{messages}");
+    assert_ne!(workspace.published_bundle(), first);
+}
+
+#[test]
 fn a_bundle_that_is_worse_than_the_published_one_is_not_published() {
     let workspace = Workspace::published();
     let first = workspace.published_bundle();

@@ -195,3 +195,15 @@ fn a_name_is_found_by_two_of_its_words_without_the_space() {
         assert_eq!(hits[0]["func_name"], expected, "{query}: {hits:?}");
     }
 }
+
+/// The encoder is opened by the first query that needs a vector.
+#[test]
+fn a_bundle_that_was_opened_by_its_link_stays_the_same_when_the_link_changes() {
+    let workspace = Workspace::published();
+    inference::load_installed().unwrap();
+    let current = workspace.path("data/serve/current");
+    let bundle = bundle::Bundle::options().open(&current).unwrap();
+    fs::remove_file(&current).unwrap();
+    let hits = bundle.search(&bundle::Query::new("greatest common divisor").limit(1)).unwrap();
+    assert_eq!(hits[0].func_name, "greatest_common_divisor");
+}

@@ -202,8 +202,13 @@ impl Workspace {
 
     /// `codenets` with these arguments and the configuration and data folder of this workspace, started in its folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_with(&self.path(CONF), arguments)
+    }
+
+    /// The same with another configuration.
+    pub fn command_with(&self, conf: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_codenets"));
-        command.args(arguments).arg("--conf").arg(self.path(CONF)).arg("--data").arg(self.path("data")).current_dir(&self.root);
+        command.args(arguments).arg("--conf").arg(conf).arg("--data").arg(self.path("data")).current_dir(&self.root);
         set_environment(&mut command);
         command
     }

@@ -359,7 +359,8 @@ def arranged(bundle, manifest, text, mode, ranked):
 
 def search(folder, mode, text, version, lexical, features, arrange):
     """Prints the ten best functions of a bundle of this format."""
-    bundle = pathlib.Path(folder)
+    # `current` may be another bundle a moment later.
+    bundle = pathlib.Path(folder).resolve()
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["bundle_format"] == version, f"this reader supports format {version}"
     query = Parsed(manifest, text)

@@ -78,6 +78,21 @@ fn artifacts_of_a_published_bundle_are_kept() {
 }
 
 #[test]
+fn an_artifact_whose_file_is_read_is_kept_and_none_that_only_has_the_same_file() {
+    let (_dir, store, [_, old_counts, notes, counts]) = store();
+    let link = store.root().join("link");
+    std::os::unix::fs::symlink(store.dir(&old_counts), &link).unwrap();
+    let is_kept_by = |form: &str, folder: &Path| {
+        toy::run(&store, &format!("{form} {}", folder.join("count.txt").display()));
+        !garbage(&store).contains(&names(&[&old_counts])[0])
+    };
+    assert!(is_kept_by("length of", &store.dir(&old_counts)) && is_kept_by("length of", &link));
+    assert!(names(&[&notes, &counts]).iter().all(|name| garbage(&store).contains(name)));
+    assert!(!is_kept_by("copy", &link), "the copy is enough");
+    assert!(is_kept_by("copy", &store.dir(&old_counts)), "the configuration names it");
+}
+
+#[test]
 fn a_damaged_pointer_or_pin_stops_the_collection() {
     let (_dir, store, [old_notes, ..]) = store();
     let current = store.root().join("notes/CURRENT");

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{Artifact, BoxError, Content, Files, Progress, Recordable, Recorded, Registry, Report, Rows, Run, Stage, Store};
+use ledger::{Artifact, BoxError, Content, Digest, Files, Progress, Recordable, Recorded, Registry, Report, Rows, Run, Stage, Store};
 use serde::{Deserialize, Serialize};
 
 /// `notes`: one text file.
@@ -39,7 +39,14 @@ impl Recordable for Counts {
 
 #[derive(Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NoteConfig {
+    /// The note; `copy FILE`: its text is that of a file; `length of FILE`: its text is the length of a file.
     pub text: String,
+}
+
+impl NoteConfig {
+    fn file(&self) -> Option<&str> {
+        ["copy ", "length of "].iter().find_map(|form| self.text.strip_prefix(form))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,8 +71,14 @@ impl Stage for Note {
     type Report = NoReport;
     type Error = BoxError;
 
+    fn external_inputs(config: &NoteConfig) -> Result<Vec<(String, Digest)>, BoxError> {
+        config.file().map(|file| Ok(("file".to_owned(), Digest::of_file(Path::new(file))?))).into_iter().collect()
+    }
+
     fn run(config: &NoteConfig, (): &(), run: &Run<'_>) -> Result<NoReport, BoxError> {
-        fs::write(run.out.join("notes.txt"), &config.text)?;
+        let read = config.file().map_or_else(|| Ok(config.text.clone()), fs::read_to_string)?;
+        let text = if config.text.starts_with("length of ") { read.len().to_string() } else { read };
+        fs::write(run.out.join("notes.txt"), text)?;
         Ok(NoReport)
     }
 }

@@ -34,6 +34,9 @@ pub struct RunArgs {
     /// --conf: its best weights and its tokenizer, everything else as configured. The schedule starts anew in both cases.
     #[arg(long, value_name = "FOLDER", requires = "only")]
     pub restore: Option<PathBuf>,
+    /// This process is a stage of a run, which has the lock of runs
+    #[arg(long, hide = true, requires = "only")]
+    pub part_of_run: bool,
     /// Was --conf given, or is it the default?
     #[arg(skip)]
     pub conf_is_given: bool,
@@ -48,6 +51,7 @@ pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()>
     };
     let conf = configuration(registry, options, args)?;
     let store = options.store_of(registry, &conf)?;
+    let _lock = if args.part_of_run { None } else { Some(store.lock_run()?) };
     if args.resume {
         trainer::require_checkpoint(&store, &conf.section(Train::NAME)?)?;
     }
@@ -67,7 +71,8 @@ pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()>
 
 /// The arguments that run one stage of this run.
 fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec!["run".into(), "--only".into(), stage.into(), "--data".into(), options.data.clone().into()];
+    let mut arguments: Vec<OsString> = ["run", "--part-of-run", "--only", stage, "--data"].map(OsString::from).to_vec();
+    arguments.push(options.data.clone().into());
     if args.conf_is_given {
         arguments.extend(["--conf".into(), options.conf.clone().into()]);
     }
@@ -180,6 +185,7 @@ pub fn adopt(registry: &Registry, options: &Options, from: Option<&Path>) -> Res
         options.conf.display()
     );
     let store = options.store_of(registry, &conf)?;
+    let _lock = store.lock_run()?;
     registry.run(&store, &conf, &StageSelection::Only(vec![Adopt::NAME.to_owned()]))?;
     Ok(())
 }

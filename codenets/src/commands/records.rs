@@ -109,6 +109,7 @@ pub fn save(registry: &Registry, options: &Options, args: &SaveArgs) -> Result<(
 pub fn restore(registry: &Registry, options: &Options, args: &RestoreArgs) -> Result<()> {
     let store = options.store(registry);
     let selection = if args.with.is_empty() { Selection::all(store.kinds()) } else { Selection::of(&args.with, store.kinds())? };
+    let _lock = store.lock_run()?;
     let restored = restoring::restore(&store, &Remote::open(&args.from, false)?, &args.name, &selection)?;
     let missing = if restored.without_files.is_empty() {
         String::new()

@@ -48,7 +48,7 @@ impl BundleOptions {
     }
 
     /// Opens the bundle in a folder. Large files are mapped into memory, not read; the encoder is opened by the first query that
-    /// needs a vector.
+    /// needs a vector. A link is resolved once: the bundle stays what it is when `serve/current` changes.
     ///
     /// # Errors
     /// [`Error::NotABundle`](crate::Error::NotABundle), [`Error::UnknownFormat`](crate::Error::UnknownFormat),
@@ -58,6 +58,7 @@ impl BundleOptions {
         if let Some(library) = &self.onnxruntime {
             inference::load(library)?;
         }
-        Bundle::open(dir.as_ref(), self.provider, self.workers)
+        let dir = dir.as_ref();
+        Bundle::open(&dir.canonicalize().unwrap_or_else(|_| dir.to_owned()), self.provider, self.workers)
     }
 }

@@ -3,6 +3,7 @@
 
 mod facts;
 mod gate;
+mod lost;
 mod maintain;
 mod smoke;
 
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use walkdir::WalkDir;
 
+use self::lost::Lost;
 pub use self::maintain::{prune_published, rollback, verify};
 use crate::{Result, error::Context, index, retract};
 
@@ -36,8 +38,19 @@ pub struct Config {
     pub min_mrr: f64,
     /// Smallest share of the published bundle's mrr@corpus with which a bundle is published; 0: bundles are not compared.
     pub min_share_of_current: f64,
+    /// Largest share of a language's functions in the published bundle that a new bundle may be without; 1: any.
+    #[serde(default = "any")]
+    pub max_lost_functions: f64,
+    /// Largest share of the repositories in the published bundle that a new bundle may be without; 1: any.
+    #[serde(default = "any")]
+    pub max_lost_repositories: f64,
     /// Published bundles that are kept for a rollback; the current one and pinned ones always stay.
     pub keep: usize,
+}
+
+/// Restored configurations may have no such key.
+fn any() -> f64 {
+    1.0
 }
 
 /// The stage. It writes no artifact: it makes the recorded bundle the published one.
@@ -181,6 +194,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
     }
     let measured = scores.open()?;
     gate::check(&serve, config, &measured)?;
+    compare_with_published(store, &serve, config, &bundle)?;
     let id = BundleId::next(&serve.ids()?, key, unix_now());
     let folder = build(store, &serve, &bundle, &scores, &id)?;
     serve.publish(&folder, &id)?;
@@ -190,6 +204,27 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
     maintain::prune(store, config.keep)?;
     store.progress().message(&format!("publish   {id} is published at {}", serve.current().display()));
     Ok(Some(id))
+}
+
+/// Says which repositories are gone, and refuses a bundle that lost too much.
+fn compare_with_published(store: &Store, serve: &Serve, config: &Config, bundle: &Artifact<Bundle>) -> Result<()> {
+    if !serve.current().exists() || (config.max_lost_functions >= 1.0 && config.max_lost_repositories >= 1.0) {
+        return Ok(());
+    }
+    let lost = match Lost::between(&serve.current(), &bundle.open()?.dir) {
+        Ok(lost) => lost,
+        // A complete bundle is better than a damaged one.
+        Err(error) => {
+            store
+                .progress()
+                .message(&format!("publish   compares with no bundle: the published one is damaged: {}", ledger::chain(&error)));
+            return Ok(());
+        }
+    };
+    if let Some(message) = lost.message() {
+        store.progress().message(&format!("publish   {message}"));
+    }
+    lost.check(config)
 }
 
 /// Builds the folder that is published: hard links of the recorded bundle, its scores, and a manifest with its id. Returns its path.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    sync::{OnceLock, atomic::Ordering},
     time::Instant,
 };
 
@@ -35,6 +35,9 @@ use crate::{
     progress::{peak_rss_mib, reset_peak_rss},
     store::artifact_store::{SCRATCH, Store},
 };
+
+/// Number of times that a stage starts whose external inputs change while it reads them.
+const ATTEMPTS: u32 = 3;
 
 /// A request to run a stage now.
 pub(crate) struct StageRequest<S: Stage> {
@@ -151,7 +154,17 @@ impl Store {
     /// [`Error::Stage`] with the error of the stage as its source.
     pub fn make<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
         let _lock = self.lock()?;
-        self.make_locked::<S>(config).map_err(|error| Error::Stage { name: S::NAME.to_owned(), source: error.into() })
+        let mut attempt = 1;
+        let made = loop {
+            match self.make_locked::<S>(config) {
+                Err(Error::InputChanged { input }) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                    self.progress.message(&format!("{:<9} starts again: {input} changed while it was read", S::NAME));
+                }
+                made => break made,
+            }
+        };
+        made.map_err(|error| Error::Stage { name: S::NAME.to_owned(), source: error.into() })
     }
 
     fn make_locked<S: Stage>(&self, config: &S::Config) -> Result<Artifact<S::Output>> {
@@ -242,8 +255,12 @@ impl Store {
             progress: &self.progress,
             threads: self.threads,
             shards: ShardRecords { previous, inputs: request.records.clone(), ..ShardRecords::default() },
+            changed: OnceLock::new(),
         };
-        let report = S::run(config, &request.inputs, &run).map_err(Error::other)?;
+        let report = S::run(config, &request.inputs, &run).map_err(|error| match run.changed.get() {
+            Some(input) => Error::InputChanged { input: input.clone() },
+            None => Error::other(error),
+        })?;
         let rows = report.rows();
         ensure!(rows.written > 0, "{} wrote no rows ({} read, {} rejected)", S::NAME, rows.read, rows.rejected);
         fault::point("hashing");
@@ -263,4 +280,74 @@ impl Store {
 
 pub(crate) fn external_inputs<S: Stage>(config: &S::Config) -> Result<Vec<(String, Digest)>> {
     S::external_inputs(config).map_err(Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::{artifacts::kinds::Raw, progress::Progress};
+
+    /// Copies a file with a number that another process increases while it is smaller than `until`.
+    struct Copy;
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct CopyConfig {
+        file: PathBuf,
+        until: u32,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct CopyReport;
+
+    impl Report for CopyReport {
+        fn rows(&self) -> Rows {
+            Rows { read: 1, written: 1, rejected: 0 }
+        }
+    }
+
+    impl Stage for Copy {
+        const NAME: &'static str = "copy";
+        const ABOUT: &'static str = "Copy a file";
+        const REVISION: u32 = 1;
+        type Config = CopyConfig;
+        type Inputs = ();
+        type Output = Raw;
+        type Report = CopyReport;
+        type Error = Error;
+
+        fn external_inputs(config: &CopyConfig) -> Result<Vec<(String, Digest)>> {
+            Ok(vec![("file".to_owned(), Digest::of_file(&config.file)?)])
+        }
+
+        fn run(config: &CopyConfig, (): &(), run: &Run<'_>) -> Result<CopyReport> {
+            let number: u32 = fs::read_to_string(&config.file)?.parse().map_err(Error::other)?;
+            if number < config.until {
+                fs::write(&config.file, (number + 1).to_string())?;
+            }
+            let read = fs::read(&config.file)?;
+            fs::write(run.out.join("copy"), &read)?;
+            run.check_external_input("file", Digest::of_bytes(&read))?;
+            Ok(CopyReport)
+        }
+    }
+
+    #[test]
+    fn a_stage_starts_again_when_an_external_input_changes_while_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path().join("data"), Progress::new(true), 1);
+        let file = dir.path().join("number");
+        let make = |until: u32| {
+            fs::write(&file, "0").unwrap();
+            store.make::<Copy>(&CopyConfig { file: file.clone(), until })
+        };
+        let made = make(2).unwrap();
+        assert_eq!(fs::read_to_string(made.dir().join("copy")).unwrap(), "2");
+        assert_eq!(made.manifest().inputs["file"].digest, Digest::of_bytes(b"2"));
+        let error = crate::chain(&make(3).unwrap_err());
+        assert!(error.contains("stage copy: file changed while it was read"), "{error}");
+        assert_eq!(store.artifacts().unwrap().len(), 1, "what was torn is not recorded");
+    }
 }

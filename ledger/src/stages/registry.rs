@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use schemars::{Schema, schema_for};
 use serde_json::Value;
 
-use super::{freshness::Freshness, inputs::Inputs, rerun::RerunOutcome, stage::Stage, status::StageStatus};
+use super::{freshness::Freshness, rerun::RerunOutcome, stage::Stage, status::StageStatus};
 use crate::{
     artifacts::{artifact::Artifact, recordable::Recordable},
     conf::{Conf, RunSettings, Section, of_sections},

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use schemars::JsonSchema;
@@ -12,7 +13,7 @@ use super::{inputs::Inputs, shard_records::ShardRecords};
 use crate::{
     artifacts::{manifest::Rows, recordable::Recordable},
     digest::Digest,
-    error::BoxError,
+    error::{BoxError, Error},
     progress::Progress,
 };
 
@@ -74,4 +75,20 @@ pub struct Run<'a> {
     /// Number of worker threads.
     pub threads: usize,
     pub(crate) shards: ShardRecords,
+    /// Name of an external input that changed during the run.
+    pub(crate) changed: OnceLock<String>,
+}
+
+impl Run<'_> {
+    /// Compares an external input, as this run has read it, with the one that the key of the artifact was made with.
+    ///
+    /// # Errors
+    /// [`Error::InputChanged`]: another process writes there. The executor then starts again.
+    pub fn check_external_input(&self, name: &str, digest: Digest) -> Result<(), Error> {
+        if self.shards.inputs.get(name).is_some_and(|input| input.digest == digest) {
+            return Ok(());
+        }
+        let input = self.changed.get_or_init(|| name.to_owned()).clone();
+        Err(Error::InputChanged { input })
+    }
 }

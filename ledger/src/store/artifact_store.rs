@@ -136,12 +136,22 @@ impl Store {
         self.root.join("cache")
     }
 
+    /// Waits until no other process makes a run of stages, restores or adopts: what it makes current would be mixed with this run's.
+    /// The lock of [`Store::lock`] is taken by each stage on its own.
+    pub fn lock_run(&self) -> Result<Lock> {
+        self.locked(".run.lock")
+    }
+
+    fn locked(&self, name: &str) -> Result<Lock> {
+        fs::create_dir_all(&self.root).with_context(|| format!("creating {}: is its folder read-only?", self.root.display()))?;
+        Lock::wait(&self.root.join(name), &self.progress)
+    }
+
     /// Waits until this process is the only writer. The system releases the lock when the process ends.
     ///
     /// It also deletes scratch folders and temporary files of killed runs.
     pub fn lock(&self) -> Result<Lock> {
-        fs::create_dir_all(&self.root).with_context(|| format!("creating {}: is its folder read-only?", self.root.display()))?;
-        let lock = Lock::wait(&self.root.join(".lock"), &self.progress)?;
+        let lock = self.locked(".lock")?;
         // Reports are written without the lock: temporary files in other folders may belong to a running process.
         let written_under_lock = self.kinds.iter().copied().chain([PINS, DIFFS]).map(|folder| self.root.join(folder));
         for folder in written_under_lock.chain([self.root.clone()]) {

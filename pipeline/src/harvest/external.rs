@@ -2,16 +2,9 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use ledger::{Digest, ensure};
+use ledger::{Digest, Progress, ensure};
 
-use super::{
-    config::Config,
-    folder::{Listing, SourceFolder, Subfolders, subfolders},
-    left_out::{LeftOut, language_of},
-    licence::licence_of_folder,
-    packages,
-    source::Source,
-};
+use super::{config::Config, packages, reader::Reader, source::Source};
 use crate::{
     error::{Context, Result},
     files::data_files,
@@ -23,19 +16,11 @@ pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(Strin
         Source::Packages { optional: false, .. } | Source::Urls { .. } => None,
         Source::Packages { registry, .. } => Some((format!("client:{}", registry.name()), Digest::of(&packages::is_available(*registry))?)),
         Source::Dir { path, each_subfolder, .. } => {
-            ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
-            let mut contents = BTreeMap::new();
-            if *each_subfolder {
-                let Subfolders { repositories, left_out } = subfolders(path)?;
-                contents.extend(left_out.into_iter().map(|(name, reason)| (name, reason.to_string())));
-                for folder in repositories {
-                    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    contents.extend(content_of(&folder, config)?.into_iter().map(|(path, content)| (format!("{name}/{path}"), content)));
-                }
-            } else {
-                contents = content_of(path, config)?;
-            }
-            Some((format!("dir:{}", path.display()), Digest::of(&contents)?))
+            let progress = Progress::new(true);
+            // A folder has no downloads.
+            let mut reader = Reader::new(config, Path::new(""), &progress);
+            reader.read(source, &mut |_, _| Ok(()))?;
+            Some((name_of_folder(path, *each_subfolder), Digest::of(&reader.contents)?))
         }
         Source::Snippets { path, .. } => {
             let digest = Digest::of_file(path).with_context(|| format!("reading {}", path.display()))?;
@@ -48,24 +33,9 @@ pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(Strin
     })
 }
 
-/// What a repository gives: its commit, its licence, digests of its source files, and repositories inside. Files that are too large are
-/// not hashed.
-fn content_of(folder: &Path, config: &Config) -> Result<BTreeMap<String, String>> {
-    let folder = SourceFolder::open(folder)?;
-    let Listing { files, left_out, .. } = folder.list(false)?;
-    let paths = files.into_iter().filter(|path| language_of(path).is_some());
-    let content = |path: &str| match folder.read(path, config.max_file_bytes) {
-        Ok(bytes) => Some(Digest::of_bytes(&bytes).to_string()),
-        Err(refusal) => Some(LeftOut::of_refusal(&refusal, config.max_file_bytes)?.to_string()),
-    };
-    let mut contents: BTreeMap<String, String> = paths.filter_map(|path| Some((path.clone(), content(&path)?))).collect();
-    // Files that git ignores come and go with every build.
-    let left_out = left_out.into_iter().filter(|(_, reason)| matches!(reason, LeftOut::NestedRepository | LeftOut::Unreadable));
-    contents.extend(left_out.map(|(path, reason)| (path, reason.to_string())));
-    // No path of a file ends with a slash.
-    contents.insert("commit/".to_owned(), folder.commit().to_owned());
-    contents.insert("licence/".to_owned(), licence_of_folder(&folder).unwrap_or_default());
-    Ok(contents)
+/// Name of a folder source among the inputs of the stage.
+pub fn name_of_folder(path: &Path, each_subfolder: bool) -> String {
+    format!("{}:{}", if each_subfolder { "folders" } else { "dir" }, path.display())
 }
 
 fn digest_of_files(root: &Path, paths: impl Iterator<Item = String>) -> Result<Digest> {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{Language, Progress, ensure};
+use ledger::{Digest, Language, Progress, ensure};
 
 use super::{
     archive::{self, EntrySelection, EntryVisitor},
@@ -26,6 +26,10 @@ pub struct SourceFile {
     pub language: Language,
     pub bytes: Vec<u8>,
 }
+
+/// What a folder source gives, by path: digests of the files that are read, reasons of those that are not, commits and licences. Equal
+/// contents give equal records.
+pub type Contents = BTreeMap<String, String>;
 
 /// The files of a repository.
 #[derive(Debug, Default)]
@@ -51,6 +55,8 @@ pub struct Reader<'a> {
     lists_left_out: bool,
     /// Number of files that were left out, by reason.
     pub skipped: BTreeMap<String, u64>,
+    /// Of the folder source that was read last.
+    pub contents: Contents,
 }
 
 /// Number of repositories in a source. A source whose files are copied has none.
@@ -67,7 +73,7 @@ impl<'a> Reader<'a> {
     /// A reader. `cache` is the folder of the downloads.
     pub fn new(config: &'a Config, cache: &'a Path, progress: &'a Progress) -> Self {
         let (exclude, max_file_bytes) = (&config.exclude, config.max_file_bytes);
-        Self { exclude, max_file_bytes, cache, progress, lists_left_out: false, skipped: BTreeMap::new() }
+        Self { exclude, max_file_bytes, cache, progress, lists_left_out: false, skipped: BTreeMap::new(), contents: Contents::new() }
     }
 
     /// Also returns the paths that are not read, with the reasons.
@@ -80,7 +86,8 @@ impl<'a> Reader<'a> {
         match source {
             Source::Packages { registry, optional, packages } => self.read_packages(*registry, *optional, packages, take),
             Source::Dir { path, name, licence, url_prefix, each_subfolder } => {
-                ensure!(path.is_dir(), "{} is not a folder: correct harvest.source.path", path.display());
+                ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
+                self.contents.clear();
                 for folder in self.repositories(path, *each_subfolder)? {
                     let opened = SourceFolder::open(&folder)?;
                     if let Some(checkout) = opened.enclosing_checkout() {
@@ -90,13 +97,18 @@ impl<'a> Reader<'a> {
                             checkout.display()
                         ));
                     }
+                    let found_licence = licence_of_folder(&opened);
+                    let within = if *each_subfolder { format!("{}/", file_name(&folder)) } else { String::new() };
+                    // No path of a file ends with a slash.
+                    self.contents.insert(format!("{within}commit/"), opened.commit().to_owned());
+                    self.contents.insert(format!("{within}licence/"), found_licence.clone().unwrap_or_default());
                     let repo = Repo {
                         name: repository_name(&folder, name.as_deref(), *each_subfolder),
                         url_prefix: url_prefix.clone(),
                         sha: opened.commit().to_owned(),
-                        licence: licence.clone().or_else(|| licence_of_folder(&opened)).unwrap_or_else(|| "unknown".into()),
+                        licence: licence.clone().or(found_licence).unwrap_or_else(|| "unknown".into()),
                     };
-                    let files = self.folder(&folder, &opened)?;
+                    let files = self.folder(&folder, &opened, &within)?;
                     take(&repo, files)?;
                 }
                 Ok(())
@@ -113,8 +125,9 @@ impl<'a> Reader<'a> {
         let Subfolders { repositories, left_out } = subfolders(root)?;
         let links = left_out.iter().filter(|(name, reason)| *reason == LeftOut::Link && root.join(name).is_dir());
         self.name_left_out(root, "linked folders", links.map(|(name, _)| name.as_str()));
-        for (_, reason) in left_out {
+        for (name, reason) in left_out {
             self.skip(reason.report_key(), 1);
+            self.contents.insert(name, reason.to_string());
         }
         Ok(repositories)
     }
@@ -180,7 +193,8 @@ impl<'a> Reader<'a> {
         Ok((licence.unwrap_or_else(|| "unknown".into()), found))
     }
 
-    fn folder(&mut self, root: &Path, folder: &SourceFolder) -> Result<RepoFiles> {
+    /// Reads the files of a folder. `within`: text before their paths in the contents of the source.
+    fn folder(&mut self, root: &Path, folder: &SourceFolder, within: &str) -> Result<RepoFiles> {
         let mut found = RepoFiles::default();
         let Listing { files, left_out, merged, unread_rules } = folder.list(self.lists_left_out)?;
         if !merged.is_empty() {
@@ -196,6 +210,10 @@ impl<'a> Reader<'a> {
         self.name_left_out(root, "git repositories", nested.map(|(path, _)| path.trim_end_matches('/')));
         self.skip("ignore file not read", unread_rules.len() as u64);
         for (path, reason) in left_out {
+            // Files that git ignores come and go with every build.
+            if matches!(reason, LeftOut::NestedRepository | LeftOut::Unreadable) {
+                self.contents.insert(format!("{within}{path}"), reason.to_string());
+            }
             self.leave_out(&mut found, path, reason);
         }
         for path in files {
@@ -204,8 +222,16 @@ impl<'a> Reader<'a> {
                 bytes.map(|bytes| (language, bytes)).map_err(|refusal| LeftOut::of_refusal(&refusal, self.max_file_bytes))
             });
             match read {
-                Ok((language, bytes)) => found.files.push(SourceFile { path, language, bytes }),
-                Err(Some(reason)) => self.leave_out(&mut found, path, reason),
+                Ok((language, bytes)) => {
+                    self.contents.insert(format!("{within}{path}"), Digest::of_bytes(&bytes).to_string());
+                    found.files.push(SourceFile { path, language, bytes });
+                }
+                Err(Some(reason)) => {
+                    if language_of(&path).is_some() {
+                        self.contents.insert(format!("{within}{path}"), reason.to_string());
+                    }
+                    self.leave_out(&mut found, path, reason);
+                }
                 Err(None) => {}
             }
         }
@@ -219,6 +245,10 @@ impl<'a> Reader<'a> {
             found.left_out.push((path, reason));
         }
     }
+}
+
+fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// Chooses the files of a package by their paths.

@@ -103,7 +103,12 @@ impl Harvester<'_> {
                 *self.report.by_split.entry(split.to_string()).or_default() += functions;
                 self.report.skip("snippet without a function, kept", unnamed);
             }
-            Source::Packages { .. } | Source::Dir { .. } => reader.read(source, &mut |repo, found| self.repository(repo, found))?,
+            Source::Packages { .. } => reader.read(source, &mut |repo, found| self.repository(repo, found))?,
+            Source::Dir { path, each_subfolder, .. } => {
+                reader.read(source, &mut |repo, found| self.repository(repo, found))?;
+                let name = external::name_of_folder(path, *each_subfolder);
+                self.run.check_external_input(&name, Digest::of(&reader.contents)?)?;
+            }
         }
         Ok(())
     }
