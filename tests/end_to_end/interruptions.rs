@@ -87,11 +87,11 @@ fn a_full_disk_is_an_error_and_leaves_no_incomplete_artifact() {
     let script = format!(
         "mount -t tmpfs -o size=40k tmpfs data || exit 42\n\
          for size in 40k 80k 160k 240k 300k; do\n\
-           mount -o remount,size=$size data || exit 42\n\
+           mount -o remount,size=$size tmpfs data || exit 42\n\
            {run} 2>>data.log && {{ echo it fitted; break; }}\n\
            find data -name manifest.json | while read -r m; do test -s \"$m\" || echo \"half: $m\"; done\n\
          done\n\
-         mount -o remount,size=64m data && {run} 2>/dev/null && cp -r data data.copy || exit 43"
+         mount -o remount,size=64m tmpfs data && {run} 2>/dev/null && cp -r data data.copy || exit 43"
     );
     let Some(output) = in_mount_namespace(&workspace, &script) else {
         return skip("no file system can be mounted here");

@@ -58,7 +58,8 @@ impl Server {
     }
 
     fn kill(&mut self) {
-        Command::new("kill").args(["-9", "--", &format!("-{}", self.process.id())]).status().unwrap();
+        let group = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
         self.process.wait().unwrap();
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::Path,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -33,7 +32,8 @@ fn command_line(process: u32) -> Option<String> {
 }
 
 fn kill(process: u32) {
-    assert!(Command::new("kill").args(["-KILL", &process.to_string()]).status().unwrap().success());
+    let process = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
 }
 
 /// The process of a stage of a run: its id.
