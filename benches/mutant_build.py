@@ -106,7 +106,9 @@ def listed():
             continue
         if entry["file"] not in texts:
             text = (ROOT / entry["file"]).read_text()
-            texts[entry["file"]] = text, line_starts(text), hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+            # Tests in the file are not the code that they test.
+            code = text.split("#[cfg(test)]\nmod tests {")[0]
+            texts[entry["file"]] = text, line_starts(text), hashlib.blake2b(code.encode(), digest_size=8).hexdigest()
         text, starts, digest = texts[entry["file"]]
         if entry["function"] is None:
             left_out += 1

@@ -184,3 +184,24 @@ fn render(template: &impl Template) -> String {
     // Rendering fails where a value's `Display` does; those of text and numbers do not.
     template.render().expect("text and numbers are displayed without an error")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_do_not_overlap_and_edges_go_from_side_to_side() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::tests::toy::store(&dir.path().join("data"));
+        crate::tests::toy::run(&store, "hello");
+        let lineage = Lineage::of(&store, &crate::address::latest(&store).unwrap()).unwrap();
+        let places: Vec<(usize, usize)> = place(&lineage).iter().map(|one| (one.x, one.y)).collect();
+        assert_eq!(places, [(MARGIN, MARGIN), (MARGIN + WIDTH + GAP_X, MARGIN + (HEIGHT + GAP_Y) / 2)]);
+        let drawing = svg(&lineage);
+        let (width, height) = (2 * (MARGIN + WIDTH) + GAP_X, 2 * MARGIN + HEIGHT + (HEIGHT + GAP_Y) / 2);
+        assert!(drawing.contains(&format!("0 0 {width} {height}")), "{drawing}");
+        let (from, to) = (MARGIN + HEIGHT / 2, MARGIN + (HEIGHT + GAP_Y) / 2 + HEIGHT / 2);
+        assert!(drawing.contains(&format!("M{} {from} C", MARGIN + WIDTH)), "{drawing}");
+        assert!(drawing.contains(&format!(" {} {to}\" fill", MARGIN + WIDTH + GAP_X)), "{drawing}");
+    }
+}

@@ -72,4 +72,15 @@ mod tests {
                         differs: system of parse: 1.0 there, 2.0 here\n";
         assert_eq!(text(&differences), expected);
     }
+
+    #[test]
+    fn a_commit_is_named_with_its_changes() {
+        let commit_of = |id: Option<&str>, dirty: bool| commit(&Commit { id: id.map(str::to_owned), dirty, diff: None });
+        assert_eq!(commit_of(Some("abc"), false), "abc");
+        assert_eq!(commit_of(Some("abc"), true), "abc with changes");
+        assert_eq!(commit_of(None, false), "unknown");
+        let diff = ledger::Digest::of_bytes(b"changes");
+        let changed = Commit { id: Some("abc".to_owned()), dirty: true, diff: Some(diff) };
+        assert_eq!(commit(&changed), format!("abc with changes {}", diff.short()));
+    }
 }

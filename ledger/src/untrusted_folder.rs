@@ -191,4 +191,13 @@ mod tests {
         }
         assert!(matches!(folder.read("a/b/c.py/d", 10), Err(Refusal::Missing)));
     }
+
+    /// The size of such a file is 0 until it is read.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_has_more_than_its_size_says_is_too_large() {
+        let folder = UntrustedFolder::open(Path::new(&format!("/proc/{}", std::process::id()))).unwrap();
+        assert!(matches!(folder.read("status", 10), Err(Refusal::TooLarge { bytes: 11 })));
+        assert!(!folder.read("status", 1 << 20).unwrap().is_empty());
+    }
 }

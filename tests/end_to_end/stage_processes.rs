@@ -39,7 +39,7 @@ fn kill(process: u32) {
 /// The process of a stage of a run: its id.
 fn stage_process(run: u32) -> u32 {
     wait_for("the process of a stage", || {
-        child_of(run).filter(|&stage| command_line(stage).is_some_and(|line| line.contains(" run --only ")))
+        child_of(run).filter(|&stage| command_line(stage).is_some_and(|line| line.contains(" run --part-of-run --only ")))
     })
 }
 

@@ -4,4 +4,4 @@ mod artifact_kinds;
 mod garbage;
 mod hostile_snapshots;
 mod snapshot_layout;
-mod toy;
+pub(crate) mod toy;

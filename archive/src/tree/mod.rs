@@ -123,6 +123,7 @@ fn require_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{remote::Remote, tests::toy};
 
     #[test]
     fn the_last_chunk_of_a_long_file_has_the_rest() {
@@ -132,5 +133,34 @@ mod tests {
         };
         assert_eq!(lengths(2 * CHUNK + 5), [CHUNK, CHUNK, 5]);
         assert_eq!(lengths(2 * CHUNK), [CHUNK, CHUNK]);
+    }
+
+    /// 32 MiB and a byte: three chunks.
+    #[test]
+    fn a_long_file_is_sent_once_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let remote = Remote::open(dir.path().join("remote").to_str().unwrap(), true).unwrap();
+        let store = toy::store(&dir.path().join("data"));
+        let bytes: Vec<u8> = (0..2 * CHUNK + 1).map(|place| b'a' + (place / 1000 % 26) as u8).collect();
+        std::fs::write(dir.path().join("long"), &bytes).unwrap();
+        let note = toy::NoteConfig { text: format!("copy {}", dir.path().join("long").display()) };
+        let notes = store.make::<toy::Note>(&note).unwrap();
+        let file = notes.manifest().outputs[std::path::Path::new("notes.txt")].clone();
+        let send =
+            || push::push(&remote, &notes.open().unwrap(), BTreeMap::new(), "long", &ledger::Progress::new(true)).unwrap().1.sent_objects;
+        assert_eq!(send(), 3 + 1 + 1 + 1, "chunks, their list, the label, the list of files");
+        assert_eq!(send(), 0);
+        let mut read_back = Vec::new();
+        read::read(&remote, &file, |part| {
+            read_back.extend_from_slice(part);
+            Ok(())
+        })
+        .unwrap();
+        assert!(read_back == bytes);
+        let list = dir.path().join("remote").join(chunk_list(file.blake3));
+        assert!(list.is_file(), "{}", list.display());
+        std::fs::write(list, "[]").unwrap();
+        let error = read::read(&remote, &file, |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("missing or damaged"), "{error}");
     }
 }

@@ -117,3 +117,31 @@ impl Table {
 fn reciprocals(ranks: &[Ranks], system: usize) -> Vec<f64> {
     ranks.iter().map(|ranks| reciprocal(ranks[system])).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn systems(comparisons: &[Comparison]) -> Vec<(&str, &str)> {
+        comparisons.iter().map(|one| (one.first.as_str(), one.second.as_str())).collect()
+    }
+
+    #[test]
+    fn hybrid_search_is_compared_with_each_of_its_parts() {
+        let mut table = Table::default();
+        table.add(MRR_AT_CORPUS, &["go", "go"], &[Some([Some(1), None, Some(1)]), Some([Some(2), Some(4), Some(1)])]);
+        assert_eq!(systems(&table.comparisons), [("hybrid", "bm25"), ("hybrid", "vector")]);
+        let scores: Vec<(&str, f64)> = table.rows.iter().map(|row| (row.language.as_str(), row.score)).collect();
+        assert_eq!(scores, [("all", 0.75), ("all", 0.125), ("all", 1.0)], "one language has no scores of its own");
+    }
+
+    #[test]
+    fn every_one_of_several_languages_has_its_scores() {
+        let mut table = Table::default();
+        table.add(MRR_AT_CORPUS, &["go", "php"], &[Some([Some(1), None, Some(1)]), Some([Some(2), Some(4), Some(1)])]);
+        let bm25 = table.rows.iter().filter(|row| row.system == "bm25");
+        let scores: Vec<(&str, f64)> = bm25.map(|row| (row.language.as_str(), row.score)).collect();
+        assert_eq!(scores, [("all", 0.75), ("go", 1.0), ("php", 0.5)]);
+        assert_eq!(table.comparisons.len(), 2, "of all languages only");
+    }
+}

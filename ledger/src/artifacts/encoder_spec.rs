@@ -248,4 +248,52 @@ mod tests {
         let quantised = EncoderSpec { quantisation: Some(Quantisation::Dynamic), ..spec };
         assert!(serde_json::to_string(&quantised).unwrap().ends_with(r#","quantisation":"dynamic"}"#));
     }
+
+    #[test]
+    fn a_graph_that_is_no_plain_name_of_a_file_and_a_dimension_out_of_range_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(EncoderSpec::FILE);
+        let read = |from: &str, to: &str| {
+            std::fs::write(&path, SPEC.replace(from, to)).unwrap();
+            EncoderSpec::read(&path)
+        };
+        assert_eq!(read("", "").unwrap(), serde_json::from_str(SPEC).unwrap());
+        for name in ["encoder.bin", ".onnx", "../encoder.onnx", "a\\\\b.onnx", "/encoder.onnx"] {
+            let error = read("encoder.onnx", name).unwrap_err().to_string();
+            assert!(error.contains("is not the name of an .onnx file"), "{name}: {error}");
+        }
+        for dimension in ["0", "65537"] {
+            let error = read("\"dimension\":8", &format!("\"dimension\":{dimension}")).unwrap_err().to_string();
+            assert!(error.contains("out of range"), "{error}");
+        }
+    }
+
+    #[test]
+    fn graphs_of_languages_are_those_that_exist_and_the_graph_of_queries_must_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec: EncoderSpec =
+            serde_json::from_str(&SPEC.replace("\"code_graph\":\"encoder.onnx\"", "\"code_graph\":\"code-{language}.onnx\"")).unwrap();
+        std::fs::write(dir.path().join("code-go.onnx"), "").unwrap();
+        assert!(spec.graphs(dir.path()).unwrap_err().to_string().contains("encoder.onnx is missing"));
+        std::fs::write(dir.path().join("encoder.onnx"), "").unwrap();
+        assert_eq!(spec.graphs(dir.path()).unwrap(), ["code-go.onnx", "encoder.onnx"]);
+        let one: EncoderSpec = serde_json::from_str(SPEC).unwrap();
+        assert_eq!(one.graphs(dir.path()).unwrap(), ["encoder.onnx"]);
+    }
+
+    #[test]
+    fn vectors_of_tokens_are_pooled_as_the_form_says() {
+        let form = |json: &str| serde_json::from_str::<GraphForm>(json).unwrap();
+        assert_eq!(form(r#"{"token_types": true}"#).output, "embedding", "the default");
+        // Two rows of two tokens of two numbers; the last token is padding.
+        let (output, mask) = ([3.0, 4.0, 0.0, 0.0, 0.0, 2.0, 9.0, 9.0], [1, 1, 1, 0]);
+        let close = |form: GraphForm, expected: [f32; 4]| {
+            let vectors = form.vectors(&output, &mask, 2, 2).unwrap();
+            assert!(vectors.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6) && vectors.len() == 4, "{vectors:?}");
+        };
+        close(form(r#"{"pooling": "cls"}"#), [0.6, 0.8, 0.0, 1.0]);
+        close(form(r#"{"pooling": "mean"}"#), [0.6, 0.8, 0.0, 1.0]);
+        assert_eq!(form("{}").vectors(&[3.0, 4.0], &[1, 1], 2, 2).unwrap(), [3.0, 4.0], "the graph pools");
+        assert!(form("{}").vectors(&output, &mask, 2, 2).unwrap_err().to_string().contains("8 numbers for 2 rows"));
+    }
 }

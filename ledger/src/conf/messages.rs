@@ -35,3 +35,16 @@ fn advice(name: &str, known: &[&str]) -> String {
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
     known.iter().min_by_key(|other| strsim::damerau_levenshtein(name, other)).copied().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_without_fields_has_no_nearest_name() {
+        let message = "unknown field `x`, there are no fields";
+        assert_eq!(explain("stage.x", message), format!("`stage.x`: {message}"));
+        let known = "unknown field `sise`, expected one of `size`, `seed`";
+        assert!(explain("stage", known).starts_with("unknown key `stage.sise`"), "{}", explain("stage", known));
+    }
+}

@@ -141,4 +141,15 @@ mod tests {
             assert_eq!((url.to_string(), format!("{url:?}")), (expected.to_owned(), format!("{expected:?}")));
         }
     }
+
+    #[test]
+    fn the_schema_of_a_url_is_part_of_the_schema_around_it() {
+        #[derive(JsonSchema)]
+        struct Mirror {
+            #[expect(dead_code, reason = "only the schema is used")]
+            url: SecretUrl,
+        }
+        let schema = serde_json::to_value(schemars::schema_for!(Mirror)).unwrap();
+        assert_eq!(schema["properties"]["url"]["type"], "string", "{schema}");
+    }
 }

@@ -229,3 +229,26 @@ pub fn vectors(batch: &RecordBatch, name: &str) -> Result<(Float32Array, usize)>
     let width = usize::try_from(list.value_length()).ok().with_context(wanted)?;
     Ok((list.values().as_any().downcast_ref::<Float32Array>().cloned().with_context(wanted)?, width))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_groups_end_where_they_have_enough_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let schema = schema(vec![text_field("id", false)]);
+        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(StringArray::from(vec!["a", "b"]))]).unwrap();
+        let groups = |name: &str, bytes: Option<usize>| {
+            let path = dir.path().join(name);
+            let mut writer = TableWriter::create(&path, schema.clone()).unwrap();
+            if let Some(bytes) = bytes {
+                writer = writer.with_row_group_bytes(bytes);
+            }
+            (0..3).for_each(|_| writer.write(&batch).unwrap());
+            writer.finish().unwrap();
+            SerializedFileReader::new(File::open(&path).unwrap()).unwrap().num_row_groups()
+        };
+        assert_eq!((groups("one", None), groups("three", Some(1))), (1, 3));
+    }
+}

@@ -35,7 +35,7 @@ pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(Strin
 
 /// Name of a folder source among the inputs of the stage.
 pub fn name_of_folder(path: &Path, each_subfolder: bool) -> String {
-    format!("{}:{}", if each_subfolder { "folders" } else { "dir" }, path.display())
+    format!("dir:{}{}", path.display(), if each_subfolder { "/*" } else { "" })
 }
 
 fn digest_of_files(root: &Path, paths: impl Iterator<Item = String>) -> Result<Digest> {

@@ -408,4 +408,13 @@ mod tests {
         assert!(by_pairs > 500, "{by_pairs}");
         assert!(found as f64 >= 0.99 * by_pairs as f64, "{found} of {by_pairs}");
     }
+
+    #[test]
+    fn a_key_keeps_a_limited_number_of_rows() {
+        let mut band = Band::default();
+        (0..2 * MAX_ROWS_PER_KEY as u32).for_each(|row| band.insert(7, row));
+        band.insert(8, 1);
+        assert_eq!(band.of_key(7).collect::<Vec<_>>(), (0..MAX_ROWS_PER_KEY as u32).collect::<Vec<_>>());
+        assert_eq!((band.of_key(8).collect::<Vec<_>>(), band.first(700)), (vec![1], FREE));
+    }
 }

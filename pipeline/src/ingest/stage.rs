@@ -146,3 +146,22 @@ fn write_items(
         ready = next;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_rejects_than_allowed_fail_the_stage() {
+        let check = |lines: u64, rejected: u64, max_reject_fraction: f64| {
+            let conf = serde_json::json!({ "shards": 1, "max-line-bytes": 1, "max-reject-fraction": max_reject_fraction, "split-leaks": "refuse", "duplicates": null });
+            let config: Config = serde_json::from_value(conf).unwrap();
+            let report = IngestReport { lines, rejected, written: lines - rejected, ..IngestReport::default() };
+            check_rejects(&report, &config).map_err(|error| error.to_string())
+        };
+        check(4, 1, 0.25).unwrap();
+        let error = check(4, 2, 0.25).unwrap_err();
+        assert!(error.contains("50.0 % of 4 lines rejected, more than ingest.max-reject-fraction allows (25.0 %)"), "{error}");
+        assert!(check(4, 4, 1.0).unwrap_err().contains("no row was written from 4 lines"));
+    }
+}

@@ -185,4 +185,10 @@ mod tests {
         close(ndcg_of_files(&["src/b.py"], &files(&["root/src/b.py"]), 1), 1.0);
         close(ndcg_of_files(&[], &files(&["b.py"]), 1), 0.0);
     }
+
+    #[test]
+    fn means_are_taken_of_each_system_and_of_groups_where_the_set_asks_for_it() {
+        assert_eq!(mean(&[[1.0, 0.0, 0.5], [0.0, 0.5, 0.5]]), [0.5, 0.25, 0.5]);
+        assert_eq!(mean(&[]), [0.0; 3]);
+    }
 }

@@ -137,4 +137,18 @@ mod tests {
     fn a_bundle_without_points_gives_an_empty_plot() {
         assert!(with_curve("</html>", &[]).unwrap().contains("<svg"));
     }
+
+    #[test]
+    fn the_axes_reach_from_the_fastest_to_the_slowest_and_from_the_least_recall_to_1() {
+        let points = [point("scan", None, 1.0, 1.0, 20.0), point("graphs", Some(16), 1.0, 0.8, 0.5)];
+        let scale = Scale::of(&points);
+        let times: Vec<(f64, f64)> = scale.times().iter().map(|tick| (tick.value, tick.at)).collect();
+        assert_eq!(times, [(0.1, LEFT), (1.0, LEFT + WIDTH / 3.0), (10.0, LEFT + WIDTH * 2.0 / 3.0), (100.0, LEFT + WIDTH)]);
+        let recalls: Vec<(f64, f64)> = scale.recalls().iter().map(|tick| (tick.value, tick.at)).collect();
+        let expected = [(0.8, 1.0), (0.85, 0.75), (0.9, 0.5), (0.95, 0.25), (1.0, 0.0)].map(|(value, share)| (value, TOP + HEIGHT * share));
+        assert_eq!(recalls.len(), expected.len());
+        for ((value, at), (expected_value, expected_at)) in recalls.into_iter().zip(expected) {
+            assert!((value - expected_value).abs() < 1e-9 && (at - expected_at).abs() < 1e-6, "{value} at {at}");
+        }
+    }
 }
