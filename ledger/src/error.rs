@@ -197,4 +197,12 @@ mod tests {
         let error = Error::Stage { name: "parse".to_owned(), source: Box::new(inner.context("shard train/0000.parquet").unwrap_err()) };
         assert_eq!(chain(&error), "stage parse: shard train/0000.parquet: reading a.json: no");
     }
+
+    #[test]
+    fn a_missing_file_is_found_below_its_context() {
+        let io = |kind: io::ErrorKind| Error::io("reading", Path::new("a"))(io::Error::from(kind));
+        let missing = Error::Context { what: "opening".to_owned(), source: Box::new(io(io::ErrorKind::NotFound)) };
+        assert!(missing.is_not_found() && Error::System(io::Error::from(io::ErrorKind::NotFound)).is_not_found());
+        assert!(!io(io::ErrorKind::PermissionDenied).is_not_found() && !Error::from(Invalid("a".to_owned())).is_not_found());
+    }
 }

@@ -148,3 +148,19 @@ pub fn reset_peak_rss() {
     // A system without this file has one peak for the whole process.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_time_of_this_process_are_read() {
+        assert!(resident_mib() > 0 && peak_rss_mib() > 0);
+        let before = cpu_seconds();
+        let mut sum = 0u64;
+        while cpu_seconds() < before + 0.02 {
+            sum = (0..100_000u64).fold(sum, |sum, number| sum.wrapping_mul(31).wrapping_add(number));
+        }
+        assert!(std::hint::black_box(sum) > 0);
+    }
+}

@@ -46,6 +46,8 @@ impl Server {
             .arg(workspace.path("artifacts"))
             .current_dir(workspace.root())
             .env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+            // A killed server leaves its folders there.
+            .env("TMPDIR", workspace.root())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             // Its workers survive the server otherwise.

@@ -34,7 +34,8 @@ fn offline(workspace: &Workspace, arguments: &[&str]) -> Command {
     command
 }
 
-/// With telemetry, ONNX Runtime writes a device id, events and log files. The variables `CI` and `ORT_RUNNING_UNIT_TESTS` switch it off.
+/// With telemetry, ONNX Runtime writes a device id, events and log files. The variables `CI` and `ORT_RUNNING_UNIT_TESTS` switch it off, and
+/// `.cargo/config.toml` does for the other tests.
 #[test]
 fn no_command_leaves_traces_in_the_home_or_in_the_temporary_folder() {
     let workspace = Workspace::trained();
@@ -45,6 +46,7 @@ fn no_command_leaves_traces_in_the_home_or_in_the_temporary_folder() {
     for arguments in [&["run"][..], &["search", "parse a date"], &["evaluate"], &["doctor"], &["tour"]] {
         let mut command = offline(&workspace, arguments);
         command.env("HOME", &home).env("TMPDIR", &temporary).env_remove("CI").env_remove("ORT_RUNNING_UNIT_TESTS");
+        command.env_remove(inference::TELEMETRY_VARIABLE);
         command.env_remove("XDG_CACHE_HOME").env_remove("XDG_DATA_HOME").env_remove("XDG_STATE_HOME");
         let output = in_time(command);
         assert!(output.status.success(), "{arguments:?}: {}", texts(&output).1);

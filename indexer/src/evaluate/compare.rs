@@ -92,3 +92,29 @@ pub fn render(lines: &[SystemDifference]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation(ranks: &[(&str, Ranks)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |(query, ranks): &(&str, Ranks)| QueryRanks { set: "test".to_owned(), query: (*query).to_owned(), ranks: *ranks };
+        write(dir.path(), &ranks.iter().map(of).collect::<Vec<_>>()).unwrap();
+        dir
+    }
+
+    #[test]
+    fn systems_are_compared_on_the_queries_that_both_evaluations_have() {
+        let first = evaluation(&[("a", [Some(1), Some(2), Some(1)]), ("b", [Some(2), None, Some(1)]), ("c", [Some(1); 3])]);
+        let second = evaluation(&[("b", [Some(1), None, Some(4)]), ("a", [Some(1), Some(1), Some(2)]), ("d", [Some(1); 3])]);
+        let lines = compare(first.path(), second.path()).unwrap();
+        let found: Vec<_> = lines.iter().map(|line| (line.system.as_str(), line.queries, line.difference.mean)).collect();
+        assert_eq!(found, [("bm25", 2, -0.25), ("vector", 2, -0.25), ("hybrid", 2, 0.625)]);
+        let text = render(&lines);
+        assert_eq!(text.lines().count(), 4);
+        assert!(text.contains("test         hybrid          2     +0.6250"), "{text}");
+        let other = evaluation(&[("z", [None; 3])]);
+        assert!(compare(first.path(), other.path()).unwrap_err().to_string().contains("no query in common"));
+    }
+}

@@ -90,3 +90,36 @@ impl Selection {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_selected_by_its_id_its_content_its_file_or_its_repository() {
+        let function = |id: &str, content: Option<&str>| Function {
+            id: id.to_owned(),
+            repo: "team/a".to_owned(),
+            path: "b.go".to_owned(),
+            func_name: "F".to_owned(),
+            content: content.map(str::to_owned),
+        };
+        let one = |retraction: Retraction| {
+            let mut selection = Selection::default();
+            match retraction {
+                Retraction::Function(id) | Retraction::Id(id) => selection.ids.insert(id),
+                Retraction::Content(digest) => selection.contents.insert(digest),
+                Retraction::File { repo, path } => selection.files.insert((repo, path)),
+                Retraction::Repository(repo) => selection.repositories.insert(repo),
+            };
+            selection
+        };
+        let own = function("1", Some("c1"));
+        let file = |repo: &str, path: &str| one(Retraction::File { repo: repo.to_owned(), path: path.to_owned() });
+        assert!(one(Retraction::Id("1".to_owned())).has(&own) && !one(Retraction::Id("c1".to_owned())).has(&own));
+        assert!(one(Retraction::Content("c1".to_owned())).has(&own) && !one(Retraction::Content("1".to_owned())).has(&own));
+        assert!(file("team/a", "b.go").has(&own) && !file("team/a", "c.go").has(&own) && !file("team/b", "b.go").has(&own));
+        assert!(one(Retraction::Repository("team/a".to_owned())).has(&own) && !one(Retraction::Repository("team".to_owned())).has(&own));
+        assert!(!one(Retraction::Content("c1".to_owned())).has(&function("1", None)) && !Selection::default().has(&own));
+    }
+}

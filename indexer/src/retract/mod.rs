@@ -202,3 +202,15 @@ fn contained(folder: &Path, selection: &Selection) -> Result<Vec<String>> {
     open(folder)?;
     Ok(selection.in_bundle(folder)?.into_iter().map(|function| function.id).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_list_deletes_by_has_four_names() {
+        let names = ["content", "id", "path", "repo"].map(|name| name.parse::<By>().unwrap());
+        assert_eq!(names, [By::Content, By::Id, By::Path, By::Repository]);
+        assert!("file".parse::<By>().unwrap_err().contains("content, id, path or repo"));
+    }
+}

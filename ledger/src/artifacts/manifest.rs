@@ -263,12 +263,18 @@ mod tests {
 
     #[test]
     fn a_manifest_whose_names_are_paths_or_markup_is_refused() {
-        let changes: [fn(&mut Manifest); 4] = [
+        let changes: [fn(&mut Manifest); 7] = [
+            |of| of.host.commit.id = Some(String::new()),
+            |of| of.kind = String::new(),
+            |of| of.stage = String::new(),
             |of| of.key = "../../../../x".to_owned(),
             |of| of.kind = "<script>".to_owned(),
             |of| of.stage = "a/b".to_owned(),
             |of| of.host.commit.id = Some("\u{e9}".repeat(20)),
         ];
+        let mut plain = manifest(1.0, 2);
+        plain.host.commit.id = Some("00ff".to_owned());
+        Manifest::of_bytes(&plain.to_bytes().unwrap(), &"manifest").unwrap();
         for change in changes {
             let mut of = manifest(1.0, 2);
             change(&mut of);
@@ -282,5 +288,15 @@ mod tests {
         of.outputs.insert(PathBuf::from("../secret"), FileRecord { bytes: 1, blake3: Digest::of_bytes(b"x") });
         let error = Manifest::of_bytes(&of.to_bytes().unwrap(), &"manifest").unwrap_err();
         assert!(error.to_string().contains("outside of its folder"), "{error}");
+    }
+
+    #[test]
+    fn the_bytes_of_an_artifact_are_those_of_its_files() {
+        let mut of = manifest(1.0, 2);
+        assert_eq!(of.bytes_out(), 0);
+        for (name, bytes) in [("a", 3), ("b", 4)] {
+            of.outputs.insert(PathBuf::from(name), FileRecord { bytes, blake3: Digest::of_bytes(b"x") });
+        }
+        assert_eq!(of.bytes_out(), 7);
     }
 }

@@ -215,4 +215,10 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         assert!(!wait_for_other_host(&path, &Progress::new(true), silence));
     }
+
+    #[test]
+    fn the_owner_names_its_program() {
+        let program = std::env::current_exe().unwrap();
+        assert!(command().starts_with(&*program.file_name().unwrap().to_string_lossy()), "{}", command());
+    }
 }

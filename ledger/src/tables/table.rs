@@ -251,4 +251,22 @@ mod tests {
         };
         assert_eq!((groups("one", None), groups("three", Some(1))), (1, 3));
     }
+
+    #[test]
+    fn lists_of_ids_are_read_by_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids.parquet");
+        let schema = schema(vec![ids_field("ids")]);
+        let rows: [&[u32]; 3] = [&[1, 2], &[], &[3]];
+        let mut lists = arrow::array::ListBuilder::new(arrow::array::UInt32Builder::new());
+        rows.iter().for_each(|row| lists.append_value(row.iter().map(|&id| Some(id))));
+        let column = cast(&lists.finish(), schema.field(0).data_type()).unwrap();
+        let mut writer = TableWriter::create(&path, schema.clone()).unwrap();
+        writer.write(&RecordBatch::try_new(schema, vec![column]).unwrap()).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(row_count(&path).unwrap(), 3);
+        let batch = read(&path, &["ids"]).unwrap().next().unwrap().unwrap();
+        let ids = id_lists(&batch, "ids").unwrap();
+        assert_eq!([0, 1, 2].map(|row| ids.row(row)), rows);
+    }
 }

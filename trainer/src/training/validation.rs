@@ -36,6 +36,11 @@ pub fn ranks(cosines: &[f32], count: usize) -> impl Iterator<Item = usize> + '_ 
     cosines.chunks(count).enumerate().map(|(row, scores)| scores.iter().filter(|&&score| score >= scores[row]).count().max(1))
 }
 
+/// NDCG of a query whose only relevant code has this rank.
+fn gain(rank: usize) -> f64 {
+    1.0 / (1.0 + rank as f64).log2()
+}
+
 /// Values of a tensor.
 pub fn floats<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>> {
     tensor.into_data().convert::<f32>().to_vec::<f32>().map_err(|error| Invalid(format!("reading a tensor: {error:?}")).into())
@@ -78,10 +83,22 @@ impl<B: Backend> Evaluated<'_, B> {
             sums.loss += loss.evaluate(&cosines, log_scale, Targets { weights: &weights, grades: None }).loss * count as f64;
             for rank in ranks(&cosines, count) {
                 sums.mrr += 1.0 / rank as f64;
-                sums.ndcg += 1.0 / (1.0 + rank as f64).log2();
+                sums.ndcg += gain(rank);
             }
         }
         let count = samples.len().max(1) as f64;
         Ok(Scores { loss: rounded(sums.loss / count), mrr: rounded(sums.mrr / count), ndcg: rounded(sums.ndcg / count) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_count_ties_and_gains_fall_with_the_logarithm() {
+        let cosines = [0.5, 0.1, 0.9, 0.2, 0.2, 0.1, 0.3, 0.4, 0.4];
+        assert_eq!(ranks(&cosines, 3).collect::<Vec<_>>(), [2, 2, 2]);
+        assert_eq!([1, 3, 7].map(gain), [1.0, 0.5, 1.0 / 3.0]);
     }
 }

@@ -184,11 +184,20 @@ fn range(list: &[Scored]) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    fn fuse(fusion: &Fusion, lexical: &[Scored], vector: &[Scored]) -> Vec<(u32, f64)> {
+    fn with_candidates<T>(lexical: &[Scored], vector: &[Scored], take: impl Fn(&Candidates<'_>) -> T) -> T {
         let of = |list: &[Scored], row| list.iter().find(|scored| scored.0 == row).map_or(0.0, |scored| scored.1);
         let term_scores = |row| TermScores { score: of(lexical, row), ..TermScores::default() };
         let cosine = |row| of(vector, row);
-        fusion.fuse(&Candidates { lexical, vector, stats: QueryStats::default(), term_scores: &term_scores, cosine: &cosine })
+        take(&Candidates { lexical, vector, stats: QueryStats::default(), term_scores: &term_scores, cosine: &cosine })
+    }
+
+    fn fuse(fusion: &Fusion, lexical: &[Scored], vector: &[Scored]) -> Vec<(u32, f64)> {
+        with_candidates(lexical, vector, |candidates| fusion.fuse(candidates))
+    }
+
+    fn learned(weights: &[(&str, f64)]) -> Fusion {
+        let weights = weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
+        Fusion::Learned { version: LEARNED_VERSION, weights, encoder: None, split: None }
     }
 
     fn rounded(fused: Vec<(u32, f64)>) -> Vec<(u32, f64)> {
@@ -239,5 +248,20 @@ mod tests {
         let foreign =
             Fusion::Learned { version: LEARNED_VERSION, weights: [("moon-phase".to_owned(), 1.0)].into(), encoder: None, split: None };
         assert!(foreign.check().unwrap_err().to_string().contains("`moon-phase`"));
+    }
+
+    #[test]
+    fn the_parts_of_a_learned_score_are_its_weighted_features() {
+        let (lexical, vector) = ([(7, 12.0), (3, 6.0)], [(3, 0.5), (8, 0.25)]);
+        let parts = |fusion: &Fusion| with_candidates(&lexical, &vector, |candidates| fusion.parts(candidates));
+        let fusion = learned(&[("bm25-of-largest", 3.0), ("cosine", -1.0)]);
+        let expected: HashMap<u32, BTreeMap<&str, f64>> = [
+            (7, [("bm25-of-largest", 3.0)].into()),
+            (3, [("bm25-of-largest", 1.5), ("cosine", -0.5)].into()),
+            (8, [("cosine", -0.25)].into()),
+        ]
+        .into();
+        assert_eq!(parts(&fusion), expected);
+        assert!(parts(&Fusion::Sum { weight: 0.5 }).is_empty());
     }
 }
