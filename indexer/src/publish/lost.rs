@@ -14,6 +14,21 @@ use crate::{Error, Result};
 /// Largest number of repositories that a message names.
 const NAMED: usize = 10;
 
+/// What a bundle has.
+#[derive(Debug)]
+pub struct Content {
+    /// Number of functions by language.
+    functions: BTreeMap<String, u64>,
+    repositories: BTreeSet<String>,
+}
+
+impl Content {
+    /// Reads the content of the bundle in a folder.
+    pub fn read(dir: &Path) -> Result<Self> {
+        Ok(Self { functions: BundleManifest::read(dir)?.languages, repositories: repositories(dir)? })
+    }
+}
+
 /// The difference of two bundles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
@@ -26,16 +41,15 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// Compares the published bundle with a new one; both are folders.
-    pub fn between(published: &Path, new: &Path) -> Result<Self> {
-        let [before, now] = [published, new].map(|dir| BundleManifest::read(dir).map(|manifest| manifest.languages));
-        let (before, now) = (before?, now?);
-        let functions = before.into_iter().map(|(language, count)| {
-            let left = now.get(&language).copied().unwrap_or_default();
-            (language, (count, left))
+    /// Compares the published bundle with a new one.
+    pub fn between(published: Content, new: &Content) -> Self {
+        let now = |language: &str| new.functions.get(language).copied().unwrap_or_default();
+        let functions = published.functions.into_iter().map(|(language, before)| {
+            let left = now(&language);
+            (language, (before, left))
         });
-        let (had, has) = (repositories(published)?, repositories(new)?);
-        Ok(Self { functions: functions.collect(), repositories: had.len(), gone: had.difference(&has).cloned().collect() })
+        let gone = published.repositories.difference(&new.repositories).cloned().collect();
+        Self { functions: functions.collect(), repositories: published.repositories.len(), gone }
     }
 
     /// A line about the repositories that are gone, if there are any.

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use walkdir::WalkDir;
 
-use self::lost::Lost;
+use self::lost::{Content, Lost};
 pub use self::maintain::{prune_published, rollback, verify};
 use crate::{Result, error::Context, index, retract};
 
@@ -211,16 +211,17 @@ fn compare_with_published(store: &Store, serve: &Serve, config: &Config, bundle:
     if !serve.current().exists() || (config.max_lost_functions >= 1.0 && config.max_lost_repositories >= 1.0) {
         return Ok(());
     }
-    let lost = match Lost::between(&serve.current(), &bundle.open()?.dir) {
-        Ok(lost) => lost,
+    let new = Content::read(&bundle.open()?.dir)?;
+    let published = match Content::read(&serve.current()) {
+        Ok(published) => published,
         // A complete bundle is better than a damaged one.
         Err(error) => {
-            store
-                .progress()
-                .message(&format!("publish   compares with no bundle: the published one is damaged: {}", ledger::chain(&error)));
+            let why = ledger::chain(&error);
+            store.progress().message(&format!("publish   compares with no bundle: the published one is damaged: {why}"));
             return Ok(());
         }
     };
+    let lost = Lost::between(published, &new);
     if let Some(message) = lost.message() {
         store.progress().message(&format!("publish   {message}"));
     }

@@ -104,22 +104,14 @@ mod tests {
             func_name: "F".to_owned(),
             content: content.map(str::to_owned),
         };
-        let one = |retraction: Retraction| {
-            let mut selection = Selection::default();
-            match retraction {
-                Retraction::Function(id) | Retraction::Id(id) => selection.ids.insert(id),
-                Retraction::Content(digest) => selection.contents.insert(digest),
-                Retraction::File { repo, path } => selection.files.insert((repo, path)),
-                Retraction::Repository(repo) => selection.repositories.insert(repo),
-            };
-            selection
-        };
         let own = function("1", Some("c1"));
-        let file = |repo: &str, path: &str| one(Retraction::File { repo: repo.to_owned(), path: path.to_owned() });
-        assert!(one(Retraction::Id("1".to_owned())).has(&own) && !one(Retraction::Id("c1".to_owned())).has(&own));
-        assert!(one(Retraction::Content("c1".to_owned())).has(&own) && !one(Retraction::Content("1".to_owned())).has(&own));
-        assert!(file("team/a", "b.go").has(&own) && !file("team/a", "c.go").has(&own) && !file("team/b", "b.go").has(&own));
-        assert!(one(Retraction::Repository("team/a".to_owned())).has(&own) && !one(Retraction::Repository("team".to_owned())).has(&own));
-        assert!(!one(Retraction::Content("c1".to_owned())).has(&function("1", None)) && !Selection::default().has(&own));
+        let has = |line: &str| Selection::of(&Retracted::of_lines(line)).has(&own);
+        for line in ["1", "id\t1", "content\tc1", "path\tteam/a\tb.go", "repo\tteam/a"] {
+            assert!(has(line), "{line}");
+        }
+        for line in ["", "c1", "id\tc1", "content\t1", "path\tteam/a\tc.go", "path\tteam/b\tb.go", "repo\tteam"] {
+            assert!(!has(line), "{line}");
+        }
+        assert!(!Selection::of(&Retracted::of_lines("content\tc1")).has(&function("1", None)));
     }
 }

@@ -18,7 +18,7 @@ pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(Strin
         Source::Dir { path, each_subfolder, .. } => {
             let progress = Progress::new(true);
             // A folder has no downloads.
-            let mut reader = Reader::new(config, Path::new(""), &progress);
+            let mut reader = Reader::new(config, Path::new(""), &progress).without_files();
             reader.read(source, &mut |_, _| Ok(()))?;
             Some((name_of_folder(path, *each_subfolder), Digest::of(&reader.contents)?))
         }

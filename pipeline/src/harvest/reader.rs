@@ -53,6 +53,7 @@ pub struct Reader<'a> {
     cache: &'a Path,
     progress: &'a Progress,
     lists_left_out: bool,
+    keeps_files: bool,
     /// Number of files that were left out, by reason.
     pub skipped: BTreeMap<String, u64>,
     /// Of the folder source that was read last.
@@ -73,7 +74,21 @@ impl<'a> Reader<'a> {
     /// A reader. `cache` is the folder of the downloads.
     pub fn new(config: &'a Config, cache: &'a Path, progress: &'a Progress) -> Self {
         let (exclude, max_file_bytes) = (&config.exclude, config.max_file_bytes);
-        Self { exclude, max_file_bytes, cache, progress, lists_left_out: false, skipped: BTreeMap::new(), contents: Contents::new() }
+        Self {
+            exclude,
+            max_file_bytes,
+            cache,
+            progress,
+            lists_left_out: false,
+            keeps_files: true,
+            skipped: BTreeMap::new(),
+            contents: Contents::new(),
+        }
+    }
+
+    /// Reads folders for their contents only: no repository has files, so that one file at a time is in memory.
+    pub fn without_files(self) -> Self {
+        Self { keeps_files: false, ..self }
     }
 
     /// Also returns the paths that are not read, with the reasons.
@@ -224,7 +239,9 @@ impl<'a> Reader<'a> {
             match read {
                 Ok((language, bytes)) => {
                     self.contents.insert(format!("{within}{path}"), Digest::of_bytes(&bytes).to_string());
-                    found.files.push(SourceFile { path, language, bytes });
+                    if self.keeps_files {
+                        found.files.push(SourceFile { path, language, bytes });
+                    }
                 }
                 Err(Some(reason)) => {
                     if language_of(&path).is_some() {
