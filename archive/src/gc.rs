@@ -186,3 +186,17 @@ fn freed(path: &Path) -> u64 {
     let files = WalkDir::new(path).into_iter().flatten().filter(|entry| !entry.file_type().is_dir());
     files.filter_map(|entry| entry.metadata().ok()).filter(|meta| meta.nlink() == 1).map(|meta| meta.len()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_key_is_found_wherever_a_configuration_has_it() {
+        let has = |config: Value| names(&config, "0123456789ab");
+        assert!(has(json!({ "adopt": { "from": "encoder 0123456789ab" } })));
+        assert!(has(json!({ "sources": ["a", { "path": "data/raw/0123456789ab" }] })));
+        assert!(!has(json!({ "0123456789ab": [1, true, null, "0123456789ac"] })));
+    }
+}

@@ -104,3 +104,23 @@ impl Receiver {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_a_file_that_was_written_again_are_sent_from_its_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::tests::toy::store(&dir.path().join("data"));
+        let received = dir.path().join("received.jsonl");
+        let sent = || send(&store, received.to_str().unwrap()).unwrap();
+        crate::tests::toy::run(&store, "hello");
+        assert_eq!((sent(), sent()), ((4, 0), (0, 0)), "two events a stage, each sent once");
+        let lines = fs::read_to_string(event_file(store.root())).unwrap();
+        let first = lines.lines().next().unwrap();
+        fs::write(event_file(store.root()), format!("{first}\nno event\n")).unwrap();
+        assert_eq!(sent(), (1, 1));
+        assert_eq!(fs::read_to_string(received).unwrap().lines().count(), 5);
+    }
+}

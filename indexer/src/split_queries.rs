@@ -218,3 +218,18 @@ pub fn evenly<T>(items: Vec<T>, limit: Option<usize>) -> Vec<T> {
         _ => items,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_taken_evenly_up_to_the_limit() {
+        let take = |limit: Option<usize>| evenly((0..10).collect(), limit);
+        assert_eq!(take(None), (0..10).collect::<Vec<_>>());
+        assert_eq!(take(Some(10)), (0..10).collect::<Vec<_>>());
+        assert_eq!(take(Some(4)), [0, 2, 5, 7]);
+        assert_eq!(take(Some(1)), [0]);
+        assert_eq!(take(Some(0)), [0; 0]);
+    }
+}

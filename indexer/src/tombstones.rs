@@ -25,3 +25,17 @@ pub fn write(folder: &Path, ids: &[String]) -> Result<()> {
     let path = folder.join(TOMBSTONES);
     scratch.persist(&path).map_err(|error| error.error).with_context(|| format!("writing {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deleted_ids_are_read_as_they_were_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for ids in [vec!["b".to_owned(), "a".to_owned()], Vec::new()] {
+            write(dir.path(), &ids).unwrap();
+            assert_eq!(bundle::tombstones::read(dir.path()).unwrap(), ids);
+        }
+    }
+}

@@ -146,3 +146,25 @@ impl Judgments {
         Ok(JudgedRanks { queries, ranks, unknown })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_formats_give_queries_with_the_names_of_their_functions() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            dir.path().join(name)
+        };
+        let lines = file("a.jsonl", "\u{feff}{\"query\": \"sort a list\", \"relevant\": [\"1\", \"2\"]}\n\n");
+        let jsonl = Judgments::Jsonl { name: "own".to_owned(), path: lines };
+        assert_eq!((jsonl.name(), jsonl.read().unwrap()), ("own", vec![("sort a list".to_owned(), vec!["1".to_owned(), "2".to_owned()])]));
+        let list = file("b.json", r#"[{"doc": "open a file", "retrieval_idx": 7, "code": "f()"}]"#);
+        let cosqa = Judgments::Cosqa { name: "web".to_owned(), path: list, repo: "cosqa".to_owned() };
+        assert_eq!((cosqa.name(), cosqa.read().unwrap()), ("web", vec![("open a file".to_owned(), vec!["cosqa:7".to_owned()])]));
+        let none = Judgments::Jsonl { name: "none".to_owned(), path: file("c.jsonl", "\n") };
+        assert!(none.read().unwrap_err().to_string().contains("c.jsonl holds no judged queries"));
+    }
+}

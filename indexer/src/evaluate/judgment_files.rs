@@ -54,3 +54,23 @@ pub fn jsonl(path: &Path) -> Result<Vec<JsonlQuery>> {
     };
     lines.map(query).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compressed_file_is_read_as_its_text_and_a_wrong_line_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plain, packed) = (dir.path().join("a.jsonl"), dir.path().join("a.jsonl.gz"));
+        let text = "{\"query\": \"a\", \"relevant\": []}\n{\"question\": \"b\"}\n";
+        std::fs::write(&plain, text).unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(File::create(&packed).unwrap(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap();
+        for path in [plain, packed] {
+            assert_eq!(super::text(&path).unwrap(), text);
+            assert!(ledger::chain(&jsonl(&path).unwrap_err()).contains(&format!("{}:2: expected", path.display())));
+        }
+    }
+}

@@ -284,4 +284,19 @@ mod tests {
         let state = PublishState::of(false, false, false);
         assert!(!state.will_run() && state.words().1.contains("codenets restore --with bundle"));
     }
+
+    #[test]
+    fn the_stage_has_no_artifact_and_its_configuration_is_its_section() {
+        assert_eq!(AnyStage::kind(&Publish), None);
+        let words: Vec<&str> = [PublishState::Pending, PublishState::Published, PublishState::NotHere, PublishState::Stale]
+            .map(|state| state.words().0)
+            .to_vec();
+        assert_eq!(words, ["after", "up to date", "not available locally", "stale"]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.conf");
+        fs::write(&path, "publish { min-mrr = 0.5, min-share-of-current = 0.9, keep = 3 }").unwrap();
+        let conf = Conf::load(&path, &[NAME]).unwrap();
+        let config = AnyStage::config(&Publish, &conf).unwrap();
+        assert_eq!((&config["min-mrr"], &config["keep"], &config["max-lost-functions"]), (&0.5.into(), &3.into(), &1.0.into()));
+    }
 }

@@ -213,4 +213,55 @@ mod tests {
         assert_eq!(names, [By::Content, By::Id, By::Path, By::Repository]);
         assert!("file".parse::<By>().unwrap_err().contains("content, id, path or repo"));
     }
+
+    /// A data folder with published bundles, each with these functions: id, path, content and code.
+    fn published(bundles: &[&[[&str; 4]]]) -> (tempfile::TempDir, Serve) {
+        use arrow::array::{ArrayRef, RecordBatch, StringArray};
+        use ledger::table::{TableWriter, schema, text_field};
+        let dir = tempfile::tempdir().unwrap();
+        let serve = Serve::of(dir.path());
+        for functions in bundles {
+            let id = ledger::BundleId::next(&serve.ids().unwrap(), "0123456789ab", 1_795_372_800);
+            fs::create_dir_all(serve.bundle(&id)).unwrap();
+            let column = |text: &dyn Fn(&[&str; 4]) -> String| -> ArrayRef {
+                std::sync::Arc::new(StringArray::from_iter_values(functions.iter().map(text)))
+            };
+            let of = |place: usize| column(&move |function| function[place].to_owned());
+            let repo = column(&|_| "team/a".to_owned());
+            let names = ["id", "repo", "path", "func_name", "content", "language", "code"];
+            let schema = schema(names.map(|name| text_field(name, false)).to_vec());
+            let columns = vec![of(0), repo, of(1), column(&|_| "f".to_owned()), of(2), column(&|_| "go".to_owned()), of(3)];
+            let mut writer = TableWriter::create(&serve.bundle(&id).join(bundle::manifest::DOCS), schema.clone()).unwrap();
+            writer.write(&RecordBatch::try_new(schema, columns).unwrap()).unwrap();
+            writer.finish().unwrap();
+        }
+        (dir, serve)
+    }
+
+    #[test]
+    fn ids_of_any_published_bundle_are_resolved_and_others_are_refused() {
+        let (_dir, serve) = published(&[&[["1", "a.go", "c1", ""]], &[["2", "b.go", "c2", ""], ["3", "b.go", "c3", ""]]]);
+        let resolved = |text: &str, before: &str, by: By| {
+            let list = resolve(&serve, &Retracted::of_lines(text), &Retracted::of_lines(before), by)?;
+            Ok::<_, Error>(list.0.into_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(resolved("1\n3", "", By::Content).unwrap(), ["content\tc1", "content\tc3"]);
+        assert_eq!(resolved("1\n3", "", By::Path).unwrap(), ["path\tteam/a\ta.go", "path\tteam/a\tb.go"]);
+        assert_eq!(resolved("repo\tteam/b", "", By::Id).unwrap(), ["repo\tteam/b"]);
+        let error = resolved("1\n9", "", By::Id).unwrap_err().to_string();
+        assert!(error.contains("no published bundle holds [\"9\"]"), "{error}");
+        assert_eq!(resolved("9", "9", By::Id).unwrap(), ["9"], "an id that is listed already");
+    }
+
+    #[test]
+    fn functions_and_contents_of_a_list_are_found_in_a_bundle() {
+        let send = "func f(order Order) error { return send(order) }";
+        let (_dir, serve) = published(&[&[["old", "a.go", "c1", send]], &[["1", "b.go", "c2", send], ["2", "c.go", "c3", "func f() {}"]]]);
+        let folders: Vec<_> = serve.ids().unwrap().iter().map(|id| serve.bundle(id)).collect();
+        let found = Selection::of(&Retracted::of_lines("path\tteam/a\tc.go\nid\t1")).in_bundle(&folders[1]).unwrap();
+        assert_eq!(found.iter().map(|function| function.id.as_str()).collect::<Vec<_>>(), ["1", "2"]);
+        let carried = carry::contents(&Retracted::of_lines("old"), &folders[..1], &folders[1]).unwrap();
+        assert_eq!(carried.into_iter().collect::<Vec<_>>(), ["c2"]);
+        assert!(carry::contents(&Retracted::of_lines("content\tc3"), &folders[..1], &folders[1]).unwrap().is_empty());
+    }
 }

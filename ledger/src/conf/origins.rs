@@ -296,3 +296,21 @@ fn plain(path: &Path) -> PathBuf {
     }
     parts.iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_around_a_file_change_no_origin() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.conf");
+        fs::write(&file, "{\n  a { b = 1 }\n  c = 2\n}\n").unwrap();
+        let origins = Origins::read(&file, &BTreeSet::new(), &|_| true).unwrap();
+        let line = |key: &[&str]| match origins.of(&key.iter().map(|part| (*part).to_owned()).collect::<Key>()) {
+            Some(Origin::Line { line, .. }) => *line,
+            other => panic!("{key:?}: {other:?}"),
+        };
+        assert_eq!((line(&["a", "b"]), line(&["c"])), (2, 3));
+    }
+}

@@ -271,8 +271,15 @@ mod tests {
         let id = BundleId::next(&[], KEY, 1_795_372_800);
         assert_eq!(BundleId::parse(id.as_str()), Some(id.clone()));
         assert!(BundleId::parse("20261122T184000Z.0002-ffffffffffff").is_some());
-        for name in ["lost+found", ".snapshot", "my-backup", ".damaged-20261122T184000Z-0123456789ab", "20261122T184000Z-0123456789ab-old"]
-        {
+        for name in [
+            "lost+found",
+            ".snapshot",
+            "my-backup",
+            ".damaged-20261122T184000Z-0123456789ab",
+            "20261122T184000Z-0123456789ab-old",
+            "20261122T184000-0123456789ab",
+            "todayT184000Z-0123456789ab",
+        ] {
             assert_eq!(BundleId::parse(name), None, "{name}");
         }
     }
@@ -289,5 +296,23 @@ mod tests {
         let later = BundleId::next(&[first.clone(), second.clone(), third.clone()], KEY, 1_795_372_801);
         assert!(first < second && second < third && third < later, "{later}");
         assert_eq!(third.key(), "ffffffffffff");
+    }
+
+    #[test]
+    fn a_bundle_whose_publication_was_killed_is_deleted_unless_it_is_the_current_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let serve = Serve::of(dir.path());
+        let first = BundleId::next(&[], KEY, 1_795_372_800);
+        let second = BundleId::next(std::slice::from_ref(&first), KEY, 1_795_372_801);
+        assert_eq!(first.to_string(), first.as_str());
+        [&first, &second].iter().for_each(|id| fs::create_dir_all(serve.bundle(id)).unwrap());
+        serve.set_current(&first).unwrap();
+        // The link names the bundle already, or not yet.
+        for (interrupted, left) in [(&first, vec![first.clone(), second.clone()]), (&second, vec![first.clone()])] {
+            fs::write(serve.publishing_file(), interrupted.as_str()).unwrap();
+            serve.recover().unwrap();
+            assert_eq!((serve.ids().unwrap(), serve.current_id()), (left, Some(first.clone())));
+            assert!(!serve.publishing_file().exists());
+        }
     }
 }

@@ -350,4 +350,33 @@ mod tests {
         assert!(error.contains("stage copy: file changed while it was read"), "{error}");
         assert_eq!(store.artifacts().unwrap().len(), 1, "what was torn is not recorded");
     }
+
+    #[test]
+    fn a_restored_artifact_is_up_to_date_without_its_external_inputs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path().join("data"), Progress::new(true), 1);
+        let file = dir.path().join("number");
+        let config = |until| CopyConfig { file: file.clone(), until };
+        fs::write(&file, "5").unwrap();
+        let made = store.make::<Copy>(&config(2)).unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(store.freshness::<Copy>(&config(2)).is_err(), "nothing says that the artifact was restored");
+        let marker = RestoreMarker { from: "file:///snapshots".to_owned(), without_files: false };
+        fs::write(made.dir().join(crate::artifacts::restore_marker::RESTORE_MARKER), serde_json::to_vec(&marker).unwrap()).unwrap();
+        assert_eq!(store.freshness::<Copy>(&config(2)).unwrap(), Freshness::UpToDate);
+        assert!(store.freshness::<Copy>(&config(3)).is_err(), "another configuration needs the file");
+    }
+
+    #[test]
+    fn the_last_run_of_each_stage_is_listed_with_its_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path().join("data"), Progress::new(true), 1);
+        fs::write(dir.path().join("number"), "5").unwrap();
+        let made = store.make::<Copy>(&CopyConfig { file: dir.path().join("number"), until: 2 }).unwrap();
+        assert!(made.manifest().host.peak_rss_mib > 0);
+        let (table, numbers) = crate::stages::journal::journal(&store);
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(lines.len() == 2 && lines[0].starts_with("stage ") && lines[1].starts_with("copy "), "{table}");
+        assert_eq!((&numbers["copy_rows_in"], &numbers["copy_bytes_out"]), (&1.into(), &1.into()));
+    }
 }

@@ -428,4 +428,19 @@ mod tests {
         assert_eq!(error.to_string(), "no device");
         assert_eq!(workspace.states(&conf), ["not recorded yet"]);
     }
+
+    #[test]
+    fn a_completion_is_called_after_a_run_and_where_the_artifact_is_up_to_date() {
+        let called = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = called.clone();
+        let workspace = Workspace::new(Recorded::new().followed_by(move |_, _, artifact| {
+            assert_eq!(artifact.manifest().rows.written, 1);
+            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        }));
+        for number in 1..=2 {
+            workspace.registry.run(&workspace.store, &workspace.conf("toy.number = 1"), &StageSelection::All).unwrap();
+            assert_eq!(called.load(std::sync::atomic::Ordering::Relaxed), number);
+        }
+    }
 }

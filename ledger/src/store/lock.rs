@@ -62,6 +62,14 @@ impl Owner {
         serde_json::from_str(&text).ok()
     }
 
+    /// The owner of a lock that another process has. That process writes its name right after it got the lock.
+    fn awaited(path: &Path) -> Option<Self> {
+        (0..20).find_map(|attempt| {
+            thread::sleep(Duration::from_millis(10) * attempt.min(1));
+            Self::of(path)
+        })
+    }
+
     fn write(&self, mut file: &File) -> Result<()> {
         // Written in place, because the lock belongs to this file.
         let text = serde_json::to_string(self)?;
@@ -85,7 +93,7 @@ impl Lock {
         let file =
             open_lock(path).with_context(|| format!("{} cannot be written: is its folder read-only, or is it a link?", path.display()))?;
         if file.try_lock().is_err() {
-            let owner = Owner::of(path).map_or_else(|| "another run".to_owned(), |owner| owner.to_string());
+            let owner = Owner::awaited(path).map_or_else(|| "another run".to_owned(), |owner| owner.to_string());
             progress.message(&format!("waits for {owner}"));
             file.lock().map_err(Error::io("locking", path))?;
         }
@@ -220,5 +228,20 @@ mod tests {
     fn the_owner_names_its_program() {
         let program = std::env::current_exe().unwrap();
         assert!(command().starts_with(&*program.file_name().unwrap().to_string_lossy()), "{}", command());
+    }
+
+    #[test]
+    fn an_owner_that_has_the_lock_and_did_not_write_its_name_yet_is_awaited() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".lock");
+        let file = File::create(&path).unwrap();
+        assert_eq!(Owner::awaited(&path), None);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(50));
+                Owner::here().write(&file).unwrap();
+            });
+            assert_eq!(Owner::awaited(&path).map(|owner| owner.pid), Some(process::id()));
+        });
     }
 }

@@ -90,3 +90,24 @@ fn fields_of(path: &Path, max_line_bytes: usize, take: &mut dyn FnMut(Fields<'_>
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_joined_with_the_code_of_its_url_and_is_no_row_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |code: &str, docstring: &str, url: &str| {
+            let tokens: Vec<&str> = docstring.split_whitespace().collect();
+            serde_json::json!({ "code": code, "docstring": docstring, "docstring_tokens": tokens, "url": url }).to_string()
+        };
+        std::fs::write(dir.path().join(CODEBASE), line("def f(): pass", "", "u1")).unwrap();
+        std::fs::write(dir.path().join("test.jsonl"), [line("", "Sort it", "u1"), line("", "Find it", "u2")].join("\n")).unwrap();
+        let mut queries = CodebaseQueries::default();
+        queries.read_folder_of(dir.path(), Path::new("test.jsonl"), 1 << 20).unwrap();
+        let is_query = |docstring: &str, url: &str| queries.contains(line("", docstring, url).as_bytes());
+        assert!(is_query("Sort it", "u1"));
+        assert!(!is_query("Another text", "u1") && !is_query("Find it", "u2") && !queries.contains(b"no json"));
+    }
+}

@@ -77,3 +77,31 @@ impl Recall {
         ])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicates_are_counted_by_each_method_within_the_first_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let code = |name: &str| {
+            format!("def {name}(items, key):\n    result = sorted(items, key=key)\n    log(len(result))\n    return result[0]\n")
+        };
+        let record = |name: &str, code: &str| {
+            serde_json::json!({ "repo": "o/r", "path": "a.py", "func_name": name, "language": "python", "partition": "train",
+                "url": format!("https://example.org/{name}"), "code": code, "code_tokens": code.split_whitespace().collect::<Vec<_>>(),
+                "docstring": "Doc.", "docstring_tokens": ["Doc", "."] })
+            .to_string()
+        };
+        let other = "def g(path):\n    with open(path) as file:\n        for line in file:\n            yield parse(line.strip())\n";
+        let lines = [record("f", &code("f")), record("g", other), record("h", &code("h")), record("i", &code("i"))];
+        std::fs::write(dir.path().join("python_train_0.jsonl"), lines.join("\n")).unwrap();
+        let thresholds = Thresholds { set: 0.8, multiset: 0.7, min_tokens: 5 };
+        let scratch = tempfile::tempdir().unwrap();
+        let measure = |rows: usize| Recall::measure(dir.path(), rows, &thresholds, scratch.path(), &Progress::new(true)).unwrap();
+        assert_eq!(measure(10), Recall { rows: 4, by_pairs: 2, by_search: 2, by_both: 2 });
+        assert_eq!(measure(3), Recall { rows: 3, by_pairs: 1, by_search: 1, by_both: 1 });
+        assert_eq!(Recall { rows: 9, by_pairs: 4, by_search: 3, by_both: 3 }.recall(), 0.75);
+    }
+}

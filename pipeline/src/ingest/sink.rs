@@ -177,3 +177,25 @@ impl<'a> TableSink<'a> {
         Ok(self.report)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_counted_also_one_that_gives_no_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let config =
+            serde_json::json!({ "shards": 1, "max-line-bytes": 1, "max-reject-fraction": 1, "split-leaks": "refuse", "duplicates": null });
+        let config: Config = serde_json::from_value(config).unwrap();
+        let licences = BTreeMap::new();
+        let mut sink = TableSink::new(dir.path(), &config, &licences).unwrap();
+        let at = |line: u64| LineLocation { file: "a.jsonl".to_owned(), line, offset: 0 };
+        sink.write(vec![(at(1), CheckedLine::JoinedQuery), (at(2), CheckedLine::Rejected(Reject::EmptyCode, b"{}".to_vec()))]).unwrap();
+        sink.write(vec![(at(3), CheckedLine::JoinedQuery)]).unwrap();
+        let report = sink.finish().unwrap();
+        assert_eq!((report.lines, report.joined, report.rejected, report.written), (3, 2, 1, 0));
+        assert_eq!(ledger::Report::left_out(&report), report.reasons.0);
+        assert_eq!(report.reasons.0.values().sum::<u64>(), 1);
+    }
+}

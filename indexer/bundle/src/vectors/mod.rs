@@ -216,3 +216,18 @@ fn dots(rows: &[u8], codes: &[i16], products: &mut [i32; BLOCK]) {
         *product = row.iter().zip(codes).map(|(&byte, &code)| i32::from(i16::from(byte.cast_signed())) * i32::from(code)).sum();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inner_product_has_every_component() {
+        for length in [1usize, 15, 16, 17, 35, 64] {
+            let (numbers, query): (Vec<f32>, Vec<f32>) = (0..length).map(|place| (place as f32 - 5.0, 2.0 * place as f32 + 1.0)).unzip();
+            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            let expected: f32 = numbers.iter().zip(&query).map(|(a, b)| a * b).sum();
+            assert_eq!(dot(&bytes, &query), expected, "{length} components");
+        }
+    }
+}

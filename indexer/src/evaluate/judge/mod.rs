@@ -191,4 +191,24 @@ mod tests {
         assert_eq!(mean(&[[1.0, 0.0, 0.5], [0.0, 0.5, 0.5]]), [0.5, 0.25, 0.5]);
         assert_eq!(mean(&[]), [0.0; 3]);
     }
+
+    #[test]
+    fn several_groups_have_scores_of_their_own_and_one_group_has_not() {
+        let of_groups = |names: &[&str], by_group: bool| -> Vec<(String, usize, f64)> {
+            let queries: Vec<JudgedQuery> = names
+                .iter()
+                .map(|group| JudgedQuery {
+                    group: (*group).to_owned(),
+                    query: bundle::Query::new("q"),
+                    relevant: Relevant::UrlEnd("x".into()),
+                })
+                .collect();
+            let scores = groups("MRR", &queries, |index| [[1.0, 0.0, 0.25][index]; 3], by_group);
+            scores.into_iter().map(|score| (score.group, score.queries, score.systems["hybrid"])).collect()
+        };
+        assert_eq!(of_groups(&["go", "go"], false), [("all".to_owned(), 2, 0.5)]);
+        let rows = |all: f64| [("go".to_owned(), 2, 0.5), ("php".to_owned(), 1, 0.25), ("all".to_owned(), 3, all)];
+        assert_eq!(of_groups(&["go", "go", "php"], false), rows(1.25 / 3.0));
+        assert_eq!(of_groups(&["go", "go", "php"], true), rows(0.375), "the mean of the groups");
+    }
 }
