@@ -11,7 +11,7 @@ DATA ?= data
 CARGO_TARGET_DIR ?= target
 
 # Text from the user is data: it is never expanded by make, and the shell reads it from the environment, between quotes.
-USER_TEXT := A ADOPT AGAIN ANNOTATIONS B BY CARGO_TARGET_DIR CONF COSQA CSN CSN99 CSN_DIR CSN_VALID DATA EPOCHS EXPLAIN FROM GLOB GROWTH IDS JSON K LANGS \
+USER_TEXT := A ADOPT AGAIN ANNOTATIONS B BY CARGO_TARGET_DIR CONF COSQA CSN CSN99 CSN_DIR CSN_VALID DATA EPOCHS EXPLAIN FORCE FROM GLOB GROWTH IDS JSON K LANGS \
 	MINUTES MODE NAME OF ONLY OUT PREDICTIONS PROFILE Q QUERIES REPO REPORT REPOSITORIES REPO_QUESTIONS RESUME ROUNDS ROWS SAMPLE SECONDS SEED \
 	SLOW_EPOCHS STAGE STEPS TEACHER THREADS TO WITH YES
 # The command line's variables, also those that no target uses: make exports them.
@@ -45,12 +45,12 @@ option = $(if $($(2)),$(1)="$$$(2)")
 GLOBAL = --data "$$DATA" $(call option,--threads,THREADS) $(if $(JSON),--json)
 OPTIONS = --conf "$$CONF" $(GLOBAL)
 
-.PHONY: help demo run setup setup-release setup-gpu build release test test-integration lint bench fuzz mutants \
+.PHONY: help demo run nightly setup setup-release setup-gpu build release test test-integration lint bench fuzz mutants \
 	harvest ingest parse vocab tokenize train export adopt embed index publish evaluate \
 	status plan explain search compare predictions tour rollback retract prune \
 	save restore saved reproduce lineage diff events journal gc pin unpin verify sync \
 	inspect doctor files fidelity duplicates explore config \
-	bench-corpus bench-scale bench-train bench-index experiments quality teacher
+	bench-corpus bench-scale bench-train bench-index bench-nightly experiments quality teacher
 
 help: ## List the targets
 	@echo "codenets: source code to a natural-language code search index"; echo
@@ -66,6 +66,9 @@ demo: run ## Build, index 49 real packages, show tables and three searches
 
 run: build setup ## Run the stages of CONF that are not up to date
 	@"$$CODENETS" run $(OPTIONS)
+
+nightly: build setup ## One night of a scheduled build: build, publish, report (CONF=conf/nightly.conf; FORCE=reason publishes without gates)
+	@"$$CODENETS" nightly $(OPTIONS) $(call option,--force,FORCE)
 
 build:
 ifdef BUILD
@@ -207,11 +210,12 @@ explore: build ## Write a page about the corpus: DATA/reports/explore/report.htm
 config: build ## Print the resolved configuration with the file and line of each value
 	@"$$CODENETS" config $(OPTIONS)
 
-bench bench-corpus bench-scale bench-train bench-index experiments: release setup-release
+bench bench-corpus bench-scale bench-train bench-index bench-nightly experiments: release setup-release
 	@CODENETS="$${CARGO_TARGET_DIR:-target}/release/codenets" CODENETS_BENCH="$${CARGO_TARGET_DIR:-target}/release/codenets-bench" scripts/$@
 bench: ## Measure rates and memory of each stage and the latency of a search: DATA/reports/bench.json
 bench-corpus: ## Measure ingest, parse and tokenize next to pandas, polars, datasets, py-tree-sitter, tokenizers
 bench-scale: ## Measure how cost and memory grow from 100,000 to ROWS rows (CSN=folder)
+bench-nightly: ## Measure what a night costs, by the share of changed files (REPOSITORIES=folder of clones): DATA/reports/bench_nightly.json
 bench-train: ## Measure training steps next to PyTorch (ROUNDS=3 STEPS=8): DATA/reports/bench_train.json
 bench-index: ## Measure parts of an index next to tantivy, faiss, hnswlib, sentence-transformers (ROUNDS=3 ROWS= GROWTH= ONLY=)
 experiments: ## Compare encoders and losses on CONF (COSQA=folder EPOCHS=4 SLOW_EPOCHS=1 OUT=table.md)
@@ -234,5 +238,5 @@ lint: ## Format, clippy, licences (cargo-deny where it is installed)
 test: setup lint ## Format, clippy, unit, property, snapshot and end-to-end tests
 	@scripts/test
 
-test-integration: setup ## Tests that need npm: an Azure storage server
+test-integration: setup ## Tests that need npm and systemd: an Azure storage server, the examples for schedulers
 	@scripts/test-integration

@@ -132,13 +132,15 @@ def listed():
     return mutants, left_out
 
 
-def sampled(mutants, count, seed):
-    """A sample of every module: in proportion to its size, and at least LEAST_SAMPLE. The order mixes the modules."""
+def sampled(mutants, count, seed, recorded=frozenset()):
+    """A sample of every module: in proportion to its size, and at least LEAST_SAMPLE. Titles in `recorded`, of earlier samples, come first:
+    a change of the code changes the sample little. The order mixes the modules."""
     rng = random.Random(seed)
     chosen = []
     for module in MODULES:
         own = sorted((mutant for mutant in mutants if mutant.module == module), key=lambda mutant: mutant.title)
         rng.shuffle(own)
+        own.sort(key=lambda mutant: mutant.title not in recorded)
         chosen += own[: max(LEAST_SAMPLE, round(count * len(own) / max(1, len(mutants))))]
     rng.shuffle(chosen)
     for number, mutant in enumerate(chosen):

@@ -214,7 +214,7 @@ def main():
     if unknown:
         raise SystemExit(f"unknown modules {', '.join(sorted(unknown))}: expected {', '.join(MODULES)}")
     say(f"{len(mutants)} mutants; {left_out} more cannot be compiled conditionally (constants, `const fn`, `impl` results)")
-    mutants = sampled(mutants, options.sample, options.seed)
+    mutants = sampled(mutants, options.sample, options.seed, recorded().keys())
     names = run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE).stdout.split("\0")
     tree = hashlib.blake2b(digest_size=8)
     for name in sorted(filter(None, names)):

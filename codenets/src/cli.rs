@@ -8,8 +8,9 @@ use indexer::retract::By;
 use ledger::Registry;
 
 use crate::{
-    commands::{build, inspect, records, search},
+    commands::{build, inspect, models, records, search},
     help,
+    nightly::{self, NightlyArgs},
     options::Options,
 };
 
@@ -69,6 +70,20 @@ enum Command {
         /// Folder of the encoder [default: adopt.from of the configuration]
         from: Option<PathBuf>,
     },
+
+    /// Build, evaluate, publish and report, as a scheduler does every night
+    ///
+    /// Reads the configuration, its section `model` and the artifacts in --data; writes the artifacts of the stages that are not up to
+    /// date, the published bundle, and reports/nightly.html, nightly.json and nights.jsonl. Uses the current release of the encoder, so
+    /// that nothing is trained: see `codenets model`. Exit status: 0 published or unchanged, 1 failed, 3 a gate refused the bundle, 75
+    /// another run has the data folder.
+    #[command(after_help = "Example: codenets nightly --conf conf/nightly.conf --data data-nightly --json")]
+    Nightly(NightlyArgs),
+    /// Manage the releases of the encoder that `nightly` uses in place of a training
+    ///
+    /// Reads and writes the folder `models` of --data.
+    #[command(subcommand, after_help = "Example: codenets model list")]
+    Model(models::Model),
 
     /// Search the published bundle: words, "an exact phrase", prefixes (pars*)
     ///
@@ -344,6 +359,8 @@ fn dispatch(registry: &Registry, options: &Options, command: Command, conf_is_gi
         Command::Explain { stage } => build::explain(registry, options, stage.as_deref()),
         Command::Setup { gpu } => build::setup(options, gpu),
         Command::Adopt { from } => build::adopt(registry, options, from.as_deref()),
+        Command::Nightly(args) => nightly::nightly(registry, options, &NightlyArgs { conf_is_given, ..args }),
+        Command::Model(command) => models::model(registry, options, &command),
         Command::Search(args) => search::search(options, args),
         Command::Evaluate(args) => search::evaluate(registry, options, &args),
         Command::Compare { first, second } => search::compare(options, &first, &second),

@@ -6,8 +6,9 @@ use anyhow::{Result, anyhow};
 use ledger::Registry;
 
 /// Groups of commands, in the order of the help.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Build", &["run", "plan", "status", "explain", "setup", "adopt"]),
+    ("Nightly build", &["nightly", "model"]),
     ("Search", &["search", "evaluate", "compare", "predictions", "tour", "rollback", "retract", "prune"]),
     (
         "Records",

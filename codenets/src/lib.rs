@@ -4,6 +4,8 @@
 //! stages         the list of all stages: the one place where a stage is registered
 //! options        global options: configuration, data folder, threads, output
 //! cli            the commands and their help
+//! releases       releases of the encoder: made, and used in place of a training
+//! nightly        one night of a scheduled build
 //! stage_process  runs a stage in a process of its own
 //! faults         messages for faults that end the process at once
 //! commands       one module a group of commands; each reads its arguments and calls the libraries
@@ -28,7 +30,9 @@ pub mod cli;
 mod commands;
 mod faults;
 mod help;
+mod nightly;
 mod options;
+mod releases;
 mod stage_process;
 pub mod stages;
 
@@ -67,7 +71,7 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
         Err(error) if error.is::<stage_process::StageFailed>() => ExitCode::FAILURE,
         Err(error) => {
             ledger::print_line(&format!("error: {error:#}"));
-            ExitCode::FAILURE
+            error.downcast_ref::<nightly::Stopped>().map_or(ExitCode::FAILURE, |stopped| ExitCode::from(stopped.status))
         }
     }
 }

@@ -2,9 +2,14 @@
 //! configuration, the artifact kinds that `save`, `gc` and `lineage` know, and the shell completions follow from it.
 
 use indexer::{Embed, Evaluate, Index, publish::Publish};
-use ledger::{Error, Recorded, Registry, Result, Stage, Store, conf::Conf};
+use ledger::{
+    Error, Recorded, Registry, Result, Stage, Store,
+    conf::{Conf, Section},
+};
 use pipeline::{Harvest, Ingest, Parse, Tokenize, Vocab};
 use trainer::{Adopt, Export, Train};
+
+use crate::nightly::policy;
 
 /// Every stage, each after the stages whose artifacts it reads.
 pub fn registry() -> Registry {
@@ -33,6 +38,7 @@ pub fn registry() -> Registry {
         ),
         Box::new(Publish),
     ])
+    .with_section(Section::new(policy::SECTION, schemars::schema_for!(policy::Config)))
 }
 
 /// Does the configuration train an encoder instead of adopting one?

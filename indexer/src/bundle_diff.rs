@@ -8,7 +8,7 @@ use std::{
 use bundle::manifest::DOCS;
 use ledger::ensure;
 use polars::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Result, error::Context};
 
@@ -16,7 +16,7 @@ use crate::{Result, error::Context};
 const PLACE: [&str; 4] = ["language", "repo", "path", "func_name"];
 
 /// Functions of one language in two bundles. Functions are equal if their ids are: language, repository, path and code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionsDiff {
     pub language: String,
     /// Functions of the first bundle.

@@ -55,6 +55,9 @@ pub enum Error {
     /// What a stage read outside the store is not what its key says.
     #[error("{input} changed while it was read: run the command again when nothing writes there")]
     InputChanged { input: String },
+    /// Another process makes a run in the data folder.
+    #[error("{owner} has the data folder {}: run the command again when it has ended", data.display())]
+    InUse { owner: String, data: PathBuf },
     /// A stage failed.
     #[error("stage {name}")]
     Stage { name: String, source: BoxError },

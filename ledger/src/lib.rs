@@ -13,6 +13,7 @@
 //! ├── pins/<name>                   artifacts that garbage collection keeps
 //! ├── runs/<stage>-<key>/           work directories: checkpoints, event files     [`WorkDir`]
 //! ├── serve/bundles/<utc>-<key>/    published bundles; serve/current -> one of them  [`Serve`]
+//! ├── models/<utc>-<key>/           releases of the encoder; models/current -> one of them    [`Releases`]
 //! ├── reports/                      pages and numbers for people                   [`report_path`]
 //! ├── events/openlineage.jsonl      starts and ends of stages                      [`event_file`]
 //! ├── diffs/<digest>.diff           uncommitted changes of the tool                [`Commit`]
@@ -134,13 +135,14 @@ pub use durable::{files_below, fsync_dir, fsync_tree, is_plain, publish_link, sc
 pub use error::{BoxError, Error, Invalid, Result, chain};
 pub use events::{append_event, event_file};
 pub use layout::{
+    releases::{Release, ReleaseId, Releases},
     reports::{report_path, write_report, write_report_file},
     retracted::{Retracted, Retraction},
     runs::{WorkDir, runs_dir},
     score_key::{ALL_LANGUAGES, MRR_AT_CORPUS, NotAScoreKey, ScoreKey},
     serve::{BundleId, PublishedStage, Serve, UNPUBLISHED},
 };
-pub use progress::{Bar, Progress, cpu_seconds, peak_rss_mib, plain, print_line, reset_peak_rss};
+pub use progress::{Bar, Progress, cpu_seconds, cpu_seconds_of_children, peak_rss_mib, plain, print_line, reset_peak_rss};
 pub use stages::{
     freshness::{Freshness, InputChange, differing_keys},
     inputs::Inputs,

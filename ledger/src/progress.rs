@@ -137,10 +137,20 @@ fn status_mib(key: &str) -> u64 {
 
 /// CPU time of all threads of this process in seconds; 0 where the system does not report it.
 pub fn cpu_seconds() -> f64 {
-    // The second field is a name in parentheses; user and system time are the 14th and 15th, in hundredths.
+    two_times(14)
+}
+
+/// CPU time of the processes that this process has waited for, in seconds; 0 where the system does not report it.
+pub fn cpu_seconds_of_children() -> f64 {
+    two_times(16)
+}
+
+/// User and system time from two fields of `/proc/self/stat`, which counts from 1 and has hundredths of a second.
+fn two_times(field: usize) -> f64 {
+    // The second field is a name in parentheses.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    fields.skip(field - 3).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Resets the peak RSS, so that each stage of a process has its own.

@@ -25,6 +25,7 @@ mod interruptions;
 mod make_targets;
 mod mlflow;
 mod mlflow_refusals;
+mod nightly;
 mod old_versions;
 mod one_repository;
 mod pipeline_runs;

@@ -10,11 +10,13 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use inference::{ChosenBy, InstalledLibrary};
-use ledger::{AnyStage, Freshness, Registry, Stage, StageSelection, StageStatus, Store, conf::Conf, render_status, write_report};
+use ledger::{
+    AnyStage, Freshness, Registry, ReleaseId, Stage, StageSelection, StageStatus, Store, conf::Conf, render_status, write_report,
+};
 use serde_json::{Map, Value, json};
 use trainer::{Adopt, Train};
 
-use crate::{options::Options, stage_process};
+use crate::{options::Options, releases, stage_process};
 
 /// Which stages run, and where a training starts.
 #[derive(Debug, Clone, Default, Args)]
@@ -37,6 +39,9 @@ pub struct RunArgs {
     /// This process is a stage of a run, which has the lock of runs
     #[arg(long, hide = true, requires = "only")]
     pub part_of_run: bool,
+    /// Use this release of the encoder in place of a training
+    #[arg(long, hide = true, value_name = "ID", requires = "part_of_run")]
+    pub release: Option<String>,
     /// Was --conf given, or is it the default?
     #[arg(skip)]
     pub conf_is_given: bool,
@@ -70,7 +75,7 @@ pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()>
 }
 
 /// The arguments that run one stage of this run.
-fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString> {
+pub fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = ["run", "--part-of-run", "--only", stage, "--data"].map(OsString::from).to_vec();
     arguments.push(options.data.clone().into());
     if args.conf_is_given {
@@ -82,6 +87,7 @@ fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString> {
     arguments.extend(
         [(options.quiet, "--quiet"), (options.json, "--json")].iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag.into()),
     );
+    arguments.extend(args.release.iter().flat_map(|id| ["--release".into(), id.into()]));
     if stage == Train::NAME {
         arguments.extend(args.resume.then(|| "--resume".into()));
         arguments.extend(args.restore.iter().flat_map(|folder| ["--restore".into(), folder.clone().into()]));
@@ -92,6 +98,10 @@ fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString> {
 /// The configuration that a run uses: with `--restore` the training starts from a recorded checkpoint.
 fn configuration(registry: &Registry, options: &Options, args: &RunArgs) -> Result<Conf> {
     let conf = options.load(registry)?;
+    if let Some(id) = &args.release {
+        let id = ReleaseId::parse(id).with_context(|| format!("{id:?} is no release: `codenets model list` shows them"))?;
+        return releases::with_release(conf, &options.data, &id);
+    }
     let Some(folder) = &args.restore else { return Ok(conf) };
     let config =
         if args.conf_is_given { trainer::restored_config(conf.section(Train::NAME)?, folder) } else { trainer::recorded_config(folder)? };

@@ -2,5 +2,6 @@
 
 pub mod build;
 pub mod inspect;
+pub mod models;
 pub mod records;
 pub mod search;

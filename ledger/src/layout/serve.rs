@@ -315,4 +315,16 @@ mod tests {
             assert!(!serve.publishing_file().exists());
         }
     }
+
+    #[test]
+    fn a_bundle_is_held_back_until_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let serve = Serve::of(dir.path());
+        fs::create_dir_all(serve.bundles()).unwrap();
+        assert_eq!(serve.held_back(), None);
+        serve.set_held_back(Some(KEY)).unwrap();
+        assert_eq!(serve.held_back().as_deref(), Some(KEY));
+        serve.set_held_back(None).unwrap();
+        assert_eq!(serve.held_back(), None);
+    }
 }

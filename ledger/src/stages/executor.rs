@@ -378,5 +378,8 @@ mod tests {
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines.len() == 2 && lines[0].starts_with("stage ") && lines[1].starts_with("copy "), "{table}");
         assert_eq!((&numbers["copy_rows_in"], &numbers["copy_bytes_out"]), (&1.into(), &1.into()));
+        let seconds = made.manifest().host.wall_s.max(1e-6);
+        let rates = [("copy_mb_per_s", 1e-6 / seconds), ("copy_rows_per_s", 1.0 / seconds)];
+        assert!(rates.iter().all(|(name, rate)| (numbers[*name].as_f64().unwrap() / rate - 1.0).abs() < 1e-9), "{numbers:?}");
     }
 }

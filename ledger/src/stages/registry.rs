@@ -164,12 +164,21 @@ pub enum StageSelection {
 /// All stages of a program, each after the stages whose artifacts it reads.
 pub struct Registry {
     stages: Vec<Box<dyn AnyStage>>,
+    /// Sections that no stage reads.
+    sections: Vec<Section>,
 }
 
 impl Registry {
     /// `stages`: each after the stages whose artifacts it reads.
     pub fn new(stages: Vec<Box<dyn AnyStage>>) -> Self {
-        Self { stages }
+        Self { stages, sections: Vec::new() }
+    }
+
+    /// The registry with one more section of the configuration, which a command reads.
+    #[must_use]
+    pub fn with_section(mut self, section: Section) -> Self {
+        self.sections.push(section);
+        self
     }
 
     /// The registry with one more stage after all others.
@@ -189,11 +198,12 @@ impl Registry {
         self.stages().map(AnyStage::name).collect()
     }
 
-    /// Sections that a configuration may have: one for each stage, `run` (settings that change no byte of any output) and `vars` (the
-    /// user's own variables).
+    /// Sections that a configuration may have: one for each stage, `run` (settings that change no byte of any output), `vars` (the
+    /// user's own variables) and those of [`Registry::with_section`].
     pub fn sections(&self) -> Vec<Section> {
         let common = [Section::new("run", schema_for!(RunSettings)), Section::from("vars")];
-        common.into_iter().chain(self.stages().map(|stage| Section::new(stage.name(), stage.schema()))).collect()
+        let own = self.sections.iter().cloned();
+        common.into_iter().chain(own).chain(self.stages().map(|stage| Section::new(stage.name(), stage.schema()))).collect()
     }
 
     /// JSON Schema (draft 2020-12) of a resolved configuration.
@@ -376,12 +386,15 @@ mod tests {
         assert_eq!(registry.sections().iter().map(|section| section.name).collect::<Vec<_>>(), ["run", "vars", "toy"]);
         assert_eq!(registry.kinds(), ["metrics"]);
         assert_eq!(registry.schema()["properties"]["toy"]["properties"]["number"]["type"], "number");
+        let registry = registry.with_section(Section::from("command"));
+        assert_eq!(registry.sections().iter().map(|section| section.name).collect::<Vec<_>>(), ["run", "vars", "command", "toy"]);
     }
 
     #[test]
     fn a_stage_runs_until_it_is_up_to_date() {
         let workspace = Workspace::new(Recorded::new());
         let conf = workspace.conf("toy.number = 1");
+        assert_eq!(workspace.registry.stages().next().unwrap().config(&conf).unwrap(), serde_json::json!({ "number": 1.0 }));
         assert_eq!(workspace.states(&conf), ["not recorded yet"]);
         workspace.registry.run(&workspace.store, &conf, &StageSelection::All).unwrap();
         assert_eq!(workspace.states(&conf), ["up to date"]);

@@ -27,6 +27,8 @@ pub(crate) const PINS: &str = "pins";
 const CURRENT: &str = "CURRENT";
 /// Prefix of a folder that a stage writes into before it is sealed.
 pub const SCRATCH: &str = ".making-";
+/// File of the lock of runs.
+const RUN_LOCK: &str = ".run.lock";
 
 /// An artifact store: a data folder with one folder for each artifact kind, and in it one folder for each key.
 ///
@@ -139,11 +141,24 @@ impl Store {
     /// Waits until no other process makes a run of stages, restores or adopts: what it makes current would be mixed with this run's.
     /// The lock of [`Store::lock`] is taken by each stage on its own.
     pub fn lock_run(&self) -> Result<Lock> {
-        self.locked(".run.lock")
+        self.locked(RUN_LOCK)
+    }
+
+    /// [`Store::lock_run`] without waiting.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] where another process has the lock.
+    pub fn lock_run_now(&self) -> Result<Lock> {
+        self.create_root()?;
+        Lock::now(&self.root.join(RUN_LOCK), &self.progress)
+    }
+
+    fn create_root(&self) -> Result<()> {
+        fs::create_dir_all(&self.root).with_context(|| format!("creating {}: is its folder read-only?", self.root.display()))
     }
 
     fn locked(&self, name: &str) -> Result<Lock> {
-        fs::create_dir_all(&self.root).with_context(|| format!("creating {}: is its folder read-only?", self.root.display()))?;
+        self.create_root()?;
         Lock::wait(&self.root.join(name), &self.progress)
     }
 
@@ -192,5 +207,22 @@ impl Store {
             found.insert(id, manifest);
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artifact_is_a_folder_whose_name_is_a_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path(), Progress::new(true), 1);
+        for folder in ["0123456789ab", "no-key"] {
+            fs::create_dir_all(dir.path().join("raw").join(folder)).unwrap();
+        }
+        fs::write(dir.path().join("raw/ba9876543210"), "").unwrap();
+        let keys: Vec<String> = store.artifacts().unwrap().into_iter().map(|id| id.key).collect();
+        assert_eq!(keys, ["0123456789ab"]);
     }
 }

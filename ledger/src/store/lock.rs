@@ -70,6 +70,11 @@ impl Owner {
         })
     }
 
+    /// The owner of a lock that another process has, for messages.
+    fn text(path: &Path) -> String {
+        Self::awaited(path).map_or_else(|| "another run".to_owned(), |owner| owner.to_string())
+    }
+
     fn write(&self, mut file: &File) -> Result<()> {
         // Written in place, because the lock belongs to this file.
         let text = serde_json::to_string(self)?;
@@ -90,13 +95,29 @@ impl std::fmt::Display for Owner {
 impl Lock {
     /// Waits until no other process has the lock, with a message that names its owner.
     pub(crate) fn wait(path: &Path, progress: &Progress) -> Result<Self> {
-        let file =
-            open_lock(path).with_context(|| format!("{} cannot be written: is its folder read-only, or is it a link?", path.display()))?;
+        let file = Self::opened(path)?;
         if file.try_lock().is_err() {
-            let owner = Owner::awaited(path).map_or_else(|| "another run".to_owned(), |owner| owner.to_string());
-            progress.message(&format!("waits for {owner}"));
+            progress.message(&format!("waits for {}", Owner::text(path)));
             file.lock().map_err(Error::io("locking", path))?;
         }
+        Self::held(file, path, progress)
+    }
+
+    /// The lock, or [`Error::InUse`] where another process of this machine has it. An owner on another machine is waited for.
+    pub(crate) fn now(path: &Path, progress: &Progress) -> Result<Self> {
+        let file = Self::opened(path)?;
+        if file.try_lock().is_err() {
+            return Err(Error::InUse { owner: Owner::text(path), data: path.parent().unwrap_or(path).to_owned() });
+        }
+        Self::held(file, path, progress)
+    }
+
+    fn opened(path: &Path) -> Result<File> {
+        open_lock(path).with_context(|| format!("{} cannot be written: is its folder read-only, or is it a link?", path.display()))
+    }
+
+    /// The lock of a file that this process has locked: writes the owner.
+    fn held(file: File, path: &Path, progress: &Progress) -> Result<Self> {
         let mut owner = Owner::here();
         // Heartbeats fail on a full disk; the lock of the system is valid without them.
         while wait_for_other_host(path, progress, SILENCE) {
@@ -184,7 +205,9 @@ mod tests {
         let path = dir.path().join(".lock");
         let lock = Lock::wait(&path, &Progress::new(true)).unwrap();
         let owner = Owner::of(&path).unwrap();
+        assert_eq!(owner.to_string(), format!("`{}`, process {} on {}, for 0 s", command(), process::id(), host()));
         assert_eq!((owner.pid, owner.host), (process::id(), host()));
+        assert!(matches!(Lock::now(&path, &Progress::new(true)), Err(Error::InUse { owner, .. }) if owner.contains(&command())));
         assert!(!host().is_empty() && host() == host().trim(), "a lock of another machine is known by its name");
         // For the system, the same file opened again is another owner.
         assert!(File::open(&path).unwrap().try_lock().is_err());

@@ -127,3 +127,16 @@ impl fmt::Display for Split {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_language_has_an_extension() {
+        let languages: Vec<Language> = ["go", "java", "js", "php", "py", "rb"].into_iter().filter_map(Language::of_extension).collect();
+        assert_eq!(languages, Language::ALL);
+        assert_eq!(["mjs", "cjs", "jsx"].map(Language::of_extension), [Some(Language::Javascript); 3]);
+        assert_eq!(Language::of_extension("ts"), None);
+    }
+}

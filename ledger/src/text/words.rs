@@ -192,6 +192,7 @@ mod tests {
             ("利用者にメールを送信", "利用 用者 者に にメ メー ール ルを を送 送信"),
             ("ﾒｰﾙ が か\u{3099} 값의 합계를", "メー ール が が 값의 합계 계를"),
             ("XMLHttpRequest", "xml http request"),
+            ("ΝέοΑρχείο", "νέο αρχείο"),
             ("  ", ""),
         ] {
             assert_eq!(joined(text), expected, "{text}");

@@ -95,12 +95,13 @@ mod tests {
             .to_string()
         };
         let other = "def g(path):\n    with open(path) as file:\n        for line in file:\n            yield parse(line.strip())\n";
-        let lines = [record("f", &code("f")), record("g", other), record("h", &code("h")), record("i", &code("i"))];
+        let short = record("s", "def s(): pass");
+        let lines = [record("f", &code("f")), record("g", other), record("h", &code("h")), record("i", &code("i")), short.clone(), short];
         std::fs::write(dir.path().join("python_train_0.jsonl"), lines.join("\n")).unwrap();
         let thresholds = Thresholds { set: 0.8, multiset: 0.7, min_tokens: 5 };
         let scratch = tempfile::tempdir().unwrap();
         let measure = |rows: usize| Recall::measure(dir.path(), rows, &thresholds, scratch.path(), &Progress::new(true)).unwrap();
-        assert_eq!(measure(10), Recall { rows: 4, by_pairs: 2, by_search: 2, by_both: 2 });
+        assert_eq!(measure(10), Recall { rows: 6, by_pairs: 3, by_search: 3, by_both: 3 });
         assert_eq!(measure(3), Recall { rows: 3, by_pairs: 1, by_search: 1, by_both: 1 });
         assert_eq!(Recall { rows: 9, by_pairs: 4, by_search: 3, by_both: 3 }.recall(), 0.75);
     }

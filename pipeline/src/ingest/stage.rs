@@ -164,4 +164,25 @@ mod tests {
         assert!(error.contains("50.0 % of 4 lines rejected, more than ingest.max-reject-fraction allows (25.0 %)"), "{error}");
         assert!(check(4, 4, 1.0).unwrap_err().contains("no row was written from 4 lines"));
     }
+
+    #[test]
+    fn a_line_without_code_is_joined_where_the_codebase_has_its_code_and_rejected_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |code: &str, docstring: &str| {
+            let value = serde_json::json!({ "repo": "o/r", "path": "a.py", "func_name": "f", "language": "python", "code": code, "docstring": docstring,
+                "code_tokens": code.split_whitespace().collect::<Vec<_>>(), "docstring_tokens": docstring.split_whitespace().collect::<Vec<_>>(),
+                "url": "https://example.org/f", "partition": "test" });
+            value.to_string()
+        };
+        std::fs::write(dir.path().join("codebase.jsonl"), line("def f(): pass", "")).unwrap();
+        std::fs::write(dir.path().join("test.jsonl"), line("", "Sort a list")).unwrap();
+        let mut queries = CodebaseQueries::default();
+        let check = |queries: &CodebaseQueries| {
+            let item = Item { number: 1, offset: 0, content: Content::Line(line("", "Sort a list").into_bytes()) };
+            check_item(item, "test.jsonl", Hints::of("test.jsonl"), queries)
+        };
+        assert!(matches!(check(&queries), CheckedLine::Rejected(Reject::EmptyCode, _)));
+        queries.read_folder_of(dir.path(), std::path::Path::new("test.jsonl"), 1 << 20).unwrap();
+        assert!(matches!(check(&queries), CheckedLine::JoinedQuery));
+    }
 }

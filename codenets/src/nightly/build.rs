@@ -1,0 +1,62 @@
+//! The stages of a night, each in a process of its own.
+
+use std::{ffi::OsString, time::Instant};
+
+use anyhow::Result;
+use indexer::Evaluate;
+use ledger::{Registry, ReleaseId, Stage, StageSelection, Store};
+
+use super::night::StageRun;
+use crate::{
+    commands::build::{self, RunArgs},
+    options::Options,
+    releases, stage_process,
+};
+
+/// Runs stages with a release of the encoder, or with a training.
+pub struct Build<'a> {
+    pub registry: &'a Registry,
+    pub options: &'a Options,
+    pub conf_is_given: bool,
+    pub store: &'a Store,
+}
+
+impl Build<'_> {
+    /// Runs every stage up to `evaluate` that is not up to date.
+    pub fn run(&self, release: Option<&ReleaseId>) -> Result<Vec<StageRun>> {
+        let conf = self.options.load(self.registry)?;
+        let conf = match release {
+            Some(id) => releases::with_release(conf, self.store.root(), id)?,
+            None => conf,
+        };
+        let mut runs = Vec::new();
+        for stage in self.registry.prepared(self.store, &conf, &StageSelection::Until(Evaluate::NAME.to_owned()))? {
+            let (clock, cpu) = (Instant::now(), cpu_seconds());
+            let freshness = stage.freshness(self.store, &conf)?;
+            let is_up_to_date = freshness.is_up_to_date();
+            if is_up_to_date || !self.options.is_program {
+                stage.run(self.store, &conf)?;
+            } else {
+                stage_process::run(stage.name(), &self.arguments(stage.name(), release))?;
+            }
+            runs.push(StageRun {
+                stage: stage.name().to_owned(),
+                ran: !is_up_to_date,
+                why: freshness.to_string(),
+                wall_s: clock.elapsed().as_secs_f64(),
+                cpu_s: cpu_seconds() - cpu,
+            });
+        }
+        Ok(runs)
+    }
+
+    fn arguments(&self, stage: &str, release: Option<&ReleaseId>) -> Vec<OsString> {
+        let args = RunArgs { conf_is_given: self.conf_is_given, release: release.map(ToString::to_string), ..RunArgs::default() };
+        build::arguments(stage, self.options, &args)
+    }
+}
+
+/// CPU seconds of this process and of the processes that it waited for.
+pub fn cpu_seconds() -> f64 {
+    ledger::cpu_seconds() + ledger::cpu_seconds_of_children()
+}

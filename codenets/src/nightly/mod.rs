@@ -1,0 +1,257 @@
+//! `nightly`: one night of a scheduled build.
+//!
+//! ```text
+//! policy   section `model`: which release of the encoder a night uses, or that it trains one
+//! build    the stages of a night, each in a process of its own
+//! night    the record of a night and its three lines
+//! page     reports/nightly.html
+//! ```
+//! The steps: lock, choose the release, train and compare a new one where the policy asks for it, run the stages with the release, publish
+//! if the gates pass, collect garbage, report. The published bundle changes in the step `publish` only.
+
+mod build;
+pub mod night;
+mod page;
+pub mod policy;
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Error, Result, ensure};
+use clap::Args;
+use indexer::{
+    bundle_diff::functions_diff,
+    evaluate::compare::{SystemDifference, compare},
+    publish,
+};
+use ledger::{
+    Recordable, Registry, ReleaseId, Releases, Report, Scores, Serve, Stage, Store, conf::Conf, report_path, unix_now, write_report_file,
+};
+use pipeline::{Harvest, Ingest};
+
+use self::{
+    build::Build,
+    night::{Ending, Night},
+    policy::Choice,
+};
+use crate::{options::Options, releases};
+
+/// What a night may do beyond its configuration.
+#[derive(Debug, Clone, Default, Args)]
+pub struct NightlyArgs {
+    /// Publish the bundle although a gate refuses it; the reason is recorded
+    #[arg(long, value_name = "REASON")]
+    pub force: Option<String>,
+    /// Keep unreferenced artifacts: do not collect garbage
+    #[arg(long)]
+    pub keep_garbage: bool,
+    /// Was --conf given, or is it the default?
+    #[arg(skip)]
+    pub conf_is_given: bool,
+}
+
+/// A night that published nothing new, with the exit status of the command.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct Stopped {
+    pub status: u8,
+    pub why: String,
+}
+
+/// Exit status: a gate refused the bundle.
+const HELD_BACK: u8 = 3;
+/// Exit status: another process makes a run in the data folder (`EX_TEMPFAIL` of sysexits.h).
+const IN_USE: u8 = 75;
+/// File with one record a night.
+const NIGHTS: &str = "nights.jsonl";
+/// System whose scores decide about a release.
+const DECIDING: &str = "hybrid";
+/// Probability of chance from which two releases count as equal.
+const EQUAL_FROM: f64 = 0.05;
+
+/// Runs a night.
+///
+/// # Errors
+/// [`Stopped`] where a gate refused the bundle or another run has the data folder; the error of the step that failed.
+pub fn nightly(registry: &Registry, options: &Options, args: &NightlyArgs) -> Result<()> {
+    let conf = options.load(registry)?;
+    let store = options.store_of(registry, &conf)?;
+    let _lock = store.lock_run_now().map_err(|error| match error {
+        ledger::Error::InUse { .. } => Error::new(Stopped { status: IN_USE, why: error.to_string() }),
+        other => other.into(),
+    })?;
+    let before = Nights::read(store.root());
+    let (clock, cpu) = (Instant::now(), build::cpu_seconds());
+    let mut night = Night::begin(unix_now());
+    let ended = Steps { registry, options, args, store: &store, conf: &conf }.run(&mut night);
+    if let Err(error) = &ended {
+        (night.ending, night.why) = (ending_of(error), Some(format!("{error:#}")));
+    }
+    night.wall_s = clock.elapsed().as_secs_f64();
+    night.cpu_s = build::cpu_seconds() - cpu;
+    describe(&store, &mut night);
+    report(options, &store, &night, &before)?;
+    ended.map_err(|error| match night.ending {
+        Ending::HeldBack => Error::new(Stopped { status: HELD_BACK, why: format!("{error:#}") }),
+        _ => error,
+    })
+}
+
+/// A refusal of a gate, or a failure?
+fn ending_of(error: &Error) -> Ending {
+    let is_refusal = |cause: &&(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref::<indexer::Error>(), Some(indexer::Error::NotPublished(_)))
+    };
+    if error.chain().any(|cause| is_refusal(&cause)) { Ending::HeldBack } else { Ending::Failed }
+}
+
+/// The steps of a night.
+struct Steps<'a> {
+    registry: &'a Registry,
+    options: &'a Options,
+    args: &'a NightlyArgs,
+    store: &'a Store,
+    conf: &'a Conf,
+}
+
+impl Steps<'_> {
+    fn run(&self, night: &mut Night) -> Result<()> {
+        let build = Build { registry: self.registry, options: self.options, conf_is_given: self.args.conf_is_given, store: self.store };
+        let release = if self.conf.adopts()? { None } else { Some(self.release(&build, night)?) };
+        night.release = release.as_ref().map(ToString::to_string);
+        night.stages.extend(build.run(release.as_ref())?);
+        self.publish(night)?;
+        self.collect(night)
+    }
+
+    /// The release of this night: the current one, or a new one that is not worse.
+    fn release(&self, build: &Build<'_>, night: &mut Night) -> Result<ReleaseId> {
+        let releases = Releases::of(self.store.root());
+        let config: policy::Config = self.conf.section(policy::SECTION)?;
+        let (why, current) = match policy::choose(&config, &releases, night.started_unix_s) {
+            Choice::Use(id) => return Ok(id),
+            Choice::Train { why, current } => (why, current),
+        };
+        self.store.progress().message(&format!("nightly   trains a release of the encoder: {why}"));
+        let old = match &current {
+            Some(id) => {
+                night.stages.extend(build.run(Some(id))?);
+                Some(self.store.current::<Scores>()?.dir().to_owned())
+            }
+            None => None,
+        };
+        releases.set_last_training(night.started_unix_s)?;
+        night.stages.extend(build.run(None)?);
+        let new = self.store.current::<Scores>()?.dir().to_owned();
+        let (is_promoted, verdict) = match &old {
+            Some(old) => verdict(&compare(&new, old)?),
+            None => (true, "the first one".to_owned()),
+        };
+        let id = match current {
+            Some(current) if !is_promoted => current,
+            _ => releases::promote(self.store)?,
+        };
+        night.training = Some(format!("trained ({why}): {verdict}"));
+        self.store.progress().message(&format!("nightly   uses release {id}: {verdict}"));
+        Ok(id)
+    }
+
+    fn publish(&self, night: &mut Night) -> Result<()> {
+        let serve = Serve::of(self.store.root());
+        let before = serve.current_id();
+        let mut config: publish::Config = self.conf.section(publish::NAME)?;
+        if let Some(reason) = &self.args.force {
+            ensure!(!reason.trim().is_empty(), "--force has no reason: write why the bundle is published without gates");
+            night.forced = Some(reason.clone());
+            config = config.without_gates();
+        }
+        let published = publish::publish(self.store, &config)?;
+        night.ending = if published == before { Ending::Unchanged } else { Ending::Published };
+        if let (Some(old), Some(new)) = (before.filter(|_| night.ending == Ending::Published), published) {
+            let [old, new] = [old, new].map(|id| serve.bundle(&id));
+            // The bundle of before may be damaged, or deleted by `publish.keep`.
+            match functions_diff(&old, &new) {
+                Ok(functions) => night.functions = functions,
+                Err(error) => night.warnings.push(format!("the bundles are not compared: {}", ledger::chain(&error))),
+            }
+        }
+        Ok(())
+    }
+
+    fn collect(&self, night: &mut Night) -> Result<()> {
+        if self.args.keep_garbage {
+            return Ok(());
+        }
+        let deleted = archive::gc::collect(self.store, &|work_dir: &Path| trainer::tracking::is_unsent(work_dir))?;
+        night.deleted = deleted.len() as u64;
+        night.deleted_bytes = deleted.iter().map(|one| one.bytes).sum();
+        Ok(())
+    }
+}
+
+/// Is a new release not worse than the current one, by the paired test of hybrid search? With the reason.
+fn verdict(lines: &[SystemDifference]) -> (bool, String) {
+    let deciding: Vec<&SystemDifference> = lines.iter().filter(|line| line.system == DECIDING).collect();
+    let is_worse = |line: &&SystemDifference| line.difference.mean < 0.0 && line.difference.p < EQUAL_FROM;
+    let text: Vec<String> = deciding
+        .iter()
+        .map(|line| format!("{} {:+.4}, p {:.4}, {} queries", line.set, line.difference.mean, line.difference.p, line.queries))
+        .collect();
+    let is_promoted = !deciding.iter().any(is_worse);
+    let word = if is_promoted { "promoted" } else { "not promoted, it is worse" };
+    (is_promoted, format!("{word} ({})", text.join("; ")))
+}
+
+/// What is published, and what was left out.
+fn describe(store: &Store, night: &mut Night) {
+    let serve = Serve::of(store.root());
+    night.published = serve.current_id().map(|id| id.to_string());
+    if let Ok(manifest) = bundle::BundleManifest::read(&serve.current()) {
+        night.rows = manifest.rows;
+    }
+    night.left_out = left_out::<Harvest>(store);
+    night.left_out.extend(left_out::<Ingest>(store));
+    night.scores = store.current::<Scores>().and_then(|scores| scores.open()).map(|scores| scores.flat).unwrap_or_default();
+}
+
+/// What the recorded run of a stage left out, by reason.
+fn left_out<S: Stage>(store: &Store) -> BTreeMap<String, u64> {
+    let report =
+        store.current_manifest(S::Output::KIND).and_then(|(_, manifest)| serde_json::from_value::<S::Report>(manifest.report).ok());
+    report.map(|report| report.left_out()).unwrap_or_default()
+}
+
+/// The nights of a data folder.
+struct Nights(Vec<Night>);
+
+impl Nights {
+    fn path(data: &Path) -> PathBuf {
+        report_path(data, NIGHTS)
+    }
+
+    /// Lines of another version are left out.
+    fn read(data: &Path) -> Self {
+        let text = std::fs::read_to_string(Self::path(data)).unwrap_or_default();
+        Self(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    fn add(data: &Path, night: &Night) -> Result<()> {
+        let path = Self::path(data);
+        let line = serde_json::to_string(night)? + "\n";
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+fn report(options: &Options, store: &Store, night: &Night, before: &Nights) -> Result<()> {
+    let published = before.0.iter().rev().find(|night| matches!(night.ending, Ending::Published | Ending::Unchanged));
+    let data = store.root();
+    write_report_file(data, "nightly.json", &serde_json::to_vec_pretty(night)?)?;
+    Nights::add(data, night)?;
+    write_report_file(data, "nightly.html", page::html(night, &before.0)?.as_bytes())?;
+    options.print(&night.text(published), &serde_json::to_value(night)?)
+}

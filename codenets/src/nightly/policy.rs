@@ -1,0 +1,132 @@
+//! Section `model`: when a nightly build trains a new release of the encoder.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ledger::{ReleaseId, Releases};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+/// Name of the section.
+pub const SECTION: &str = "model";
+
+/// Section `model`. `codenets run` does not read it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// When a night trains a new release.
+    pub policy: Policy,
+    /// Age of the last training from which the policy `every` trains again: `7d`, `12h`, `2w`.
+    pub every: Period,
+}
+
+/// When a night trains a new release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Only where there is no release yet.
+    Pinned,
+    /// When the last training is older than `model.every`.
+    Every,
+    /// Every night.
+    Always,
+}
+
+/// A time span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub struct Period(pub Duration);
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let span = humantime::parse_duration(&text);
+        span.map(Self).map_err(|error| D::Error::custom(format!("{text:?} is no time span ({error}): write `7d`, `12h` or `2w`")))
+    }
+}
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(self.0))
+    }
+}
+
+/// The encoder of a night.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// This release.
+    Use(ReleaseId),
+    /// A new one is trained, and compared with the current one where there is one.
+    Train { why: String, current: Option<ReleaseId> },
+}
+
+/// Chooses the encoder of a night that begins at `now`, in seconds since 1970.
+pub fn choose(config: &Config, releases: &Releases, now: u64) -> Choice {
+    if let Some(id) = releases.pinned() {
+        return Choice::Use(id);
+    }
+    let Some(current) = releases.current_id() else {
+        return Choice::Train { why: "there is no release yet".to_owned(), current: None };
+    };
+    let why = match config.policy {
+        Policy::Pinned => None,
+        Policy::Always => Some("model.policy is always".to_owned()),
+        Policy::Every => {
+            // A clock that went back makes no training old.
+            let age = Duration::from_secs(now.saturating_sub(releases.last_training_unix_s().unwrap_or_default()));
+            (age >= config.every.0).then(|| format!("the last training is older than {}", humantime::format_duration(config.every.0)))
+        }
+    };
+    match why {
+        Some(why) => Choice::Train { why, current: Some(current) },
+        None => Choice::Use(current),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ledger::Release;
+
+    use super::*;
+
+    fn config(policy: &str, every: &str) -> Config {
+        serde_json::from_value(serde_json::json!({ "policy": policy, "every": every })).unwrap()
+    }
+
+    #[test]
+    fn a_time_span_is_read_and_written_and_a_wrong_one_is_named() {
+        assert_eq!(config("every", "7d").every.0, Duration::from_secs(7 * 86_400));
+        assert_eq!(serde_json::to_value(config("every", "36h")).unwrap()["every"], "1day 12h");
+        let error = serde_json::from_value::<Config>(serde_json::json!({ "policy": "every", "every": "seven" })).unwrap_err();
+        assert!(error.to_string().contains("\"seven\" is no time span") && error.to_string().contains("write `7d`"), "{error}");
+    }
+
+    #[test]
+    fn a_night_trains_where_there_is_no_release_or_the_policy_asks_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let releases = Releases::of(dir.path());
+        let now = 1_795_372_800;
+        assert!(matches!(choose(&config("pinned", "7d"), &releases, now), Choice::Train { current: None, .. }));
+        let record =
+            Release { created_unix_s: now, encoder: "0123456789ab".to_owned(), bundle: "ba9876543210".to_owned(), scores: BTreeMap::new() };
+        let id = releases.create(&record, &[], &[]).unwrap();
+        releases.set_last_training(now).unwrap();
+        let trains = |policy: &str, now: u64| match choose(&config(policy, "7d"), &releases, now) {
+            Choice::Use(used) => {
+                assert_eq!(used, id);
+                false
+            }
+            Choice::Train { current, .. } => {
+                assert_eq!(current.as_ref(), Some(&id));
+                true
+            }
+        };
+        let week = 7 * 86_400;
+        assert!(!trains("pinned", now + 100 * week) && trains("always", now));
+        assert_eq!([now - week, now, now + week - 1, now + week].map(|now| trains("every", now)), [false, false, false, true]);
+        releases.pin(Some(&id)).unwrap();
+        assert!(!trains("always", now) && !trains("every", now + week));
+    }
+}

@@ -1,0 +1,193 @@
+//! Nights of a scheduled build.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::workspace::{CONF, FIXTURES, ROOT, Workspace, read_json, texts};
+
+/// Runs a night that must end with this exit status, and returns its record.
+fn night(workspace: &Workspace, arguments: &[&str], status: i32) -> Value {
+    let output = workspace.try_run(&[&["nightly", "--json"], arguments].concat());
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(status), "{out}{err}");
+    let printed: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(read_json(&workspace.path("data/reports/nightly.json")), printed);
+    printed
+}
+
+fn ran(night: &Value) -> Vec<&str> {
+    let stages = night["stages"].as_array().unwrap().iter();
+    stages.filter(|stage| stage["ran"] == true).map(|stage| stage["stage"].as_str().unwrap()).collect()
+}
+
+/// A workspace after its first night.
+fn first_night() -> (Workspace, Value) {
+    let workspace = Workspace::tokenized();
+    let first = night(&workspace, &[], 0);
+    (workspace, first)
+}
+
+#[test]
+fn the_first_night_trains_a_release_and_the_next_nights_use_it() {
+    let (workspace, first) = first_night();
+    assert_eq!((&first["ending"], ran(&first).contains(&"train")), (&"published".into(), true), "{first}");
+    assert!(first["training"].as_str().unwrap().contains("there is no release yet"), "{first}");
+    let release = first["release"].as_str().unwrap();
+    let second = night(&workspace, &[], 0);
+    assert_eq!((&second["ending"], ran(&second), &second["release"]), (&"unchanged".into(), Vec::new(), &first["release"]), "{second}");
+    // A new function, next to one that moves.
+    fs::write(
+        workspace.path("corpus/math/more.py"),
+        "def triple(number):\n    \"\"\"Multiply a number by three.\"\"\"\n    result = 3 * number\n    return result\n",
+    )
+    .unwrap();
+    fs::rename(workspace.path("corpus/text/distance.py"), workspace.path("corpus/text/moved.py")).unwrap();
+    let third = night(&workspace, &[], 0);
+    assert_eq!(ran(&third), ["harvest", "ingest", "parse", "embed", "index", "evaluate"], "{third}");
+    let python = third["functions"].as_array().unwrap().iter().find(|one| one["language"] == "python").unwrap();
+    assert!(third["ending"] == "published" && python["added"].as_u64() > python["removed"].as_u64(), "{third}");
+    assert_eq!(third["release"], release);
+    let page = fs::read_to_string(workspace.path("data/reports/nightly.html")).unwrap();
+    assert_eq!(page.matches("<td>published</td>").count() + page.matches("<td>unchanged</td>").count(), 3, "{page}");
+    assert_eq!(workspace.search(&["triple"])[0]["func_name"], "triple");
+}
+
+#[test]
+fn a_night_with_a_release_gives_the_bytes_of_a_build_that_adopts_it() {
+    let (workspace, first) = first_night();
+    let release = first["release"].as_str().unwrap().to_owned();
+    let other = Workspace::copy_of(&workspace);
+    other.configure(&format!(
+        "adopt.from = data/models/{release}/encoder\nindex.reranking.learned.from = data/models/{release}/reranker.json"
+    ));
+    fs::remove_dir_all(other.path("data/bundle")).unwrap();
+    fs::remove_dir_all(other.path("data/embeddings")).unwrap();
+    other.run_until("index");
+    assert_eq!(other.manifest("bundle")["outputs"], workspace.manifest("bundle")["outputs"]);
+}
+
+#[test]
+fn a_bundle_that_a_gate_refuses_is_held_back_and_published_by_force_with_the_reason() {
+    let (workspace, first) = first_night();
+    fs::remove_dir_all(workspace.path("corpus/graphs")).unwrap();
+    fs::remove_dir_all(workspace.path("corpus/net")).unwrap();
+    let held_back = night(&workspace, &[], 3);
+    assert_eq!((&held_back["ending"], &held_back["published"]), (&"held-back".into(), &first["published"]), "{held_back}");
+    assert!(held_back["why"].as_str().unwrap().contains("repositories have no functions any more"), "{held_back}");
+    let (text, _) = texts(&workspace.try_run(&["nightly", "--quiet"]));
+    assert!(text.starts_with("held back: ") && text.contains(first["published"].as_str().unwrap()), "{text}");
+    let empty = workspace.fail(&["nightly", "--force", " "]);
+    assert!(empty.contains("--force has no reason"), "{empty}");
+    let forced = night(&workspace, &["--force", "two repositories are archived"], 0);
+    assert_eq!((&forced["ending"], &forced["forced"]), (&"published".into(), &"two repositories are archived".into()), "{forced}");
+    let nights = fs::read_to_string(workspace.path("data/reports/nights.jsonl")).unwrap();
+    assert_eq!(nights.lines().count(), 5);
+}
+
+#[test]
+fn a_night_that_fails_says_why_and_leaves_the_published_bundle() {
+    let (workspace, first) = first_night();
+    fs::rename(workspace.path("corpus"), workspace.path("away")).unwrap();
+    let failed = night(&workspace, &[], 1);
+    assert_eq!((&failed["ending"], &failed["published"]), (&"failed".into(), &first["published"]), "{failed}");
+    assert!(failed["why"].as_str().unwrap().contains("corpus"), "{failed}");
+    fs::rename(workspace.path("away"), workspace.path("corpus")).unwrap();
+    assert_eq!(night(&workspace, &[], 0)["ending"], "unchanged");
+}
+
+#[test]
+fn a_second_night_at_the_same_time_ends_at_once() {
+    let workspace = Workspace::published();
+    let lock = fs::File::create(workspace.path("data/.run.lock")).unwrap();
+    lock.lock().unwrap();
+    let output = workspace.try_run(&["nightly"]);
+    assert_eq!(output.status.code(), Some(75));
+    assert!(texts(&output).1.contains("has the data folder"), "{}", texts(&output).1);
+}
+
+#[test]
+fn a_policy_trains_again_and_a_pinned_release_does_not() {
+    let (workspace, first) = first_night();
+    workspace.configure("model.policy = always\ntrain.seed = 1");
+    let trained = night(&workspace, &[], 0);
+    assert!(ran(&trained).contains(&"train"), "{trained}");
+    let verdict = trained["training"].as_str().unwrap();
+    let is_promoted = !verdict.contains("not promoted");
+    assert_eq!(trained["release"] != first["release"], is_promoted, "{verdict}");
+    let listed = || serde_json::from_str::<Vec<Value>>(&workspace.run(&["model", "list", "--json"]).0).unwrap();
+    assert_eq!(listed().len(), if is_promoted { 2 } else { 1 });
+    let id = first["release"].as_str().unwrap();
+    workspace.run(&["model", "pin", id]);
+    let pinned = night(&workspace, &[], 0);
+    assert!(!ran(&pinned).contains(&"train") && pinned["release"] == id, "{pinned}");
+    workspace.run(&["model", "pin", "--off"]);
+    assert!(listed().iter().all(|release| release["pinned"] == false));
+}
+
+#[test]
+fn a_release_is_promoted_by_hand_and_rolled_back() {
+    let (workspace, first) = first_night();
+    let first = first["release"].as_str().unwrap();
+    assert!(workspace.fail(&["model", "rollback"]).contains("there is no release before"));
+    let (second, _) = workspace.run(&["model", "promote", "--json"]);
+    let second: Value = serde_json::from_str(&second).unwrap();
+    assert_ne!(second["release"], first);
+    assert!(workspace.run(&["model", "list"]).0.lines().last().unwrap().ends_with("  in use"));
+    workspace.run(&["model", "rollback"]);
+    assert!(workspace.run(&["model", "list"]).0.lines().next().unwrap().ends_with("  in use"));
+    let unknown = workspace.fail(&["model", "pin", "20261122T184000Z-0123456789ab"]);
+    assert!(unknown.contains("there is no release 20261122T184000Z-0123456789ab"), "{unknown}");
+}
+
+/// The last fields of the line are a command of the shell, with the places of another machine.
+#[test]
+fn the_line_for_cron_runs_a_night() {
+    let workspace = Workspace::trained();
+    let crontab = fs::read_to_string(format!("{ROOT}/deploy/crontab")).unwrap();
+    let line = crontab.lines().find(|line| !line.starts_with('#')).unwrap();
+    let command: Vec<&str> = line.split_whitespace().skip(5).collect();
+    let own = workspace.command(&["nightly"]);
+    let program = format!("'{}'", own.get_program().to_string_lossy());
+    let command = command.join(" ").replace("codenets nightly", &format!("{program} nightly"));
+    let command = command.replace("/etc/codenets/nightly.conf", CONF).replace("/srv/codenets", "data");
+    let mut shell = std::process::Command::new("sh");
+    shell.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = shell.args(["-c", &command]).current_dir(workspace.root()).output().unwrap();
+    let (out, err) = texts(&output);
+    assert!(output.status.success() && err.is_empty() && out.starts_with("published "), "{out}{err}");
+}
+
+/// The configuration of the nightly job is complete: it needs a folder of repositories only.
+#[test]
+fn the_nightly_configuration_reads_a_folder_of_repositories() {
+    let workspace = Workspace::empty();
+    let conf = std::path::Path::new(FIXTURES).join("../../conf/nightly.conf");
+    let mut command = workspace.command_with(&conf, &["files", "--json"]);
+    let output = command.env("REPOSITORIES", format!("{FIXTURES}/corpus")).output().unwrap();
+    assert!(output.status.success(), "{}", texts(&output).1);
+    assert!(texts(&output).0.contains("distance.py"), "{}", texts(&output).0);
+}
+
+/// A process that is killed before any of its system calls leaves the releases of before, or the new one.
+#[test]
+fn a_promotion_that_is_killed_leaves_no_half_release() {
+    let workspace = Workspace::published();
+    let mut kills = 0;
+    for point in 1.. {
+        let output = workspace.command(&["model", "promote"]).env("CODENETS_FAULT", point.to_string()).output().unwrap();
+        let (listed, _) = workspace.run(&["model", "list", "--json"]);
+        let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+        for release in &listed {
+            let encoder = workspace.path("data/models").join(release["id"].as_str().unwrap()).join("encoder");
+            assert!(["encoder.json", "encoder.onnx", "tokenizer.json"].iter().all(|file| encoder.join(file).is_file()), "{release}");
+        }
+        if output.status.success() {
+            assert!(listed.last().unwrap()["current"] == true);
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills >= 5, "{kills}");
+    assert_eq!(night(&workspace, &[], 0)["training"], Value::Null);
+}
