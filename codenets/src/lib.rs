@@ -4,7 +4,8 @@
 //! stages         the list of all stages: the one place where a stage is registered
 //! options        global options: configuration, data folder, threads, output
 //! cli            the commands and their help
-//! releases       releases of the encoder: made, and used in place of a training
+//! releases       makes releases of the encoder
+//! night_conf     what a night changes of a configuration
 //! nightly        one night of a scheduled build
 //! stage_process  runs a stage in a process of its own
 //! faults         messages for faults that end the process at once
@@ -30,6 +31,7 @@ pub mod cli;
 mod commands;
 mod faults;
 mod help;
+mod night_conf;
 mod nightly;
 mod options;
 mod releases;

@@ -1,13 +1,11 @@
-//! Releases of the encoder: made from recorded artifacts, and used by a configuration in place of a training.
+//! Makes releases of the encoder from recorded artifacts.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bundle::{fusion::FUSION, reranking::RERANKER};
-use indexer::{Index, fusion, index, reranking};
-use ledger::{ArtifactId, Bundle, Encoder, Recordable, Release, ReleaseId, Releases, Scores, Stage, Store, conf::Conf, unix_now};
-use serde_json::json;
-use trainer::Adopt;
+use ledger::{ArtifactId, Bundle, Encoder, Recordable, Release, ReleaseId, Releases, Scores, Store, unix_now};
+
+/// End of the name of the score that is shown first: hybrid search over all languages.
+pub const SCORE: &str = "mrr@corpus_all_hybrid";
 
 /// Name of the pin that keeps the lineage of a release.
 pub fn pin_name(id: &ReleaseId) -> String {
@@ -32,23 +30,4 @@ pub fn promote(store: &Store) -> Result<ReleaseId> {
     let id = Releases::of(store.root()).create(&release, &files, &[folder.join(FUSION), folder.join(RERANKER)])?;
     store.pin(&pin_name(&id), &ArtifactId { kind: Encoder::KIND.to_owned(), key: release.encoder })?;
     Ok(id)
-}
-
-/// The configuration with a release in place of a training: its encoder is adopted, its fusion and its reranking model are used.
-///
-/// # Errors
-/// There is no such release.
-pub fn with_release(conf: Conf, data: &Path, id: &ReleaseId) -> Result<Conf> {
-    let releases = Releases::of(data);
-    releases.read(id)?;
-    let file = |name: &str| Some(releases.dir(id).join(name)).filter(|file| file.is_file());
-    let mut section: index::Config = conf.section(Index::NAME)?;
-    if let (fusion::Config::Learned(learned), Some(file)) = (&mut section.fusion, file(FUSION)) {
-        learned.from = Some(file);
-    }
-    if let (reranking::Config::Learned(learned), Some(file)) = (&mut section.reranking, file(RERANKER)) {
-        learned.from = Some(file);
-    }
-    let section = serde_json::to_value(section).context("the section `index`")?;
-    Ok(conf.with_section(Adopt::NAME, json!({ "from": releases.encoder(id) })).with_section(Index::NAME, section))
 }

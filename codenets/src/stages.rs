@@ -4,12 +4,12 @@
 use indexer::{Embed, Evaluate, Index, publish::Publish};
 use ledger::{
     Error, Recorded, Registry, Result, Stage, Store,
-    conf::{Conf, Section},
+    conf::{Conf, RunSettings, Section},
 };
 use pipeline::{Harvest, Ingest, Parse, Tokenize, Vocab};
 use trainer::{Adopt, Export, Train};
 
-use crate::nightly::policy;
+use crate::{night_conf, nightly::policy};
 
 /// Every stage, each after the stages whose artifacts it reads.
 pub fn registry() -> Registry {
@@ -32,13 +32,14 @@ pub fn registry() -> Registry {
         Box::new(with_onnxruntime::<Adopt>().only_if(Conf::adopts)),
         Box::new(with_onnxruntime::<Embed>()),
         Box::new(with_onnxruntime::<Index>()),
-        Box::new(
-            with_onnxruntime::<Evaluate>()
-                .followed_by(|store, _, scores| indexer::evaluate::write_reports(store, scores).map_err(Error::other)),
-        ),
+        Box::new(with_onnxruntime::<Evaluate>().followed_by(|store, conf, scores| {
+            let settings: RunSettings = conf.section("run")?;
+            indexer::evaluate::write_reports(store, scores, settings.curve).map_err(Error::other)
+        })),
         Box::new(Publish),
     ])
     .with_section(Section::new(policy::SECTION, schemars::schema_for!(policy::Config)))
+    .with_section(Section::new(night_conf::SECTION, schemars::schema_for!(night_conf::Config)))
 }
 
 /// Does the configuration train an encoder instead of adopting one?

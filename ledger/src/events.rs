@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
-    io::Write,
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -149,12 +149,22 @@ fn run_id(parts: &[&str]) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// Adds an event to a file with one write, so that the lines of two processes do not mix.
+/// Adds an event to a file with one write, so that the lines of two processes do not mix. A line that a full disk cut off is ended first.
 pub fn append_event(path: &Path, event: &Value) -> Result<()> {
     let folder = path.parent().context("a file path needs a folder")?;
     fs::create_dir_all(folder).map_err(Error::io("creating", folder))?;
-    let open = OpenOptions::new().create(true).append(true).open(path);
-    open.and_then(|mut file| file.write_all(format!("{event}\n").as_bytes())).map_err(Error::io("writing", path))
+    append_line(path, event).map_err(Error::io("writing", path))
+}
+
+fn append_line(path: &Path, event: &Value) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).create(true).append(true).open(path)?;
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    let end = if last == *b"\n" { "" } else { "\n" };
+    file.write_all(format!("{end}{event}\n").as_bytes())
 }
 
 #[cfg(test)]
@@ -167,5 +177,16 @@ mod tests {
         assert_eq!((id.get_version_num(), id.get_variant()), (8, uuid::Variant::RFC4122));
         assert_eq!(id, run_id(&["parse", "0123456789ab", "1"]));
         assert_ne!(id, run_id(&["parse", "0123456789ab", "2"]));
+    }
+
+    #[test]
+    fn an_event_after_a_line_that_was_cut_off_begins_a_new_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events/file.jsonl");
+        append_event(&path, &json!(1)).unwrap();
+        append_event(&path, &json!(2)).unwrap();
+        fs::write(&path, "1\n2\n{\"cut").unwrap();
+        append_event(&path, &json!(3)).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n{\"cut\n3\n");
     }
 }

@@ -149,6 +149,17 @@ fn fail_with_a_full_disk(workspace: &Workspace, arguments: &[&str]) {
 }
 
 #[test]
+fn a_full_disk_stops_a_night_and_the_published_bundle_stays() {
+    let workspace = Workspace::published();
+    let published = fs::read_link(workspace.path("data/serve/current")).unwrap();
+    fs::remove_file(workspace.path("corpus/text/distance.py")).unwrap();
+    fail_with_a_full_disk(&workspace, &["nightly"]);
+    assert_eq!(fs::read_link(workspace.path("data/serve/current")).unwrap(), published);
+    let (out, _) = workspace.run(&["nightly"]);
+    assert!(out.starts_with("published "), "{out}");
+}
+
+#[test]
 fn a_full_disk_stops_a_save_and_a_restore_until_there_is_room() {
     let workspace = Workspace::tokenized();
     let url = workspace.path("saved").display().to_string();

@@ -16,7 +16,7 @@ use ledger::{
 use serde_json::{Map, Value, json};
 use trainer::{Adopt, Train};
 
-use crate::{options::Options, releases, stage_process};
+use crate::{night_conf, options::Options, stage_process};
 
 /// Which stages run, and where a training starts.
 #[derive(Debug, Clone, Default, Args)]
@@ -42,6 +42,9 @@ pub struct RunArgs {
     /// Use this release of the encoder in place of a training
     #[arg(long, hide = true, value_name = "ID", requires = "part_of_run")]
     pub release: Option<String>,
+    /// Evaluate as a night does
+    #[arg(long, hide = true, requires = "part_of_run")]
+    pub night: bool,
     /// Was --conf given, or is it the default?
     #[arg(skip)]
     pub conf_is_given: bool,
@@ -87,6 +90,7 @@ pub fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString
     arguments.extend(
         [(options.quiet, "--quiet"), (options.json, "--json")].iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag.into()),
     );
+    arguments.extend(args.night.then(|| "--night".into()));
     arguments.extend(args.release.iter().flat_map(|id| ["--release".into(), id.into()]));
     if stage == Train::NAME {
         arguments.extend(args.resume.then(|| "--resume".into()));
@@ -97,10 +101,13 @@ pub fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString
 
 /// The configuration that a run uses: with `--restore` the training starts from a recorded checkpoint.
 fn configuration(registry: &Registry, options: &Options, args: &RunArgs) -> Result<Conf> {
-    let conf = options.load(registry)?;
+    let mut conf = options.load(registry)?;
     if let Some(id) = &args.release {
         let id = ReleaseId::parse(id).with_context(|| format!("{id:?} is no release: `codenets model list` shows them"))?;
-        return releases::with_release(conf, &options.data, &id);
+        conf = night_conf::with_release(conf, &options.data, &id)?;
+    }
+    if args.night {
+        conf = night_conf::as_night(conf)?;
     }
     let Some(folder) = &args.restore else { return Ok(conf) };
     let config =
@@ -109,7 +116,7 @@ fn configuration(registry: &Registry, options: &Options, args: &RunArgs) -> Resu
 }
 
 /// A run is complete without its events: an error is a message.
-fn send_events(store: &Store) {
+pub fn send_events(store: &Store) {
     let Some(server) = std::env::var("OPENLINEAGE_URL").ok().filter(|server| !server.is_empty()) else { return };
     if let Err(error) = archive::outbox::send(store, &server) {
         store.progress().message(&format!("events are kept for the next run, or for `codenets events`: {error:#}"));

@@ -5,7 +5,10 @@ use clap::Subcommand;
 use ledger::{Registry, ReleaseId, Releases, rfc3339};
 use serde_json::{Value, json};
 
-use crate::{nightly::night::SCORE, options::Options, releases};
+use crate::{
+    options::Options,
+    releases::{self, SCORE},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Model {

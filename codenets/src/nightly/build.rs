@@ -9,8 +9,9 @@ use ledger::{Registry, ReleaseId, Stage, StageSelection, Store};
 use super::night::StageRun;
 use crate::{
     commands::build::{self, RunArgs},
+    night_conf,
     options::Options,
-    releases, stage_process,
+    stage_process,
 };
 
 /// Runs stages with a release of the encoder, or with a training.
@@ -21,14 +22,25 @@ pub struct Build<'a> {
     pub store: &'a Store,
 }
 
+/// How a build is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// As the configuration says.
+    Full,
+    /// A sample of the queries, and no curve of vector search.
+    Night,
+}
+
 impl Build<'_> {
     /// Runs every stage up to `evaluate` that is not up to date.
-    pub fn run(&self, release: Option<&ReleaseId>) -> Result<Vec<StageRun>> {
-        let conf = self.options.load(self.registry)?;
-        let conf = match release {
-            Some(id) => releases::with_release(conf, self.store.root(), id)?,
-            None => conf,
-        };
+    pub fn run(&self, release: Option<&ReleaseId>, protocol: Protocol) -> Result<Vec<StageRun>> {
+        let mut conf = self.options.load(self.registry)?;
+        if let Some(id) = release {
+            conf = night_conf::with_release(conf, self.store.root(), id)?;
+        }
+        if protocol == Protocol::Night {
+            conf = night_conf::as_night(conf)?;
+        }
         let mut runs = Vec::new();
         for stage in self.registry.prepared(self.store, &conf, &StageSelection::Until(Evaluate::NAME.to_owned()))? {
             let (clock, cpu) = (Instant::now(), cpu_seconds());
@@ -37,7 +49,7 @@ impl Build<'_> {
             if is_up_to_date || !self.options.is_program {
                 stage.run(self.store, &conf)?;
             } else {
-                stage_process::run(stage.name(), &self.arguments(stage.name(), release))?;
+                stage_process::run(stage.name(), &self.arguments(stage.name(), release, protocol))?;
             }
             runs.push(StageRun {
                 stage: stage.name().to_owned(),
@@ -50,8 +62,13 @@ impl Build<'_> {
         Ok(runs)
     }
 
-    fn arguments(&self, stage: &str, release: Option<&ReleaseId>) -> Vec<OsString> {
-        let args = RunArgs { conf_is_given: self.conf_is_given, release: release.map(ToString::to_string), ..RunArgs::default() };
+    fn arguments(&self, stage: &str, release: Option<&ReleaseId>, protocol: Protocol) -> Vec<OsString> {
+        let args = RunArgs {
+            conf_is_given: self.conf_is_given,
+            release: release.map(ToString::to_string),
+            night: protocol == Protocol::Night,
+            ..RunArgs::default()
+        };
         build::arguments(stage, self.options, &args)
     }
 }

@@ -16,12 +16,11 @@ pub mod policy;
 
 use std::{
     collections::BTreeMap,
-    io::Write,
     path::{Path, PathBuf},
     time::Instant,
 };
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Error, Result, ensure};
 use clap::Args;
 use indexer::{
     bundle_diff::functions_diff,
@@ -29,16 +28,17 @@ use indexer::{
     publish,
 };
 use ledger::{
-    Recordable, Registry, ReleaseId, Releases, Report, Scores, Serve, Stage, Store, conf::Conf, report_path, unix_now, write_report_file,
+    Recordable, Registry, ReleaseId, Releases, Report, Scores, Serve, Stage, Store, append_event, conf::Conf, report_path, unix_now,
+    write_report_file,
 };
 use pipeline::{Harvest, Ingest};
 
 use self::{
-    build::Build,
+    build::{Build, Protocol},
     night::{Ending, Night},
     policy::Choice,
 };
-use crate::{options::Options, releases};
+use crate::{commands::build::send_events, options::Options, releases};
 
 /// What a night may do beyond its configuration.
 #[derive(Debug, Clone, Default, Args)]
@@ -94,11 +94,19 @@ pub fn nightly(registry: &Registry, options: &Options, args: &NightlyArgs) -> Re
     night.wall_s = clock.elapsed().as_secs_f64();
     night.cpu_s = build::cpu_seconds() - cpu;
     describe(&store, &mut night);
-    report(options, &store, &night, &before)?;
-    ended.map_err(|error| match night.ending {
-        Ending::HeldBack => Error::new(Stopped { status: HELD_BACK, why: format!("{error:#}") }),
-        _ => error,
-    })
+    send_events(&store);
+    let reported = report(options, &store, &night, &before);
+    match (ended, night.ending) {
+        (Ok(()), _) => reported,
+        (Err(error), ending) => {
+            // The first error is the one that matters: a full disk stops the report too.
+            if let Err(error) = reported {
+                ledger::print_line(&format!("the report of the night is not written: {error:#}"));
+            }
+            let is_held_back = ending == Ending::HeldBack;
+            Err(if is_held_back { Error::new(Stopped { status: HELD_BACK, why: format!("{error:#}") }) } else { error })
+        }
+    }
 }
 
 /// A refusal of a gate, or a failure?
@@ -123,7 +131,7 @@ impl Steps<'_> {
         let build = Build { registry: self.registry, options: self.options, conf_is_given: self.args.conf_is_given, store: self.store };
         let release = if self.conf.adopts()? { None } else { Some(self.release(&build, night)?) };
         night.release = release.as_ref().map(ToString::to_string);
-        night.stages.extend(build.run(release.as_ref())?);
+        night.stages.extend(build.run(release.as_ref(), Protocol::Night)?);
         self.publish(night)?;
         self.collect(night)
     }
@@ -139,13 +147,13 @@ impl Steps<'_> {
         self.store.progress().message(&format!("nightly   trains a release of the encoder: {why}"));
         let old = match &current {
             Some(id) => {
-                night.stages.extend(build.run(Some(id))?);
+                night.stages.extend(build.run(Some(id), Protocol::Full)?);
                 Some(self.store.current::<Scores>()?.dir().to_owned())
             }
             None => None,
         };
         releases.set_last_training(night.started_unix_s)?;
-        night.stages.extend(build.run(None)?);
+        night.stages.extend(build.run(None, Protocol::Full)?);
         let new = self.store.current::<Scores>()?.dir().to_owned();
         let (is_promoted, verdict) = match &old {
             Some(old) => verdict(&compare(&new, old)?),
@@ -240,10 +248,7 @@ impl Nights {
     }
 
     fn add(data: &Path, night: &Night) -> Result<()> {
-        let path = Self::path(data);
-        let line = serde_json::to_string(night)? + "\n";
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
-        file.and_then(|mut file| file.write_all(line.as_bytes())).with_context(|| format!("writing {}", path.display()))
+        Ok(append_event(&Self::path(data), &serde_json::to_value(night)?)?)
     }
 }
 

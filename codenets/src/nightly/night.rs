@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use indexer::bundle_diff::FunctionsDiff;
 use serde::{Deserialize, Serialize};
 
+use crate::releases::SCORE;
+
 /// How a night ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -63,9 +65,6 @@ pub struct Night {
     pub deleted_bytes: u64,
     pub warnings: Vec<String>,
 }
-
-/// The score that is shown first.
-pub const SCORE: &str = "mrr@corpus_all_hybrid";
 
 impl std::fmt::Display for Ending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

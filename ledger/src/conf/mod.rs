@@ -64,12 +64,20 @@ pub struct Adopted {
     pub from: Option<PathBuf>,
 }
 
+/// Configurations of earlier versions have no such key.
+fn yes() -> bool {
+    true
+}
+
 /// Section `run`: settings that change no byte of any output.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RunSettings {
     /// Worker threads. Null: all cores.
     pub threads: Option<usize>,
+    /// Measure recall and latency of vector search for `reports/evaluate.html`.
+    #[serde(default = "yes")]
+    pub curve: bool,
 }
 
 /// A section that a configuration may have, and the JSON Schema of its type.
