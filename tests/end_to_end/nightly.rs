@@ -50,6 +50,8 @@ fn the_first_night_trains_a_release_and_the_next_nights_use_it() {
     assert_eq!(third["release"], release);
     let page = fs::read_to_string(workspace.path("data/reports/nightly.html")).unwrap();
     assert_eq!(page.matches("<td>published</td>").count() + page.matches("<td>unchanged</td>").count(), 3, "{page}");
+    let shown = fs::read_to_string(workspace.path("data/reports/evaluate.key")).unwrap();
+    assert!(shown.ends_with(" without-curve"), "{shown}");
     assert_eq!(workspace.search(&["triple"])[0]["func_name"], "triple");
 }
 
@@ -83,6 +85,27 @@ fn a_bundle_that_a_gate_refuses_is_held_back_and_published_by_force_with_the_rea
     assert_eq!((&forced["ending"], &forced["forced"]), (&"published".into(), &"two repositories are archived".into()), "{forced}");
     let nights = fs::read_to_string(workspace.path("data/reports/nights.jsonl")).unwrap();
     assert_eq!(nights.lines().count(), 5);
+}
+
+#[test]
+fn a_bundle_in_which_a_known_query_finds_nothing_is_held_back() {
+    let (workspace, first) = first_night();
+    let queries = "{\"query\": \"levenshtein distance\", \"files\": [\"text/distance.py\", \"distance.py\"]}\n";
+    fs::write(workspace.path("queries.jsonl"), queries).unwrap();
+    workspace.configure("publish.smoke-queries = queries.jsonl\nindex.candidates = 299");
+    assert_eq!(night(&workspace, &[], 0)["ending"], "published");
+    fs::write(workspace.path("queries.jsonl"), format!("{queries}{{\"query\": \"bake a cake\", \"files\": [\"cake.py\"]}}\n")).unwrap();
+    workspace.configure("publish.smoke-queries = queries.jsonl\nindex.candidates = 298");
+    let held_back = night(&workspace, &[], 3);
+    let why = held_back["why"].as_str().unwrap();
+    assert!(
+        why.contains("1 of 2 queries of queries.jsonl find no expected file in 10 hits: \"bake a cake\" finds none of cake.py"),
+        "{why}"
+    );
+    assert!(held_back["published"] != first["published"], "{held_back}");
+    fs::write(workspace.path("queries.jsonl"), "{\"query\": \"x\"}").unwrap();
+    let wrong = workspace.fail(&["nightly"]);
+    assert!(wrong.contains("publish.smoke-queries: queries.jsonl:1: expected {\"query\", \"files\", \"repo\"}"), "{wrong}");
 }
 
 #[test]

@@ -47,12 +47,17 @@ pub fn cosqa(path: &Path) -> Result<Vec<CosqaQuery>> {
 
 /// Reads one query a line; blank lines are skipped.
 pub fn jsonl(path: &Path) -> Result<Vec<JsonlQuery>> {
+    lines(path, "{\"query\", \"relevant\"}")
+}
+
+/// Reads one JSON value a line; blank lines are skipped. `form`: the form that is expected, for the error.
+pub fn lines<T: DeserializeOwned>(path: &Path, form: &str) -> Result<Vec<T>> {
     let text = text(path)?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let query = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).with_context(|| format!("{}:{}: expected {{\"query\", \"relevant\"}}", path.display(), number + 1))
+    let value = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).with_context(|| format!("{}:{}: expected {form}", path.display(), number + 1))
     };
-    lines.map(query).collect()
+    lines.map(value).collect()
 }
 
 #[cfg(test)]

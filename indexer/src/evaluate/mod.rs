@@ -8,7 +8,7 @@ pub mod curve;
 mod examples;
 pub mod judge;
 mod judged;
-mod judgment_files;
+pub(crate) mod judgment_files;
 mod page;
 mod ranks;
 mod report;

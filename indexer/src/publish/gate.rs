@@ -64,7 +64,7 @@ mod tests {
     }
 
     fn config(min_mrr: f64, min_share_of_current: f64) -> Config {
-        Config { min_mrr, min_share_of_current, max_lost_functions: 1.0, max_lost_repositories: 1.0, keep: 1 }
+        Config { min_mrr, min_share_of_current, max_lost_functions: 1.0, max_lost_repositories: 1.0, smoke_queries: None, keep: 1 }
     }
 
     /// A data folder whose published bundle has this score.

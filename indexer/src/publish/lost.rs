@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn config(max_lost_functions: f64, max_lost_repositories: f64) -> Config {
-        Config { min_mrr: 0.0, min_share_of_current: 0.0, max_lost_functions, max_lost_repositories, keep: 1 }
+        Config { min_mrr: 0.0, min_share_of_current: 0.0, max_lost_functions, max_lost_repositories, smoke_queries: None, keep: 1 }
     }
 
     fn lost(functions: (u64, u64), gone: usize) -> Lost {

@@ -44,6 +44,10 @@ pub struct Config {
     /// Largest share of the repositories in the published bundle that a new bundle may be without; 1: any.
     #[serde(default = "any")]
     pub max_lost_repositories: f64,
+    /// File of queries with known answers, one a line: `{"query": text, "files": [path, …], "repo": name}` (`repo` is optional). A bundle that
+    /// finds none of the files of a query in ten hits is not published. Null: no queries.
+    #[serde(default)]
+    pub smoke_queries: Option<PathBuf>,
     /// Published bundles that are kept for a rollback; the current one and pinned ones always stay.
     pub keep: usize,
 }
@@ -57,7 +61,7 @@ impl Config {
     /// The configuration with every gate off: for a bundle that a person publishes although a gate refused it.
     #[must_use]
     pub fn without_gates(self) -> Self {
-        Self { min_mrr: 0.0, min_share_of_current: 0.0, max_lost_functions: 1.0, max_lost_repositories: 1.0, ..self }
+        Self { min_mrr: 0.0, min_share_of_current: 0.0, max_lost_functions: 1.0, max_lost_repositories: 1.0, smoke_queries: None, ..self }
     }
 }
 
@@ -204,7 +208,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
     gate::check(&serve, config, &measured)?;
     compare_with_published(store, &serve, config, &bundle)?;
     let id = BundleId::next(&serve.ids()?, key, unix_now());
-    let folder = build(store, &serve, &bundle, &scores, &id)?;
+    let folder = build(store, config, &serve, &bundle, &scores, &id)?;
     serve.publish(&folder, &id)?;
     // The bundle is published either way.
     let _ = serve.set_held_back(None);
@@ -237,7 +241,14 @@ fn compare_with_published(store: &Store, serve: &Serve, config: &Config, bundle:
 }
 
 /// Builds the folder that is published: hard links of the recorded bundle, its scores, and a manifest with its id. Returns its path.
-fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artifact<Scores>, id: &BundleId) -> Result<PathBuf> {
+fn build(
+    store: &Store,
+    config: &Config,
+    serve: &Serve,
+    bundle: &Artifact<Bundle>,
+    scores: &Artifact<Scores>,
+    id: &BundleId,
+) -> Result<PathBuf> {
     let root = serve.bundles();
     fs::create_dir_all(&root).with_context(|| format!("creating {}", root.display()))?;
     let scratch = scratch_folder(UNPUBLISHED, &root)?;
@@ -256,7 +267,7 @@ fn build(store: &Store, serve: &Serve, bundle: &Artifact<Bundle>, scores: &Artif
     retract::apply(store.root(), scratch.path())?;
     index::checksums::write(scratch.path())?;
     inference::load_installed()?;
-    smoke::test(scratch.path())?;
+    smoke::test(scratch.path(), config.smoke_queries.as_deref())?;
     fsync_tree(scratch.path())?;
     Ok(scratch.keep())
 }

@@ -100,7 +100,7 @@ fn scores_of(judged: &JudgedQuery, hits: &[Hit]) -> Vec<f64> {
 }
 
 /// Indexes of the files that a path is.
-fn files_of<'a>(path: &'a str, files: &'a [String]) -> impl Iterator<Item = usize> + 'a {
+pub(crate) fn files_of<'a>(path: &'a str, files: &'a [String]) -> impl Iterator<Item = usize> + 'a {
     let is_end = |path: &str, end: &str| path == end || path.strip_suffix(end).is_some_and(|start| start.ends_with('/'));
     (0..files.len()).filter(move |&index| is_end(path, &files[index]) || is_end(&files[index], path))
 }
