@@ -156,7 +156,11 @@ impl Steps<'_> {
         night.stages.extend(build.run(None, Protocol::Full)?);
         let new = self.store.current::<Scores>()?.dir().to_owned();
         let (is_promoted, verdict) = match &old {
-            Some(old) => verdict(&compare(&new, old)?),
+            Some(old) => match compare(&new, old) {
+                Ok(lines) => verdict(&lines),
+                // Without queries nothing says that the new one is not worse.
+                Err(error) => (false, format!("not promoted, it is not comparable ({})", ledger::chain(&error))),
+            },
             None => (true, "the first one".to_owned()),
         };
         let id = match current {
@@ -259,4 +263,32 @@ fn report(options: &Options, store: &Store, night: &Night, before: &Nights) -> R
     Nights::add(data, night)?;
     write_report_file(data, "nightly.html", page::html(night, &before.0)?.as_bytes())?;
     options.print(&night.text(published), &serde_json::to_value(night)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indexer::evaluate::Difference;
+
+    #[test]
+    fn a_release_is_promoted_unless_hybrid_search_is_worse() {
+        let line = |system: &str, mean: f64, p: f64| SystemDifference {
+            set: "test".to_owned(),
+            system: system.to_owned(),
+            queries: 9,
+            difference: Difference { mean, p, wins: 1, losses: 2 },
+        };
+        let is_promoted = |mean: f64, p: f64| verdict(&[line("vector", -0.5, 0.0), line("hybrid", mean, p)]).0;
+        assert!(is_promoted(0.01, 0.5) && is_promoted(-0.01, 0.05) && is_promoted(0.0, 1.0));
+        assert!(!is_promoted(-0.01, 0.049));
+        let (_, text) = verdict(&[line("hybrid", -0.2, 0.001)]);
+        assert_eq!(text, "not promoted, it is worse (test -0.2000, p 0.0010, 9 queries)");
+    }
+
+    #[test]
+    fn a_refusal_of_a_gate_is_no_failure() {
+        let refusal = || indexer::Error::NotPublished("worse".to_owned());
+        assert_eq!(ending_of(&Error::new(refusal()).context("publishing")), Ending::HeldBack);
+        assert_eq!(ending_of(&Error::msg("disk full")), Ending::Failed);
+    }
 }

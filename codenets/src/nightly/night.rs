@@ -60,7 +60,7 @@ pub struct Night {
     pub left_out: BTreeMap<String, u64>,
     /// Scores of the recorded bundle.
     pub scores: BTreeMap<String, f64>,
-    /// Published bundles and artifacts that were deleted.
+    /// Unreferenced artifacts that were deleted.
     pub deleted: u64,
     pub deleted_bytes: u64,
     pub warnings: Vec<String>,
