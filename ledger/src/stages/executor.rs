@@ -377,6 +377,8 @@ mod tests {
         let (table, numbers) = crate::stages::journal::journal(&store);
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines.len() == 2 && lines[0].starts_with("stage ") && lines[1].starts_with("copy "), "{table}");
+        let cells: Vec<&str> = lines[1].split_whitespace().collect();
+        assert_eq!(cells[4..6], ["0.0", "0.0"], "one byte in MiB: {table}");
         assert_eq!((&numbers["copy_rows_in"], &numbers["copy_bytes_out"]), (&1.into(), &1.into()));
         let seconds = made.manifest().host.wall_s.max(1e-6);
         let rates = [("copy_mb_per_s", 1e-6 / seconds), ("copy_rows_per_s", 1.0 / seconds)];

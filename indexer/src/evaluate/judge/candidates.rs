@@ -54,12 +54,7 @@ fn line(bundle: &Bundle, judged: &JudgedQuery) -> Result<String> {
     let mut rows = Vec::new();
     for (row, features) in bundle.reranking_features(&judged.query)? {
         let [id, _, path, _, url, ..] = bundle.lexical().document(row)?.stored;
-        let grade = match &judged.relevant {
-            Relevant::Grades(grades) => grades.get(&url).copied().unwrap_or_default(),
-            Relevant::Rows(relevant) => f64::from(u8::from(relevant.contains(&id) || relevant.contains(&url))),
-            Relevant::UrlEnd(end) => f64::from(u8::from(url.ends_with(end))),
-            Relevant::Files(files, _) => files_of(&path, files).next().map_or(0.0, |index| index as f64 + 1.0),
-        };
+        let grade = grade(&judged.relevant, &id, &path, &url);
         rows.push(Row { file: groups.of(row, bundle::groups::Group::File), grade, features: features.to_vec() });
     }
     let (measure, relevant) = match &judged.relevant {
@@ -79,4 +74,35 @@ fn line(bundle: &Bundle, judged: &JudgedQuery) -> Result<String> {
         rows,
     };
     Ok(serde_json::to_string(&line)?)
+}
+
+/// Grade of a function, as [`Row::grade`] says.
+fn grade(relevant: &Relevant, id: &str, path: &str, url: &str) -> f64 {
+    match relevant {
+        Relevant::Grades(grades) => grades.get(url).copied().unwrap_or_default(),
+        Relevant::Rows(rows) => f64::from(u8::from(rows.contains(id) || rows.contains(url))),
+        Relevant::UrlEnd(end) => f64::from(u8::from(url.ends_with(end))),
+        Relevant::Files(files, _) => files_of(path, files).next().map_or(0.0, |index| index as f64 + 1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_of_a_relevant_file_has_the_number_of_the_file() {
+        let files = Relevant::Files(vec!["src/dates.py".to_owned(), "src/clock.py".to_owned()], 2);
+        let grade_of = |path| grade(&files, "id", path, "url");
+        assert_eq!([grade_of("pkg/src/dates.py"), grade_of("src/clock.py"), grade_of("src/other.py")], [1.0, 2.0, 0.0]);
+    }
+
+    #[test]
+    fn a_relevant_function_is_named_by_its_id_its_url_or_the_end_of_its_url() {
+        let rows = Relevant::Rows(["a".to_owned(), "https://one".to_owned()].into());
+        let graded = [("a", "https://two"), ("b", "https://one"), ("b", "https://two")].map(|(id, url)| grade(&rows, id, "path", url));
+        assert_eq!(graded, [1.0, 1.0, 0.0]);
+        assert_eq!(grade(&Relevant::UrlEnd("one#L3".to_owned()), "a", "path", "https://one#L3"), 1.0);
+        assert_eq!(grade(&Relevant::Grades([("https://one".to_owned(), 3.0)].into()), "a", "path", "https://one"), 3.0);
+    }
 }
