@@ -7,13 +7,9 @@ use ledger::{ArtifactId, Bundle, Encoder, Recordable, Release, ReleaseId, Releas
 /// End of the name of the score that is shown first: hybrid search over all languages.
 pub const SCORE: &str = "mrr@corpus_all_hybrid";
 
-/// Name of the pin that keeps the lineage of a release.
-pub fn pin_name(id: &ReleaseId) -> String {
-    format!("model-{id}")
-}
-
 /// Makes a release of the recorded encoder, with the fusion and the reranking model of the recorded bundle, and makes it the current one.
-/// The encoder is pinned, so that its lineage stays. The caller has the lock of runs.
+/// The encoder is pinned, so that its lineage stays: before the release exists, so that a release that was killed here
+/// has its pin. The caller has the lock of runs.
 ///
 /// # Errors
 /// No bundle is recorded, or it has another encoder than the recorded one.
@@ -27,7 +23,6 @@ pub fn promote(store: &Store) -> Result<ReleaseId> {
     let folder = bundle.open()?.dir;
     let release =
         Release { created_unix_s: unix_now(), encoder: encoder.manifest().key.clone(), bundle: bundle.manifest().key.clone(), scores };
-    let id = Releases::of(store.root()).create(&release, &files, &[folder.join(FUSION), folder.join(RERANKER)])?;
-    store.pin(&pin_name(&id), &ArtifactId { kind: Encoder::KIND.to_owned(), key: release.encoder })?;
-    Ok(id)
+    store.pin(&format!("model-{}", release.encoder), &ArtifactId { kind: Encoder::KIND.to_owned(), key: release.encoder.clone() })?;
+    Ok(Releases::of(store.root()).create(&release, &files, &[folder.join(FUSION), folder.join(RERANKER)])?)
 }

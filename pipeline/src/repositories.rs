@@ -9,6 +9,8 @@ use crate::error::{Context, Result};
 
 /// Name of the file in a raw artifact.
 pub const REPOS: &str = "repos.json";
+/// Name of the list of source files in a raw artifact: it says where the records of each file are.
+pub const FILES: &str = "files.json";
 
 /// A repository as the rows name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -64,20 +64,24 @@ pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()>
         trainer::require_checkpoint(&store, &conf.section(Train::NAME)?)?;
     }
     let stages = registry.prepared(&store, &conf, &selection)?;
-    let own_processes = options.is_program && stages.len() > 1;
-    for stage in stages {
+    for stage in &stages {
         let is_up_to_date = stage.freshness(&store, &conf).is_ok_and(|freshness| freshness.is_up_to_date());
-        if is_up_to_date || !own_processes {
-            stage.run(&store, &conf)?;
-        } else {
-            stage_process::run(stage.name(), &arguments(stage.name(), options, args))?;
-        }
+        let own_process = options.is_program && stages.len() > 1 && !is_up_to_date;
+        run_stage(*stage, &store, &conf, own_process.then(|| arguments(stage.name(), options, args)))?;
     }
     send_events(&store);
     Ok(())
 }
 
-/// The arguments that run one stage of this run.
+/// Runs a stage: in a process of its own if that process has arguments, else here.
+pub fn run_stage(stage: &dyn AnyStage, store: &Store, conf: &Conf, process: Option<Vec<OsString>>) -> Result<()> {
+    match process {
+        Some(arguments) => stage_process::run(stage.name(), &arguments),
+        None => Ok(stage.run(store, conf)?),
+    }
+}
+
+/// The arguments of a process that runs one stage of this run.
 pub fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = ["run", "--part-of-run", "--only", stage, "--data"].map(OsString::from).to_vec();
     arguments.push(options.data.clone().into());
@@ -99,8 +103,8 @@ pub fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString
     arguments
 }
 
-/// The configuration that a run uses: with `--restore` the training starts from a recorded checkpoint.
-fn configuration(registry: &Registry, options: &Options, args: &RunArgs) -> Result<Conf> {
+/// The configuration that a run uses: with `--restore` the training starts from a recorded checkpoint; a night has a release.
+pub fn configuration(registry: &Registry, options: &Options, args: &RunArgs) -> Result<Conf> {
     let mut conf = options.load(registry)?;
     if let Some(id) = &args.release {
         let id = ReleaseId::parse(id).with_context(|| format!("{id:?} is no release: `codenets model list` shows them"))?;

@@ -1,6 +1,6 @@
 //! The stages of a night, each in a process of its own.
 
-use std::{ffi::OsString, time::Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use indexer::Evaluate;
@@ -9,9 +9,7 @@ use ledger::{Registry, ReleaseId, Stage, StageSelection, Store};
 use super::night::StageRun;
 use crate::{
     commands::build::{self, RunArgs},
-    night_conf,
     options::Options,
-    stage_process,
 };
 
 /// Runs stages with a release of the encoder, or with a training.
@@ -34,23 +32,20 @@ pub enum Protocol {
 impl Build<'_> {
     /// Runs every stage up to `evaluate` that is not up to date.
     pub fn run(&self, release: Option<&ReleaseId>, protocol: Protocol) -> Result<Vec<StageRun>> {
-        let mut conf = self.options.load(self.registry)?;
-        if let Some(id) = release {
-            conf = night_conf::with_release(conf, self.store.root(), id)?;
-        }
-        if protocol == Protocol::Night {
-            conf = night_conf::as_night(conf)?;
-        }
+        let args = RunArgs {
+            conf_is_given: self.conf_is_given,
+            release: release.map(ToString::to_string),
+            night: protocol == Protocol::Night,
+            ..RunArgs::default()
+        };
+        let conf = build::configuration(self.registry, self.options, &args)?;
         let mut runs = Vec::new();
         for stage in self.registry.prepared(self.store, &conf, &StageSelection::Until(Evaluate::NAME.to_owned()))? {
             let (clock, cpu) = (Instant::now(), cpu_seconds());
             let freshness = stage.freshness(self.store, &conf)?;
             let is_up_to_date = freshness.is_up_to_date();
-            if is_up_to_date || !self.options.is_program {
-                stage.run(self.store, &conf)?;
-            } else {
-                stage_process::run(stage.name(), &self.arguments(stage.name(), release, protocol))?;
-            }
+            let own_process = self.options.is_program && !is_up_to_date;
+            build::run_stage(stage, self.store, &conf, own_process.then(|| build::arguments(stage.name(), self.options, &args)))?;
             runs.push(StageRun {
                 stage: stage.name().to_owned(),
                 ran: !is_up_to_date,
@@ -60,16 +55,6 @@ impl Build<'_> {
             });
         }
         Ok(runs)
-    }
-
-    fn arguments(&self, stage: &str, release: Option<&ReleaseId>, protocol: Protocol) -> Vec<OsString> {
-        let args = RunArgs {
-            conf_is_given: self.conf_is_given,
-            release: release.map(ToString::to_string),
-            night: protocol == Protocol::Night,
-            ..RunArgs::default()
-        };
-        build::arguments(stage, self.options, &args)
     }
 }
 

@@ -261,7 +261,7 @@ fn report(options: &Options, store: &Store, night: &Night, before: &Nights) -> R
     let data = store.root();
     write_report_file(data, "nightly.json", &serde_json::to_vec_pretty(night)?)?;
     Nights::add(data, night)?;
-    write_report_file(data, "nightly.html", page::html(night, &before.0)?.as_bytes())?;
+    write_report_file(data, "nightly.html", page::html(night, &before.0, published)?.as_bytes())?;
     options.print(&night.text(published), &serde_json::to_value(night)?)
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use askama::Template;
 use ledger::{plain, rfc3339};
 
-use super::night::{Ending, Night};
+use super::night::Night;
 
 /// Nights in the plots.
 const SHOWN: usize = 30;
@@ -40,16 +40,15 @@ struct Mark {
     label: String,
 }
 
-/// The page. `before`: the nights before, oldest first.
-pub fn html(night: &Night, before: &[Night]) -> Result<String> {
+/// The page. `before`: the nights before, oldest first; `published`: the last one of them that was published.
+pub fn html(night: &Night, before: &[Night], published: Option<&Night>) -> Result<String> {
     let mut nights: Vec<&Night> = before.iter().chain([night]).collect();
     nights.drain(..nights.len().saturating_sub(SHOWN));
-    let last = before.iter().rev().find(|night| matches!(night.ending, Ending::Published | Ending::Unchanged));
     let scores: Vec<Option<f64>> = nights.iter().map(|night| night.score()).collect();
     let costs: Vec<Option<f64>> = nights.iter().map(|night| Some(night.cpu_s)).collect();
     let page = Page {
         started: rfc3339(night.started_unix_s),
-        summary: plain(&night.text(last)),
+        summary: plain(&night.text(published)),
         night,
         nights,
         plots: vec![plot("mrr@corpus of hybrid search", &scores), plot("CPU seconds", &costs)],
@@ -78,13 +77,13 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nightly::night::tests::night;
+    use crate::nightly::night::{Ending, tests::night};
 
     #[test]
     fn the_page_shows_the_night_and_at_most_thirty_nights_and_escapes_names() {
         let before: Vec<Night> = (0..40).map(|count| night(Ending::Published, 0.5 + f64::from(count) / 1000.0)).collect();
         let last = Night { why: Some("<script>".to_owned()), ..night(Ending::Failed, 0.6) };
-        let page = html(&last, &before).unwrap();
+        let page = html(&last, &before, before.last()).unwrap();
         assert!(!page.contains("<script>") && !page.contains("<tests>"), "{page}");
         assert!(page.contains("<tr><td>go</td><td class=\"n\">400</td><td class=\"n\">672</td>"), "{page}");
         assert_eq!((page.matches("<circle").count(), page.matches("<td>published</td>").count()), (60, 29));

@@ -206,9 +206,8 @@ impl Store {
         let (started, clock) = (unix_now(), Instant::now());
         reset_peak_rss();
         let event = events::Run::start(self, S::NAME, &request.key, &request.config, &request.records);
-        let previous = self
-            .current_manifest(S::Output::KIND)
-            .filter(|(_, manifest)| manifest.revision == S::REVISION && manifest.config == request.config);
+        let is_previous = |manifest: &Manifest| manifest.stage == S::NAME && manifest.revision == S::REVISION;
+        let previous = self.current_manifest(S::Output::KIND).filter(|(_, manifest)| is_previous(manifest));
         let work_dir = self.work_dir_of(S::NAME, &request.key);
         let output = self.run_in::<S>(config, request, scratch.path(), work_dir, previous, false);
         let output = output.inspect_err(|error| event.end(self, &Outcome::Failed(error)))?;
@@ -254,7 +253,7 @@ impl Store {
             work_dir,
             progress: &self.progress,
             threads: self.threads,
-            shards: ShardRecords { previous, inputs: request.records.clone(), ..ShardRecords::default() },
+            shards: ShardRecords { previous, config: request.config.clone(), inputs: request.records.clone(), ..ShardRecords::default() },
             changed: OnceLock::new(),
         };
         let report = S::run(config, &request.inputs, &run).map_err(|error| match run.changed.get() {

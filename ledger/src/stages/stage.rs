@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{OnceLock, atomic::Ordering},
 };
 
 use schemars::JsonSchema;
@@ -80,6 +80,18 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Folder of the previous artifact, where this revision of the stage wrote it, with any configuration and inputs. What is taken from it
+    /// must be what the stage would write itself.
+    pub fn previous(&self) -> Option<&Path> {
+        self.shards.previous.as_ref().map(|(dir, _)| dir.as_path())
+    }
+
+    /// Counts a part of the output that was taken from the previous artifact, or written anew.
+    pub fn count_shard(&self, is_reused: bool) {
+        let counter = if is_reused { &self.shards.reused } else { &self.shards.run };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Compares an external input, as this run has read it, with the one that the key of the artifact was made with.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 //! CodeSearchNet's folder layout, split by repository. A folder of CodeSearchNet files is copied as it is.
 //!
 //! ```text
-//! source ── reader (packages, folders) ── content ── functions ── layout::Writer
+//! source ── reader (packages, folders) ── extraction (content, functions) ── layout::Writer
+//!                                      ── earlier (unchanged files)       ──
 //!        ── copy (csn, urls) · snippets · perturbed
 //! ```
 
@@ -12,8 +13,10 @@ mod config;
 mod content;
 mod copy;
 mod download;
+mod earlier;
 mod encoding;
 mod external;
+mod extraction;
 mod folder;
 mod ignore_rules;
 mod layout;

@@ -24,6 +24,10 @@ use crate::{error::Result, repositories::Repo};
 pub struct SourceFile {
     pub path: String,
     pub language: Language,
+    /// Digest of the bytes.
+    pub content: String,
+    /// What the field `sha` of a record names; none: the id that git gives to the file.
+    pub sha: Option<String>,
     pub bytes: Vec<u8>,
 }
 
@@ -169,9 +173,10 @@ impl<'a> Reader<'a> {
         }
         let fetched = packages::fetch(registry, packages, self.cache, self.progress)?;
         for (package, fetched) in packages.iter().zip(fetched) {
-            let (licence, files) = self.package(registry, package, &fetched.path)?;
+            let (licence, mut files) = self.package(registry, package, &fetched.path)?;
             let version = package.version.clone().or_else(|| fetched.version.clone()).unwrap_or_else(|| "any".to_owned());
             let kind = if registry == Registry::Debian { "deb/debian" } else { registry.name() };
+            files.files.iter_mut().for_each(|file| file.sha = Some(fetched.sha256.clone()));
             let repo = Repo {
                 name: format!("{}/{}", registry.name(), package.name),
                 url_prefix: format!("pkg:{kind}/{}@{version}#", package.name),
@@ -238,9 +243,10 @@ impl<'a> Reader<'a> {
             });
             match read {
                 Ok((language, bytes)) => {
-                    self.contents.insert(format!("{within}{path}"), Digest::of_bytes(&bytes).to_string());
+                    let content = Digest::of_bytes(&bytes).to_string();
+                    self.contents.insert(format!("{within}{path}"), content.clone());
                     if self.keeps_files {
-                        found.files.push(SourceFile { path, language, bytes });
+                        found.files.push(SourceFile { path, language, content, sha: None, bytes });
                     }
                 }
                 Err(Some(reason)) => {
@@ -354,7 +360,8 @@ impl EntryVisitor for PackageVisitor<'_> {
         if self.filter.is_metadata(&path) {
             self.licence = self.licence.take().or_else(|| licence_of_package(self.filter.registry, &bytes));
         } else if let Some(language) = language_of(&path) {
-            self.found.files.push(SourceFile { path: self.filter.inner(&path), language, bytes });
+            let (path, content) = (self.filter.inner(&path), Digest::of_bytes(&bytes).to_string());
+            self.found.files.push(SourceFile { path, language, content, sha: None, bytes });
         }
         Ok(())
     }

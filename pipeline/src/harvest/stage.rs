@@ -5,10 +5,12 @@ use rayon::prelude::*;
 
 use super::{
     config::Config,
-    content::{FileFunctions, content_of, filter},
     copy::{copy_tree, link_download},
-    download, external,
-    layout::{Record, Writer},
+    download,
+    earlier::{Earlier, EntriesWriter, Entry, Member},
+    external,
+    extraction::{self, Counts, Extracted, extract},
+    layout::{Place, Writer},
     list::GROUP,
     perturbed,
     reader::{Reader, RepoFiles, SourceFile, repository_count},
@@ -29,7 +31,7 @@ pub struct Harvest;
 impl Stage for Harvest {
     const NAME: &'static str = "harvest";
     const ABOUT: &'static str = "Extract functions with their documentation from packages, folders and git checkouts";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     type Config = Config;
     type Inputs = ();
     type Output = Raw;
@@ -44,11 +46,14 @@ impl Stage for Harvest {
         config.check()?;
         check_names(config)?;
         let repos = config.all_sources().map(repository_count).sum::<Result<u64>>()?;
+        let settings = extraction::settings(config, Self::REVISION)?;
         let mut harvester = Harvester {
             config,
             run,
             bar: run.progress.bar("harvest", repos, "repositories"),
             writer: Writer::new(run.out, config.records_per_file),
+            files: EntriesWriter::create(run.out, settings)?,
+            earlier: run.previous().and_then(|dir| Earlier::open(dir, settings)),
             entries: Vec::new(),
             report: HarvestReport::default(),
         };
@@ -58,6 +63,7 @@ impl Stage for Harvest {
         }
         harvester.bar.finish();
         harvester.writer.finish()?;
+        harvester.files.finish()?;
         for (reason, count) in reader.skipped {
             harvester.report.skip(&reason, count);
         }
@@ -72,6 +78,9 @@ struct Harvester<'a> {
     run: &'a Run<'a>,
     bar: Bar,
     writer: Writer,
+    files: EntriesWriter,
+    /// The previous artifact, from which the records of unchanged files are copied.
+    earlier: Option<Earlier>,
     entries: Vec<RepoEntry>,
     report: HarvestReport,
 }
@@ -118,10 +127,18 @@ impl Harvester<'_> {
         self.bar.note(repo.name.clone());
         let before = self.report.functions;
         for group in files.chunks(GROUP) {
-            let config = self.config;
-            let found: Vec<FileFunctions> = group.par_iter().map(|file| filter(content_of(file, config), config)).collect();
-            for (file, found) in group.iter().zip(found) {
-                self.write(repo, split, file, found)?;
+            let of_file = |file: &SourceFile| -> Result<(Digest, bool, Extracted)> {
+                let key = extraction::key(repo, split, file)?;
+                let earlier = self.earlier.as_ref().and_then(|earlier| earlier.get(&key));
+                let (is_earlier, extracted) = (earlier.is_some(), earlier.map_or_else(|| extract(repo, split, file, self.config), Ok)?);
+                Ok((key, is_earlier, extracted))
+            };
+            let found = group.par_iter().map(of_file).collect::<Result<Vec<_>>>()?;
+            for (file, (key, is_earlier, extracted)) in group.iter().zip(found) {
+                self.run.count_shard(is_earlier);
+                let Extracted { counts, member } = extracted;
+                let entry = Entry { key, repo: repo.name.clone(), path: file.path.clone(), language: file.language, counts, member: None };
+                self.write(split, entry, &member)?;
             }
         }
         self.bar.add(1);
@@ -132,32 +149,85 @@ impl Harvester<'_> {
         Ok(())
     }
 
-    fn write(&mut self, repo: &Repo, split: Split, file: &SourceFile, found: FileFunctions) -> Result<()> {
-        self.report.functions_seen += found.seen;
-        found.skipped.into_iter().for_each(|reason| self.report.skip(&reason, 1));
-        for accepted in found.accepted {
-            let function = &accepted.function;
-            self.report.functions += 1;
-            self.report.documented += u64::from(!accepted.docstring_tokens.is_empty());
-            *self.report.by_language.entry(file.language.to_string()).or_default() += 1;
-            *self.report.by_split.entry(split.to_string()).or_default() += 1;
-            let (first, last) = function.lines;
-            let record = Record {
-                repo: &repo.name,
-                path: &file.path,
-                func_name: &function.name,
-                original_string: &function.code,
-                language: file.language,
-                code: &function.code,
-                code_tokens: &function.code_tokens,
-                docstring: &function.docstring,
-                docstring_tokens: &accepted.docstring_tokens,
-                sha: &repo.sha,
-                url: &format!("{}{}#L{first}-L{last}", repo.url_prefix, file.path),
-                partition: split,
-            };
-            self.writer.write(file.language, split, &record)?;
+    /// Writes the records of a source file.
+    fn write(&mut self, split: Split, mut entry: Entry, member: &[u8]) -> Result<()> {
+        let Counts { seen, functions, documented, skipped } = &entry.counts;
+        self.report.functions_seen += seen;
+        self.report.functions += functions;
+        self.report.documented += documented;
+        skipped.iter().for_each(|(reason, count)| self.report.skip(reason, *count));
+        if *functions > 0 {
+            *self.report.by_language.entry(entry.language.to_string()).or_default() += functions;
+            *self.report.by_split.entry(split.to_string()).or_default() += functions;
+            let Place { file, offset } = self.writer.append(entry.language, split, member, usize::try_from(*functions)?)?;
+            entry.member = Some(Member { file, offset, bytes: member.len() as u64, digest: Digest::of_bytes(member) });
         }
-        Ok(())
+        self.files.write(&entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs, path::Path};
+
+    use ledger::{Progress, Store};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{files::data_files, harvest::list::tests::config};
+
+    /// Bytes of every file of an artifact but its manifest.
+    fn bytes(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+        let names = data_files(dir).unwrap().0.into_iter().filter(|name| name != "manifest.json");
+        names.map(|name| (name.clone(), fs::read(dir.join(&name)).unwrap())).collect()
+    }
+
+    fn harvest(source: &Path, data: &Path) -> (BTreeMap<String, Vec<u8>>, HarvestReport, u64) {
+        let mut config = config(source);
+        config.records_per_file = 3;
+        let raw = Store::at(data, Progress::new(true), 2).make::<Harvest>(&config).unwrap();
+        let manifest = raw.manifest();
+        (bytes(raw.dir()), serde_json::from_value(manifest.report.clone()).unwrap(), manifest.host.shards_reused)
+    }
+
+    fn function(number: u8) -> String {
+        format!("def read{number}(path):\n    '''Reads the file {number}.'''\n    return open(path).read({number})\n\n\n")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        /// Each step writes files (a number of functions each; none: deletes the file).
+        #[test]
+        fn a_harvest_with_a_previous_one_writes_the_bytes_of_a_harvest_from_nothing(
+            steps in prop::collection::vec(prop::collection::vec((0u8..6, prop::option::of(0u8..4)), 1..5), 1..5)
+        ) {
+            let (source, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            fs::write(source.path().join("always.py"), function(9)).unwrap();
+            for step in steps {
+                for (file, functions) in step {
+                    let path = source.path().join(format!("f{file}.py"));
+                    match functions {
+                        Some(count) => fs::write(path, (0..count).map(|number| function(number + file)).collect::<String>()).unwrap(),
+                        None => drop(fs::remove_file(path)),
+                    }
+                }
+                let (ours, report, _) = harvest(source.path(), data.path());
+                let fresh = tempfile::tempdir().unwrap();
+                let (expected, from_nothing, reused) = harvest(source.path(), fresh.path());
+                prop_assert_eq!(reused, 0);
+                prop_assert_eq!(ours, expected);
+                prop_assert_eq!(serde_json::to_value(report).unwrap(), serde_json::to_value(from_nothing).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_changed_file_is_extracted_again() {
+        let (source, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        (0..5).for_each(|number| fs::write(source.path().join(format!("f{number}.py")), function(number)).unwrap());
+        harvest(source.path(), data.path());
+        fs::write(source.path().join("f2.py"), function(7)).unwrap();
+        assert_eq!(harvest(source.path(), data.path()).2, 4);
     }
 }

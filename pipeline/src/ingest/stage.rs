@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     records::{Content, HEAD_BYTES, Hints, Item, Reject, parse, read_documents},
-    repositories::{self, REPOS},
+    repositories::{self, FILES, REPOS},
 };
 
 /// Lines that are checked in parallel at a time, and their bytes.
@@ -43,7 +43,7 @@ impl Stage for Ingest {
         let total = if harvested["csn_files"] == 0 { harvested["functions"].as_u64().unwrap_or_default() } else { 0 };
         let bar = run.progress.bar("ingest", total, "rows");
         let mut queries = CodebaseQueries::default();
-        for path in raw.files.iter().filter(|path| path.as_os_str() != REPOS) {
+        for path in raw.files.iter().filter(|path| [REPOS, FILES].iter().all(|name| path.as_os_str() != *name)) {
             let file = path.display().to_string();
             bar.note(file.clone());
             queries.read_folder_of(&raw.dir, path, config.max_line_bytes)?;
