@@ -133,6 +133,16 @@ class PostgresTests(Case):
         self.passes(self.hand_over(make("format-5", 6, form=5)), "35 added")
         self.assertEqual(self.ask("SELECT count(DISTINCT content), count(alias_of), count(duplicate_of) FROM codenets.functions"), [(35, 35, 0)])
 
+    def test_texts_that_postgresql_cannot_take(self):
+        def edit(rows, vectors):
+            rows[0]["code"] = "a\0b"
+            rows[1]["code"] = " ".join(f"word{number}" for number in range(200_000))
+            rows[2]["func_name"] = "it's $$ '; DROP SCHEMA codenets CASCADE; --"
+
+        self.passes(self.hand_over(make("texts", 9, edit)), "35 added")
+        found = self.ask("SELECT code FROM codenets.functions WHERE code LIKE 'a_b' OR func_name LIKE 'it''s $$%' ORDER BY length(code)")
+        self.assertEqual((found[0][0], len(found)), ("a\ufffdb", 2))
+
     def test_changed_rows_of_the_engine_are_refused(self):
         self.passes(self.hand_over(FIRST))
         with self.server.connect() as connection:
@@ -301,7 +311,7 @@ class MilvusTests(Case):
             self.passes(self.hand_over(folder))
         old = self.published()
         self.passes(self.hand_over(make("encoder", 4, turned, encoder="e")), "35 rows: 35 added")
-        self.assertEqual(set(self.client.list_collections()), {old, old.removesuffix("b") + "a", self.published()} - {old.removesuffix("b") + "a"})
+        self.assertEqual(set(self.client.list_collections()), {old, self.published()})
 
     def test_changed_rows_of_the_engine_are_refused(self):
         for folder in (FIRST, SECOND):
@@ -356,7 +366,7 @@ class MilvusTests(Case):
 class ProgramTests(Case):
     def test_help_and_exit_status(self):
         for name in ("to_pgvector", "to_milvus", "to_opensearch"):
-            command = [sys.executable, HERE / f"{name}.py"]
+            command = [sys.executable, "-B", HERE / f"{name}.py"]
             help_text = subprocess.run([*command, "--help"], check=True, capture_output=True, text=True).stdout
             for word in ("Reads", "Writes", "example:", "exit status: 0", "--bundle", "--all"):
                 self.assertIn(word, help_text)

@@ -177,7 +177,7 @@ def hand_over(client, bundle, queries, options):
 def main(arguments, secrets):
     parser = bundles.parser_of(__doc__)
     parser.add_argument("--connection-file", metavar="FILE", help="file with the address and, in a second line, the token")
-    parser.add_argument("--min-recall", type=bundles.recall_of, default=0.95, metavar="R", help="least recall of the HNSW index (default: %(default)s)")
+    parser.add_argument("--min-recall", type=bundles.recall_of, default=0.9, metavar="R", help="least recall of the HNSW index (default: %(default)s)")
     options = parser.parse_args(arguments)
     lines = bundles.secret_from(os.environ, options.connection_file, ["CODENETS_MILVUS"], "https://host:19530").splitlines() or [""]
     uri, token = lines[0], lines[1] if len(lines) > 1 else os.environ.get("CODENETS_MILVUS_TOKEN", "")

@@ -157,7 +157,7 @@ def main(arguments, secrets):
     parser.add_argument("--send", action="store_true", help="send the files, compare 20 queries, switch the alias")
     parser.add_argument("--check", nargs=2, type=pathlib.Path, metavar=("INDEX", "ANSWER"), help="only compare a saved answer of _msearch with the files of INDEX")
     parser.add_argument("--connection-file", metavar="FILE", help="file with the address, instead of CODENETS_OPENSEARCH")
-    parser.add_argument("--min-recall", type=bundles.recall_of, default=0.95, metavar="R", help="least recall of the HNSW index (default: %(default)s)")
+    parser.add_argument("--min-recall", type=bundles.recall_of, default=0.9, metavar="R", help="least recall of the HNSW index (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.check:
         index, answer = options.check
