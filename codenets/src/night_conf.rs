@@ -9,6 +9,7 @@ use ledger::{
     ReleaseId, Releases, Stage,
     conf::{Conf, RunSettings},
 };
+use pipeline::{Harvest, harvest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -23,6 +24,13 @@ pub const SECTION: &str = "nightly";
 pub struct Config {
     /// Largest number of queries of `evaluate`.
     pub max_queries: usize,
+    /// Number of nights for which a repository whose folder is gone keeps its functions.
+    #[serde(default = "default_grace")]
+    pub grace: u32,
+}
+
+fn default_grace() -> u32 {
+    3
 }
 
 /// The configuration with a release in place of a training: its encoder is adopted, its fusion and its reranking model are used.
@@ -42,6 +50,14 @@ pub fn with_release(conf: Conf, data: &Path, id: &ReleaseId) -> Result<Conf> {
     }
     let section = serde_json::to_value(section).context("the section `index`")?;
     Ok(conf.with_section(Adopt::NAME, json!({ "from": releases.encoder(id) })).with_section(Index::NAME, section))
+}
+
+/// The configuration of a night that does not read some repositories. `file`: the value of `harvest.kept` in JSON.
+pub fn with_kept(conf: Conf, file: &Path) -> Result<Conf> {
+    let mut harvest: harvest::Config = conf.section(Harvest::NAME)?;
+    let bytes = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    harvest.kept = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: run `codenets nightly`", file.display()))?;
+    Ok(conf.with_section(Harvest::NAME, serde_json::to_value(harvest)?))
 }
 
 /// The configuration of a build that is evaluated as a night does.

@@ -1,6 +1,10 @@
 //! `repos.json` of a harvest: where each repository came from. `harvest` writes the file, `ingest` reads the licences.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use ledger::Split;
 use serde::{Deserialize, Serialize};
@@ -13,7 +17,7 @@ pub const REPOS: &str = "repos.json";
 pub const FILES: &str = "files.json";
 
 /// A repository as the rows name it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repo {
     pub name: String,
     /// Text before `path#L1-L9` in the url of a row.
@@ -21,10 +25,13 @@ pub struct Repo {
     /// Commit, or sha256 of the archive.
     pub sha: String,
     pub licence: String,
+    /// Folder of the source; empty for a package.
+    #[serde(default)]
+    pub source: PathBuf,
 }
 
 /// An entry of the file: the repository, its split and what was taken from it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepoEntry {
     #[serde(flatten)]
     pub repo: Repo,
@@ -33,16 +40,17 @@ pub struct RepoEntry {
     pub functions: usize,
 }
 
-#[derive(Deserialize)]
-struct RepoLicence {
-    name: String,
-    licence: String,
-}
-
 /// Writes the file into the folder of a raw artifact.
 pub fn write(raw: &Path, entries: &[RepoEntry]) -> Result<()> {
     let path = raw.join(REPOS);
     fs::write(&path, serde_json::to_vec_pretty(entries)?).with_context(|| format!("writing {}", path.display()))
+}
+
+/// The entries of a raw artifact.
+pub fn read(raw: &Path) -> Result<Vec<RepoEntry>> {
+    let path = raw.join(REPOS);
+    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: run `codenets run --only harvest`", path.display()))?)
 }
 
 /// Licence by name of the repository; empty where the raw artifact has no such file.
@@ -51,8 +59,5 @@ pub fn licences(raw: &Path) -> Result<BTreeMap<String, String>> {
     if !path.is_file() {
         return Ok(BTreeMap::new());
     }
-    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    let repos: Vec<RepoLicence> =
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: run `codenets run --only harvest`", path.display()))?;
-    Ok(repos.into_iter().map(|repo| (repo.name, repo.licence)).collect())
+    Ok(read(raw)?.into_iter().map(|entry| (entry.repo.name, entry.repo.licence)).collect())
 }

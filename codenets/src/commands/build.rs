@@ -45,6 +45,9 @@ pub struct RunArgs {
     /// Evaluate as a night does
     #[arg(long, hide = true, requires = "part_of_run")]
     pub night: bool,
+    /// File with the repositories that are not read
+    #[arg(long, hide = true, requires = "part_of_run", value_name = "FILE")]
+    pub kept: Option<PathBuf>,
     /// Was --conf given, or is it the default?
     #[arg(skip)]
     pub conf_is_given: bool,
@@ -95,6 +98,7 @@ pub fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString
         [(options.quiet, "--quiet"), (options.json, "--json")].iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag.into()),
     );
     arguments.extend(args.night.then(|| "--night".into()));
+    arguments.extend(args.kept.iter().flat_map(|file| ["--kept".into(), file.clone().into()]));
     arguments.extend(args.release.iter().flat_map(|id| ["--release".into(), id.into()]));
     if stage == Train::NAME {
         arguments.extend(args.resume.then(|| "--resume".into()));
@@ -112,6 +116,9 @@ pub fn configuration(registry: &Registry, options: &Options, args: &RunArgs) -> 
     }
     if args.night {
         conf = night_conf::as_night(conf)?;
+    }
+    if let Some(file) = &args.kept {
+        conf = night_conf::with_kept(conf, file)?;
     }
     let Some(folder) = &args.restore else { return Ok(conf) };
     let config =

@@ -1,6 +1,6 @@
 //! The stages of a night, each in a process of its own.
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::Result;
 use indexer::Evaluate;
@@ -18,6 +18,8 @@ pub struct Build<'a> {
     pub options: &'a Options,
     pub conf_is_given: bool,
     pub store: &'a Store,
+    /// File with the repositories that are not read.
+    pub kept: Option<PathBuf>,
 }
 
 /// How a build is evaluated.
@@ -36,6 +38,7 @@ impl Build<'_> {
             conf_is_given: self.conf_is_given,
             release: release.map(ToString::to_string),
             night: protocol == Protocol::Night,
+            kept: self.kept.clone(),
             ..RunArgs::default()
         };
         let conf = build::configuration(self.registry, self.options, &args)?;

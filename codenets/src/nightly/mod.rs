@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! policy   section `model`: which release of the encoder a night uses, or that it trains one
+//! sources  repositories that cannot be read keep their functions of an earlier night
 //! build    the stages of a night, each in a process of its own
 //! night    the record of a night and its three lines
 //! page     reports/nightly.html
@@ -13,6 +14,7 @@ mod build;
 pub mod night;
 mod page;
 pub mod policy;
+pub mod sources;
 
 use std::{
     collections::BTreeMap,
@@ -35,10 +37,11 @@ use pipeline::{Harvest, Ingest};
 
 use self::{
     build::{Build, Protocol},
-    night::{Ending, Night},
+    night::{Ending, Night, StageRun},
     policy::Choice,
+    sources::{KeptRepository, Plan},
 };
-use crate::{commands::build::send_events, options::Options, releases};
+use crate::{commands::build::send_events, night_conf, options::Options, releases};
 
 /// What a night may do beyond its configuration.
 #[derive(Debug, Clone, Default, Args)]
@@ -46,6 +49,9 @@ pub struct NightlyArgs {
     /// Publish the bundle although a gate refuses it; the reason is recorded
     #[arg(long, value_name = "REASON")]
     pub force: Option<String>,
+    /// Remove the functions of repositories whose folders are gone, without nights of grace and without publish.max-lost-*
+    #[arg(long)]
+    pub accept_removed: bool,
     /// Keep unreferenced artifacts: do not collect garbage
     #[arg(long)]
     pub keep_garbage: bool,
@@ -87,7 +93,8 @@ pub fn nightly(registry: &Registry, options: &Options, args: &NightlyArgs) -> Re
     let before = Nights::read(store.root());
     let (clock, cpu) = (Instant::now(), build::cpu_seconds());
     let mut night = Night::begin(unix_now());
-    let ended = Steps { registry, options, args, store: &store, conf: &conf }.run(&mut night);
+    let last = before.0.last().map_or(&[][..], |night| &night.kept);
+    let ended = Steps { registry, options, args, store: &store, conf: &conf, last }.run(&mut night);
     if let Err(error) = &ended {
         (night.ending, night.why) = (ending_of(error), Some(format!("{error:#}")));
     }
@@ -124,16 +131,45 @@ struct Steps<'a> {
     args: &'a NightlyArgs,
     store: &'a Store,
     conf: &'a Conf,
+    /// Repositories that the last night did not read.
+    last: &'a [KeptRepository],
 }
 
 impl Steps<'_> {
     fn run(&self, night: &mut Night) -> Result<()> {
-        let build = Build { registry: self.registry, options: self.options, conf_is_given: self.args.conf_is_given, store: self.store };
+        let build = self.build(night)?;
         let release = if self.conf.adopts()? { None } else { Some(self.release(&build, night)?) };
         night.release = release.as_ref().map(ToString::to_string);
-        night.stages.extend(build.run(release.as_ref(), Protocol::Night)?);
+        let stages = match build.run(release.as_ref(), Protocol::Night) {
+            Err(error) => self.run_again(release.as_ref(), night, error)?,
+            Ok(stages) => stages,
+        };
+        night.stages.extend(stages);
         self.publish(night)?;
         self.collect(night)
+    }
+
+    /// Runs the stages once more where a repository became unreadable since the plan of the night.
+    fn run_again(&self, release: Option<&ReleaseId>, night: &mut Night, error: Error) -> Result<Vec<StageRun>> {
+        let before = night.kept.clone();
+        let build = self.build(night)?;
+        if night.kept == before {
+            return Err(error);
+        }
+        build.run(release, Protocol::Night)
+    }
+
+    /// Plans what is read, and what is kept of an earlier night.
+    fn build(&self, night: &mut Night) -> Result<Build<'_>> {
+        let config: night_conf::Config = self.conf.section(night_conf::SECTION)?;
+        let grace = if self.args.accept_removed { 0 } else { config.grace };
+        let plan = Plan::make(self.conf, self.store, self.last, night.started_unix_s, grace)?;
+        let warnings = plan.warnings(grace);
+        warnings.iter().for_each(|warning| self.store.progress().message(&format!("nightly   {warning}")));
+        night.warnings = warnings;
+        let kept = plan.write(self.store.root())?;
+        night.kept = plan.repositories;
+        Ok(Build { registry: self.registry, options: self.options, conf_is_given: self.args.conf_is_given, store: self.store, kept })
     }
 
     /// The release of this night: the current one, or a new one that is not worse.
@@ -180,6 +216,9 @@ impl Steps<'_> {
             ensure!(!reason.trim().is_empty(), "--force has no reason: write why the bundle is published without gates");
             night.forced = Some(reason.clone());
             config = config.without_gates();
+        }
+        if self.args.accept_removed {
+            config = config.accepting_lost();
         }
         let published = publish::publish(self.store, &config)?;
         night.ending = if published == before { Ending::Unchanged } else { Ending::Published };

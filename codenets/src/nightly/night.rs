@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use indexer::bundle_diff::FunctionsDiff;
 use serde::{Deserialize, Serialize};
 
+use super::sources::KeptRepository;
 use crate::releases::SCORE;
 
 /// How a night ended.
@@ -56,6 +57,9 @@ pub struct Night {
     pub functions: Vec<FunctionsDiff>,
     /// Functions of the published bundle.
     pub rows: u64,
+    /// Repositories that were not read.
+    #[serde(default)]
+    pub kept: Vec<KeptRepository>,
     /// What harvest and ingest left out, by reason.
     pub left_out: BTreeMap<String, u64>,
     /// Scores of the recorded bundle.
@@ -93,6 +97,7 @@ impl Night {
             stages: Vec::new(),
             functions: Vec::new(),
             rows: 0,
+            kept: Vec::new(),
             left_out: BTreeMap::new(),
             scores: BTreeMap::new(),
             deleted: 0,
@@ -175,6 +180,7 @@ pub mod tests {
             stages: vec![stage("harvest", true), stage("ingest", false), stage("embed", true)],
             functions: vec![functions],
             rows: 672,
+            kept: Vec::new(),
             left_out: BTreeMap::from([("folder <tests>".to_owned(), 3)]),
             scores: BTreeMap::from([(format!("test_{SCORE}"), score)]),
             deleted: 2,

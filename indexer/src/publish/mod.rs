@@ -61,7 +61,13 @@ impl Config {
     /// The configuration with every gate off: for a bundle that a person publishes although a gate refused it.
     #[must_use]
     pub fn without_gates(self) -> Self {
-        Self { min_mrr: 0.0, min_share_of_current: 0.0, max_lost_functions: 1.0, max_lost_repositories: 1.0, smoke_queries: None, ..self }
+        Self { min_mrr: 0.0, min_share_of_current: 0.0, smoke_queries: None, ..self }.accepting_lost()
+    }
+
+    /// The configuration without the gates on functions and repositories that are gone.
+    #[must_use]
+    pub fn accepting_lost(self) -> Self {
+        Self { max_lost_functions: 1.0, max_lost_repositories: 1.0, ..self }
     }
 }
 

@@ -83,7 +83,7 @@ impl Checkout {
 }
 
 /// The folder of the repository: `.git`, or the one that the file `.git` of a linked working tree or a submodule names.
-fn git_dir(root: &Path, dot_git: &Path) -> Result<PathBuf> {
+pub fn git_dir(root: &Path, dot_git: &Path) -> Result<PathBuf> {
     if fs::metadata(dot_git)?.is_dir() {
         return Ok(dot_git.to_owned());
     }
@@ -107,7 +107,7 @@ fn text_file(path: &Path) -> Result<Option<String>> {
 const READ: [&str; 8] = ["HEAD", "commondir", "config", "config.worktree", "gitdir", "index", "packed-refs", "shallow"];
 
 /// Checks the files that are read when the repository is opened: a pipe would block, a device has no end.
-fn check_files(git_dir: &Path) -> Result<()> {
+pub fn check_files(git_dir: &Path) -> Result<()> {
     let is_read = |name: &str| READ.contains(&name) || name.starts_with("sharedindex.");
     let direct = WalkDir::new(git_dir).min_depth(1).max_depth(1).into_iter();
     let direct = direct.filter(|entry| entry.as_ref().is_ok_and(|entry| is_read(&entry.file_name().to_string_lossy())));
@@ -126,6 +126,6 @@ fn is_same(one: &Path, other: &Path) -> bool {
     one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
 }
 
-fn invalid(error: &gix::Error) -> ledger::Invalid {
+pub fn invalid(error: &gix::Error) -> ledger::Invalid {
     ledger::Invalid(error.to_string())
 }

@@ -1,5 +1,7 @@
 //! Section `harvest` of the configuration.
 
+use std::path::{Path, PathBuf};
+
 use ledger::{Language, Split, conf::has_user_info, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,23 @@ pub struct Config {
     pub split: SplitShares,
     /// Paths that are left out.
     pub exclude: Exclude,
+    /// Repositories that are not read: `codenets nightly` keeps their records of an earlier night.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Kept>,
+}
+
+/// A repository that is not read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Kept {
+    /// Name of the repository.
+    pub name: String,
+    /// Folder of the raw artifact whose records of the repository are kept; none: there are no records.
+    #[serde(default)]
+    pub from: Option<PathBuf>,
+    /// Folder of the source that the repository was read from.
+    #[serde(default)]
+    pub source: Option<PathBuf>,
 }
 
 /// Shares of the repositories in the validation and test splits. A hash of the repository's name chooses its split.
@@ -67,6 +86,14 @@ impl Config {
     /// `source` and then `sources`.
     pub fn all_sources(&self) -> impl Iterator<Item = &Source> {
         self.source.iter().chain(&self.sources)
+    }
+
+    /// Folders of the folder sources.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.all_sources().filter_map(|source| match source {
+            Source::Dir { path, .. } => Some(path.as_path()),
+            _ => None,
+        })
     }
 
     /// Checks what the types cannot: there is a source, and the training split is not empty.

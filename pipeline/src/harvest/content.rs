@@ -40,7 +40,8 @@ pub fn content_of(file: &SourceFile, config: &Config) -> Result<Content, LeftOut
     if !config.languages.contains(&file.language) {
         return Err(LeftOut::LanguageNotSelected(file.language));
     }
-    let (text, replaced) = encoding::decode(&file.bytes);
+    let bytes = file.bytes.get().ok_or(LeftOut::Unreadable)?;
+    let (text, replaced) = encoding::decode(&bytes);
     if median_line(&text) > config.max_mean_line_bytes {
         return Err(LeftOut::Minified { max_mean_line_bytes: config.max_mean_line_bytes });
     }

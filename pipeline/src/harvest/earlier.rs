@@ -11,7 +11,10 @@ use std::{
 use ledger::{Digest, Language};
 use serde::{Deserialize, Serialize};
 
-use super::extraction::{Counts, Extracted};
+use super::{
+    extraction::{Counts, Extracted},
+    left_out::LeftOut,
+};
 use crate::{
     error::{Context, Result},
     repositories::FILES,
@@ -88,9 +91,30 @@ impl Earlier {
         Some(Self { dir: dir.to_owned(), entries: entries.collect::<Option<_>>()? })
     }
 
+    /// The files of any artifact of `harvest`.
+    ///
+    /// # Errors
+    /// The list is missing or damaged.
+    pub fn of_artifact(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILES);
+        let damaged = || format!("{} is missing or damaged: correct harvest.kept, or run `codenets nightly`", path.display());
+        let head = File::open(&path).ok().and_then(|file| BufReader::new(file).lines().next()?.ok()).with_context(damaged)?;
+        let head: Head = serde_json::from_str(&head).with_context(damaged)?;
+        Self::open(dir, head.settings).with_context(damaged)
+    }
+
+    /// The files of a repository, in the order of their paths.
+    pub fn of_repository(&self, name: &str) -> Vec<&Entry> {
+        let mut entries: Vec<&Entry> = self.entries.values().filter(|entry| entry.repo == name).collect();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries
+    }
+
     /// The records of a file; none where the artifact does not have them, or they are damaged.
     pub fn get(&self, key: &Digest) -> Option<Extracted> {
-        let entry = self.entries.get(key)?;
+        // A git object that was missing may be there now.
+        let is_missing = |entry: &&Entry| entry.counts.skipped.contains_key(&LeftOut::Unreadable.report_key());
+        let entry = self.entries.get(key).filter(|entry| !is_missing(entry))?;
         let member = entry.member.as_ref().map_or(Some(Vec::new()), |member| self.read(member))?;
         Some(Extracted { counts: entry.counts.clone(), member })
     }

@@ -1,6 +1,9 @@
 //! Digests of what a source reads outside the artifact store: a changed file makes the stage run again.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use ledger::{Digest, Progress, ensure};
 
@@ -8,6 +11,7 @@ use super::{config::Config, packages, reader::Reader, source::Source};
 use crate::{
     error::{Context, Result},
     files::data_files,
+    repositories::FILES,
 };
 
 /// Name and digest of the files that a source reads; none where the configuration pins them by sha256.
@@ -31,6 +35,16 @@ pub fn external_inputs(config: &Config, source: &Source) -> Result<Option<(Strin
             Some((format!("csn:{}", path.display()), digest_of_files(path, data_files(path)?.0.into_iter())?))
         }
     })
+}
+
+/// Names and digests of the artifacts whose records are kept.
+pub fn kept_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
+    let folders: BTreeSet<&PathBuf> = config.kept.iter().filter_map(|kept| kept.from.as_ref()).collect();
+    let digest = |folder: &PathBuf| {
+        let digest = Digest::of_file(&folder.join(FILES)).with_context(|| format!("reading the kept records in {}", folder.display()))?;
+        Ok((format!("kept:{}", folder.display()), digest))
+    };
+    folders.into_iter().map(digest).collect()
 }
 
 /// Name of a folder source among the inputs of the stage.

@@ -55,7 +55,7 @@ pub fn extract(repo: &Repo, split: Split, file: &SourceFile, config: &Config) ->
     }
     let sha = match &file.sha {
         Some(sha) => sha.clone(),
-        None => blob_id(&file.bytes)?,
+        None => blob_id(&file.bytes.get().unwrap_or_default())?,
     };
     let mut lines = Vec::new();
     for accepted in found.accepted {

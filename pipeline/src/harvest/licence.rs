@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{encoding, folder::SourceFolder, source::Registry};
+use super::{encoding, source::Registry};
 
 /// Longest licence text that is recorded, in characters.
 const MAX_CHARS: usize = 80;
@@ -68,10 +68,10 @@ const KNOWN: [(&str, &str); 5] = [
     ("Licensed under the Apache License", "Apache License 2.0"),
 ];
 
-/// The licence of a folder: the first line of its licence file, else what its metadata names.
-pub fn licence_of_folder(folder: &SourceFolder) -> Option<String> {
-    let names = folder.names();
-    let read = |name: &String| Some(String::from_utf8_lossy(&encoding::decode(&folder.read(name, MAX_BYTES).ok()?).0).into_owned());
+/// The licence of a repository: the first line of its licence file, else what its metadata names. `names`: the files directly in the
+/// repository; `read` reads one of at most this number of bytes.
+pub fn licence_of_files(names: &[String], read: &dyn Fn(&str, u64) -> Option<Vec<u8>>) -> Option<String> {
+    let read = |name: &String| Some(String::from_utf8_lossy(&encoding::decode(&read(name, MAX_BYTES)?).0).into_owned());
     let files = NAMES.iter().flat_map(|pattern| names.iter().filter(|name| pattern.is_match(name)));
     let metadata = || {
         METADATA.iter().find_map(|(pattern, field)| {
@@ -102,6 +102,7 @@ fn licence_of_text(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harvest::folder::SourceFolder;
 
     /// The licence of a folder with these files.
     fn of_files(files: &[(&str, &str)]) -> Option<String> {
@@ -109,7 +110,8 @@ mod tests {
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
-        licence_of_folder(&SourceFolder::open(dir.path()).unwrap())
+        let folder = SourceFolder::open(dir.path()).unwrap();
+        licence_of_files(&folder.names(), &|name, max_bytes| folder.read(name, max_bytes).ok())
     }
 
     #[test]

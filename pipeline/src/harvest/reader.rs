@@ -1,26 +1,30 @@
 //! Reads the source files of packages and folders, one repository after the other.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use gix::ObjectId;
 use ledger::{Digest, Language, Progress, ensure};
 
 use super::{
-    archive::{self, EntrySelection, EntryVisitor},
-    config::{Config, Exclude},
+    archive,
+    config::{Config, Exclude, Kept},
     folder::{Listing, SourceFolder, Subfolders, subfolders},
     left_out::{LeftOut, language_of},
-    licence::{licence_of_folder, licence_of_package},
+    licence::licence_of_files,
+    package_files::{PackageFilter, PackageVisitor},
     packages,
     repository_names::repository_name,
+    revision::{Revision, TreeFile, TreeListing},
     source::{Package, Registry, Source},
 };
 use crate::{error::Result, repositories::Repo};
 
 /// A source file of a repository.
-#[derive(Debug)]
 pub struct SourceFile {
     pub path: String,
     pub language: Language,
@@ -28,7 +32,24 @@ pub struct SourceFile {
     pub content: String,
     /// What the field `sha` of a record names; none: the id that git gives to the file.
     pub sha: Option<String>,
-    pub bytes: Vec<u8>,
+    pub bytes: FileBytes,
+}
+
+/// The bytes of a source file.
+pub enum FileBytes {
+    Read(Vec<u8>),
+    /// A git object, which is read where the bytes are needed.
+    Object { revision: Arc<Revision>, id: ObjectId, max_bytes: u64 },
+}
+
+impl FileBytes {
+    /// The bytes; none where a git object is missing or damaged.
+    pub fn get(&self) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Self::Read(bytes) => Some(Cow::Borrowed(bytes)),
+            Self::Object { revision, id, max_bytes } => revision.bytes(*id, *max_bytes).map(Cow::Owned),
+        }
+    }
 }
 
 /// What a folder source gives, by path: digests of the files that are read, reasons of those that are not, commits and licences. Equal
@@ -36,7 +57,7 @@ pub struct SourceFile {
 pub type Contents = BTreeMap<String, String>;
 
 /// The files of a repository.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RepoFiles {
     /// Sorted by path.
     pub files: Vec<SourceFile>,
@@ -52,6 +73,8 @@ type Take<'a> = &'a mut dyn FnMut(&Repo, RepoFiles) -> Result<()>;
 /// Reads repositories.
 pub struct Reader<'a> {
     exclude: &'a Exclude,
+    /// Repositories that are not read.
+    kept: &'a [Kept],
     max_file_bytes: u64,
     /// Folder of the downloads.
     cache: &'a Path,
@@ -68,7 +91,7 @@ pub struct Reader<'a> {
 pub fn repository_count(source: &Source) -> Result<u64> {
     Ok(match source {
         Source::Packages { packages, .. } => packages.len() as u64,
-        Source::Dir { path, each_subfolder: true, .. } => subfolders(path)?.repositories.len() as u64,
+        Source::Dir { path, each_subfolder: true, .. } if path.is_dir() => subfolders(path)?.repositories.len() as u64,
         Source::Dir { .. } => 1,
         Source::Csn { .. } | Source::Urls { .. } | Source::Snippets { .. } | Source::Perturbed { .. } => 0,
     })
@@ -80,6 +103,7 @@ impl<'a> Reader<'a> {
         let (exclude, max_file_bytes) = (&config.exclude, config.max_file_bytes);
         Self {
             exclude,
+            kept: &config.kept,
             max_file_bytes,
             cache,
             progress,
@@ -104,36 +128,41 @@ impl<'a> Reader<'a> {
     pub fn read(&mut self, source: &Source, take: Take<'_>) -> Result<()> {
         match source {
             Source::Packages { registry, optional, packages } => self.read_packages(*registry, *optional, packages, take),
-            Source::Dir { path, name, licence, url_prefix, each_subfolder } => {
-                ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
-                self.contents.clear();
-                for folder in self.repositories(path, *each_subfolder)? {
-                    let opened = SourceFolder::open(&folder)?;
-                    if let Some(checkout) = opened.enclosing_checkout() {
-                        self.progress.message(&format!(
-                            "harvest   reads {} as a plain folder, without commit and .gitignore: its checkout is {}",
-                            folder.display(),
-                            checkout.display()
-                        ));
-                    }
-                    let found_licence = licence_of_folder(&opened);
-                    let within = if *each_subfolder { format!("{}/", file_name(&folder)) } else { String::new() };
-                    // No path of a file ends with a slash.
-                    self.contents.insert(format!("{within}commit/"), opened.commit().to_owned());
-                    self.contents.insert(format!("{within}licence/"), found_licence.clone().unwrap_or_default());
-                    let repo = Repo {
-                        name: repository_name(&folder, name.as_deref(), *each_subfolder),
-                        url_prefix: url_prefix.clone(),
-                        sha: opened.commit().to_owned(),
-                        licence: licence.clone().or(found_licence).unwrap_or_else(|| "unknown".into()),
-                    };
-                    let files = self.folder(&folder, &opened, &within)?;
-                    take(&repo, files)?;
-                }
-                Ok(())
-            }
+            Source::Dir { .. } => self.read_folders(source, take),
             Source::Csn { .. } | Source::Urls { .. } | Source::Snippets { .. } | Source::Perturbed { .. } => Ok(()),
         }
+    }
+
+    fn read_folders(&mut self, source: &Source, take: Take<'_>) -> Result<()> {
+        let Source::Dir { path, name, licence, url_prefix, each_subfolder, revision } = source else { return Ok(()) };
+        self.contents.clear();
+        if !path.is_dir() && self.kept.iter().any(|kept| kept.source.as_ref() == Some(path)) {
+            return Ok(());
+        }
+        ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());
+        for folder in self.repositories(path, *each_subfolder)? {
+            let repository = repository_name(&folder, name.as_deref(), *each_subfolder);
+            if self.kept.iter().any(|kept| kept.name == repository) {
+                continue;
+            }
+            let within = if *each_subfolder { format!("{}/", file_name(&folder)) } else { String::new() };
+            let (commit, found_licence, files) = match revision {
+                Some(revision) => self.revision(&folder, revision, &within)?,
+                None => self.folder(&folder, &within)?,
+            };
+            // No path of a file ends with a slash.
+            self.contents.insert(format!("{within}commit/"), commit.clone());
+            self.contents.insert(format!("{within}licence/"), found_licence.clone().unwrap_or_default());
+            let repo = Repo {
+                name: repository,
+                url_prefix: url_prefix.clone(),
+                sha: commit,
+                licence: licence.clone().or(found_licence).unwrap_or_else(|| "unknown".into()),
+                source: path.clone(),
+            };
+            take(&repo, files)?;
+        }
+        Ok(())
     }
 
     /// The repositories of a folder source. Names that are not read are counted.
@@ -182,6 +211,7 @@ impl<'a> Reader<'a> {
                 url_prefix: format!("pkg:{kind}/{}@{version}#", package.name),
                 sha: fetched.sha256,
                 licence,
+                source: PathBuf::new(),
             };
             take(&repo, files)?;
         }
@@ -213,8 +243,58 @@ impl<'a> Reader<'a> {
         Ok((licence.unwrap_or_else(|| "unknown".into()), found))
     }
 
-    /// Reads the files of a folder. `within`: text before their paths in the contents of the source.
-    fn folder(&mut self, root: &Path, folder: &SourceFolder, within: &str) -> Result<RepoFiles> {
+    /// Reads a folder: its commit, its licence and its files. `within`: text before their paths in the contents of the source.
+    fn folder(&mut self, root: &Path, within: &str) -> Result<(String, Option<String>, RepoFiles)> {
+        let folder = SourceFolder::open(root)?;
+        if let Some(checkout) = folder.enclosing_checkout() {
+            self.progress.message(&format!(
+                "harvest   reads {} as a plain folder, without commit and .gitignore: its checkout is {}",
+                root.display(),
+                checkout.display()
+            ));
+        }
+        let licence = licence_of_files(&folder.names(), &|name, max_bytes| folder.read(name, max_bytes).ok());
+        Ok((folder.commit().to_owned(), licence, self.files_of_folder(root, &folder, within)?))
+    }
+
+    /// Reads a commit: its id, its licence and its files, whose bytes stay in the repository.
+    fn revision(&mut self, root: &Path, revision: &str, within: &str) -> Result<(String, Option<String>, RepoFiles)> {
+        let revision = Arc::new(Revision::open(root, revision)?);
+        self.contents.insert(format!("{within}tree/"), revision.tree());
+        let files = revision.root_files();
+        let names: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
+        let read = |name: &str, max_bytes| revision.bytes(files.iter().find(|file| file.path == name)?.id, max_bytes);
+        let licence = licence_of_files(&names, &read);
+        let mut found = RepoFiles::default();
+        if self.keeps_files {
+            self.files_of_revision(&revision, &mut found)?;
+        }
+        Ok((revision.commit(), licence, found))
+    }
+
+    fn files_of_revision(&mut self, revision: &Arc<Revision>, found: &mut RepoFiles) -> Result<()> {
+        let TreeListing { files, left_out } = revision.list()?;
+        for (path, reason) in left_out {
+            self.leave_out(found, path, reason);
+        }
+        let (repository, max_bytes) = (revision.repository(), self.max_file_bytes);
+        for TreeFile { path, id } in files {
+            let language = self.exclude.select(&path).and_then(|language| match revision.refusal(&repository, id, max_bytes) {
+                Some(reason) => Err(reason),
+                None => Ok(language),
+            });
+            match language {
+                Ok(language) => {
+                    let bytes = FileBytes::Object { revision: revision.clone(), id, max_bytes };
+                    found.files.push(SourceFile { path, language, content: id.to_string(), sha: Some(id.to_string()), bytes });
+                }
+                Err(reason) => self.leave_out(found, path, reason),
+            }
+        }
+        Ok(())
+    }
+
+    fn files_of_folder(&mut self, root: &Path, folder: &SourceFolder, within: &str) -> Result<RepoFiles> {
         let mut found = RepoFiles::default();
         let Listing { files, left_out, merged, unread_rules } = folder.list(self.lists_left_out)?;
         if !merged.is_empty() {
@@ -246,7 +326,7 @@ impl<'a> Reader<'a> {
                     let content = Digest::of_bytes(&bytes).to_string();
                     self.contents.insert(format!("{within}{path}"), content.clone());
                     if self.keeps_files {
-                        found.files.push(SourceFile { path, language, content, sha: None, bytes });
+                        found.files.push(SourceFile { path, language, content, sha: None, bytes: FileBytes::Read(bytes) });
                     }
                 }
                 Err(Some(reason)) => {
@@ -272,105 +352,4 @@ impl<'a> Reader<'a> {
 
 fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
-}
-
-/// Chooses the files of a package by their paths.
-struct PackageFilter<'a> {
-    registry: Registry,
-    package: &'a Package,
-    exclude: &'a Exclude,
-}
-
-impl PackageFilter<'_> {
-    /// The path in the package; npm puts a folder around all files.
-    fn inner(&self, path: &str) -> String {
-        match self.registry {
-            Registry::Npm => path.split_once('/').map_or(path, |(_, rest)| rest).to_owned(),
-            Registry::Pypi | Registry::Debian => path.to_owned(),
-        }
-    }
-
-    /// Is this the file that names the licence?
-    fn is_metadata(&self, path: &str) -> bool {
-        match self.registry {
-            Registry::Pypi => path.ends_with(".dist-info/METADATA"),
-            Registry::Npm => self.inner(path) == "package.json",
-            Registry::Debian => path.starts_with("usr/share/doc/") && path.ends_with("/copyright"),
-        }
-    }
-
-    fn select(&self, inner: &str) -> Result<Language, LeftOut> {
-        if let Some(prefix) = self.package.except.iter().find(|prefix| inner.starts_with(prefix.as_str())) {
-            return Err(LeftOut::InExcept(prefix.clone()));
-        }
-        if !self.package.only.is_empty() && !self.package.only.iter().any(|prefix| inner.starts_with(prefix.as_str())) {
-            return Err(LeftOut::NotInOnly);
-        }
-        if let Some(reason) = self.exclude.reason(inner.rsplit_once("!/").map_or(inner, |(_, nested)| nested)) {
-            return Err(reason);
-        }
-        language_of(inner).ok_or(LeftOut::UnknownLanguage)
-    }
-
-    /// Is this a zip file from which a prefix of `only` reads?
-    fn is_nested(&self, inner: &str) -> bool {
-        self.registry != Registry::Pypi
-            && self.package.only.iter().any(|prefix| prefix.split_once("!/").is_some_and(|(outer, _)| outer == inner))
-    }
-}
-
-/// Collects the files of a package.
-struct PackageVisitor<'a> {
-    filter: PackageFilter<'a>,
-    max_bytes: u64,
-    lists_left_out: bool,
-    licence: Option<String>,
-    found: RepoFiles,
-    /// Number of files that are not read, by reason.
-    skipped: BTreeMap<String, u64>,
-}
-
-impl PackageVisitor<'_> {
-    fn list(&mut self, path: String, reason: LeftOut) {
-        *self.skipped.entry(reason.report_key()).or_default() += 1;
-        if self.lists_left_out {
-            self.found.left_out.push((path, reason));
-        }
-    }
-}
-
-impl EntryVisitor for PackageVisitor<'_> {
-    fn select(&mut self, path: &str) -> EntrySelection {
-        let inner = self.filter.inner(path);
-        match self.filter.select(&inner) {
-            Ok(_) => EntrySelection::Yes { max_bytes: self.max_bytes },
-            Err(reason) if self.filter.is_metadata(path) => {
-                self.list(inner, reason);
-                EntrySelection::Yes { max_bytes: self.max_bytes }
-            }
-            Err(_) if self.filter.is_nested(&inner) => EntrySelection::Nested,
-            Err(reason) => {
-                self.list(inner, reason);
-                EntrySelection::No
-            }
-        }
-    }
-
-    fn file(&mut self, path: String, bytes: Vec<u8>) -> Result<()> {
-        if self.filter.is_metadata(&path) {
-            self.licence = self.licence.take().or_else(|| licence_of_package(self.filter.registry, &bytes));
-        } else if let Some(language) = language_of(&path) {
-            let (path, content) = (self.filter.inner(&path), Digest::of_bytes(&bytes).to_string());
-            self.found.files.push(SourceFile { path, language, content, sha: None, bytes });
-        }
-        Ok(())
-    }
-
-    fn left_out(&mut self, path: String, reason: LeftOut) {
-        // `select` listed a metadata file already.
-        if !self.filter.is_metadata(&path) {
-            let inner = self.filter.inner(&path);
-            self.list(inner, reason);
-        }
-    }
 }

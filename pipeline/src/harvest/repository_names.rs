@@ -10,7 +10,12 @@ use crate::error::Result;
 /// The name of a repository: `name`, or the name of its folder. With `each_subfolder`, `name` stands before the name of the folder.
 pub fn repository_name(folder: &Path, name: Option<&str>, each_subfolder: bool) -> String {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let own = || full.file_name().map_or("repository".into(), |name| name.to_string_lossy().into_owned());
+    let own = || {
+        let own = full.file_name().map_or("repository".into(), |name| name.to_string_lossy().into_owned());
+        // A bare repository.
+        let bare = own.strip_suffix(".git").filter(|name| !name.is_empty() && !full.join(".git").exists());
+        bare.map_or_else(|| own.clone(), str::to_owned)
+    };
     match name {
         None => own(),
         Some(name) if each_subfolder => format!("{name}/{}", own()),
@@ -23,7 +28,8 @@ pub fn check_names(config: &Config) -> Result<()> {
     let mut folders = BTreeMap::new();
     for source in config.all_sources() {
         let Source::Dir { path, name, each_subfolder, .. } = source else { continue };
-        let repositories = if *each_subfolder { subfolders(path)?.repositories } else { vec![path.clone()] };
+        // The reader names a folder that does not exist.
+        let repositories = if *each_subfolder && path.is_dir() { subfolders(path)?.repositories } else { vec![path.clone()] };
         for folder in repositories {
             let name = repository_name(&folder, name.as_deref(), *each_subfolder);
             if let Some(other) = folders.insert(name.clone(), folder.clone()) {

@@ -37,6 +37,10 @@ pub enum Source {
         /// Read each subfolder as a repository.
         #[serde(default)]
         each_subfolder: bool,
+        /// Read this commit of each repository from git's objects instead of the working tree: `HEAD`, a branch, a tag or the id of a
+        /// commit. A checkout that changes meanwhile changes nothing, and bare repositories are read too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<String>,
     },
     /// A folder of CodeSearchNet files, in any layout that `ingest` reads. The files are copied as they are.
     Csn {

@@ -1,5 +1,10 @@
 //! The stage `harvest`.
 
+use std::{
+    collections::{BTreeMap, btree_map},
+    path::Path,
+};
+
 use ledger::{Bar, Digest, Raw, Run, Split, Stage};
 use rayon::prelude::*;
 
@@ -20,7 +25,7 @@ use super::{
     source::Source,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Context, Error, Result},
     repositories::{self, Repo, RepoEntry},
 };
 
@@ -39,7 +44,11 @@ impl Stage for Harvest {
     type Error = Error;
 
     fn external_inputs(config: &Config) -> Result<Vec<(String, Digest)>> {
-        config.all_sources().filter_map(|source| external::external_inputs(config, source).transpose()).collect()
+        let mut inputs = external::kept_inputs(config)?;
+        for source in config.all_sources() {
+            inputs.extend(external::external_inputs(config, source)?);
+        }
+        Ok(inputs)
     }
 
     fn run(config: &Config, (): &(), run: &Run<'_>) -> Result<HarvestReport> {
@@ -61,6 +70,7 @@ impl Stage for Harvest {
         for (index, source) in config.all_sources().enumerate() {
             harvester.source(index, source, &mut reader)?;
         }
+        harvester.kept()?;
         harvester.bar.finish();
         harvester.writer.finish()?;
         harvester.files.finish()?;
@@ -149,6 +159,36 @@ impl Harvester<'_> {
         Ok(())
     }
 
+    /// Copies the records of the repositories that are not read.
+    fn kept(&mut self) -> Result<()> {
+        let mut artifacts: BTreeMap<&Path, (Earlier, Vec<RepoEntry>)> = BTreeMap::new();
+        for kept in &self.config.kept {
+            let Some(from) = kept.from.as_deref() else {
+                self.report.skip("repository not readable", 1);
+                continue;
+            };
+            let (earlier, entries) = match artifacts.entry(from) {
+                btree_map::Entry::Occupied(entry) => entry.into_mut(),
+                btree_map::Entry::Vacant(entry) => entry.insert((Earlier::of_artifact(from)?, repositories::read(from)?)),
+            };
+            let repository = entries.iter().find(|entry| entry.repo.name == kept.name);
+            let repository = repository.with_context(|| format!("{} has no repository {}", from.display(), kept.name))?.clone();
+            let files: Vec<Entry> = earlier.of_repository(&kept.name).into_iter().cloned().collect();
+            for entry in files {
+                let extracted = earlier.get(&entry.key).with_context(|| {
+                    format!("the kept records of {} in {} are damaged: repair the repository", kept.name, from.display())
+                })?;
+                self.run.count_shard(true);
+                self.write(repository.split, Entry { member: None, ..entry }, &extracted.member)?;
+            }
+            self.bar.add(1);
+            self.report.repos += 1;
+            self.report.files += repository.files as u64;
+            self.entries.push(repository);
+        }
+        Ok(())
+    }
+
     /// Writes the records of a source file.
     fn write(&mut self, split: Split, mut entry: Entry, member: &[u8]) -> Result<()> {
         let Counts { seen, functions, documented, skipped } = &entry.counts;
@@ -168,7 +208,7 @@ impl Harvester<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs, path::Path};
+    use std::fs;
 
     use ledger::{Progress, Store};
     use proptest::prelude::*;
