@@ -9,7 +9,7 @@ use std::{
 };
 
 use arrow::array::{ArrayRef, LargeListBuilder, ListBuilder, RecordBatch, StringArray, StringBuilder};
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use ledger::table::{self, TableWriter};
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ static EXPECTED: LazyLock<(Records, Functions)> = LazyLock::new(|| {
 fn records(workspace: &Workspace) -> Records {
     let mut all = Records::new();
     for file in files_below(&workspace.artifact("raw")).into_iter().filter(|file| file.to_string_lossy().ends_with(".jsonl.gz")) {
-        let text = std::io::read_to_string(GzDecoder::new(fs::File::open(file).unwrap())).unwrap();
+        let text = std::io::read_to_string(MultiGzDecoder::new(fs::File::open(file).unwrap())).unwrap();
         for line in text.lines() {
             let record: Value = serde_json::from_str(line).unwrap();
             let text = |field: &str| record[field].as_str().unwrap().to_owned();

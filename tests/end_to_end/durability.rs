@@ -65,6 +65,11 @@ impl Trace {
     }
 
     fn rename(&mut self, from: &Path, to: &Path) {
+        // A resumed restore takes an object with its name and length for complete.
+        let is_object = to.parent().is_some_and(|folder| folder.ends_with(".restoring/objects"));
+        if is_object && !inode(from).is_some_and(|inode| self.synced.contains(&inode)) {
+            self.faults.push(format!("{} is not synced before its rename", to.display()));
+        }
         if !is_durable(to) {
             return;
         }
@@ -269,4 +274,39 @@ fn a_restored_artifact_is_on_disk_before_it_has_its_name() {
     let Some(renamed) = require_durable(&other, &["restore", "--from", &url, "--with", "all"], 12) else { return };
     assert!(renamed.iter().any(|path| path.parent().is_some_and(|folder| folder.ends_with("checkpoint"))), "{renamed:#?}");
     assert!(renamed.iter().any(|path| path.parent().is_some_and(|folder| folder.ends_with("runs"))), "{renamed:#?}");
+}
+
+#[test]
+fn a_promoted_release_is_on_disk_before_it_has_its_name() {
+    let workspace = Workspace::published();
+    let Some(renamed) = require_durable(&workspace, &["model", "promote"], 2) else { return };
+    assert!(renamed.iter().any(|path| path.ends_with("models/current")), "{renamed:#?}");
+}
+
+/// Objects get their names before they are synced, and a record is written after its objects.
+#[test]
+fn a_saved_snapshot_is_on_disk() {
+    let workspace = Workspace::trained();
+    let url = workspace.path("saved");
+    let Some(trace) = trace(&workspace, &["save", "--of", "encoder", "--to", url.to_str().unwrap(), "--with", "all"]) else {
+        return skip("processes cannot be traced here");
+    };
+    let files: Vec<PathBuf> = everything_below(&url).into_iter().filter(|path| path.is_file()).collect();
+    assert!(files.len() > 12, "{files:#?}");
+    for path in files.iter().flat_map(|file| file.ancestors()).filter(|path| path.starts_with(&url)) {
+        assert!(trace.synced.contains(&inode(path).unwrap()), "{} is not synced", path.display());
+    }
+}
+
+/// An artifact that is not current: no `CURRENT` is written next to it.
+#[test]
+fn a_restored_artifact_that_is_not_current_is_on_disk() {
+    let workspace = Workspace::trained();
+    let url = workspace.path("saved").display().to_string();
+    workspace.configure("vocab.size = 480");
+    workspace.run_until("vocab");
+    workspace.run(&["save", "--of", "encoder", "--to", &url, "--with", "all"]);
+    let other = Workspace::empty();
+    let Some(renamed) = require_durable(&other, &["restore", "--from", &url, "--with", "all"], 11) else { return };
+    assert!(!renamed.iter().any(|path| path.ends_with("vocabulary/CURRENT")), "{renamed:#?}");
 }

@@ -80,3 +80,15 @@ fn a_deleted_function_is_not_found_by_a_search_with_graphs() {
         assert!(in_math["repo"] == "math" && !deleted.contains(&in_math["id"].as_str().unwrap().to_owned()), "{in_math}");
     }
 }
+
+/// A filter that leaves out only the file of the function that is found without it.
+#[test]
+fn a_search_with_graphs_leaves_out_the_nearest_row_that_the_filter_does() {
+    let workspace = &*LARGE_BUNDLE;
+    let nearest = best(workspace, &[])["path"].as_str().unwrap().to_owned();
+    let files = (0..LARGE).step_by(90).chain([LARGE, LARGE + SMALL]).map(|first| format!("part_{first}.py"));
+    let others: Vec<String> = files.filter(|file| *file != nearest).collect();
+    assert_eq!(others.len(), LARGE / 90 + 1, "{nearest}");
+    require_graphs(workspace, LARGE + 2 * SMALL - 90);
+    assert_ne!(best(workspace, &["--path", &format!("{{{}}}", others.join(","))])["path"], nearest.as_str());
+}

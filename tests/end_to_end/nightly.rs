@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::workspace::{CONF, FIXTURES, ROOT, Workspace, read_json, texts};
+use crate::workspace::{CONF, FIXTURES, ROOT, Workspace, copy_tree, git, read_json, source, texts};
 
 /// Runs a night that must end with this exit status, and returns its record.
 fn night(workspace: &Workspace, arguments: &[&str], status: i32) -> Value {
@@ -72,6 +72,7 @@ fn a_night_with_a_release_gives_the_bytes_of_a_build_that_adopts_it() {
 #[test]
 fn a_bundle_that_a_gate_refuses_is_held_back_and_published_by_force_with_the_reason() {
     let (workspace, first) = first_night();
+    workspace.configure("nightly.grace = 0");
     fs::remove_dir_all(workspace.path("corpus/graphs")).unwrap();
     fs::remove_dir_all(workspace.path("corpus/net")).unwrap();
     let held_back = night(&workspace, &[], 3);
@@ -181,15 +182,79 @@ fn the_line_for_cron_runs_a_night() {
     assert!(output.status.success() && err.is_empty() && out.starts_with("published "), "{out}{err}");
 }
 
+/// A folder of git repositories, each with the files of a folder of the corpus.
+fn repositories(workspace: &Workspace) -> std::path::PathBuf {
+    let folder = workspace.path("repositories");
+    for name in ["dates", "graphs", "math", "net", "store", "text"] {
+        let own = folder.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        copy_tree(&workspace.path("corpus").join(name), &own);
+        git(&own, &["init", "-q"]);
+        git(&own, &["add", "-A"]);
+        git(&own, &["commit", "-qm", "first"]);
+    }
+    folder
+}
+
 /// The configuration of the nightly job is complete: it needs a folder of repositories only.
 #[test]
 fn the_nightly_configuration_reads_a_folder_of_repositories() {
-    let workspace = Workspace::empty();
+    let workspace = Workspace::tokenized();
     let conf = std::path::Path::new(FIXTURES).join("../../conf/nightly.conf");
     let mut command = workspace.command_with(&conf, &["files", "--json"]);
-    let output = command.env("REPOSITORIES", format!("{FIXTURES}/corpus")).output().unwrap();
+    let output = command.env("REPOSITORIES", repositories(&workspace)).output().unwrap();
     assert!(output.status.success(), "{}", texts(&output).1);
     assert!(texts(&output).0.contains("distance.py"), "{}", texts(&output).0);
+}
+
+/// Functions of each repository in the published bundle.
+fn published_functions(workspace: &Workspace) -> std::collections::BTreeMap<String, u64> {
+    let raw = read_json(&workspace.artifact("raw").join("repos.json"));
+    raw.as_array().unwrap().iter().map(|one| (one["name"].as_str().unwrap().to_owned(), one["functions"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn a_repository_that_cannot_be_read_keeps_its_functions_and_one_that_is_gone_leaves_when_it_is_accepted() {
+    let workspace = Workspace::tokenized();
+    let folder = repositories(&workspace);
+    let settings = format!("path = {}, each-subfolder = true, revision = HEAD", folder.display());
+    workspace.configure(&(source("dir", &settings) + "publish.min-share-of-current = 0"));
+    night(&workspace, &[], 0);
+    let before = published_functions(&workspace);
+    let raw = workspace.artifact("raw");
+    // A clone that did not finish, and a repository that is new and damaged.
+    let head = fs::read(folder.join("math/.git/HEAD")).unwrap();
+    fs::write(folder.join("math/.git/HEAD"), "torn").unwrap();
+    fs::create_dir_all(folder.join("new/.git")).unwrap();
+    let unreadable = night(&workspace, &[], 0);
+    let names: Vec<&str> = unreadable["kept"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["math", "new"], "{unreadable}");
+    assert_eq!(published_functions(&workspace), before);
+    let text = unreadable["warnings"][0].as_str().unwrap();
+    assert!(text.starts_with("repository math cannot be read: ") && text.contains("(1 nights)"), "{text}");
+    assert!(unreadable["warnings"][1].as_str().unwrap().contains("repository new cannot be read and has no functions"), "{unreadable}");
+    assert!(raw.is_dir(), "garbage collection keeps the artifact whose records are kept");
+    // Another repository changes meanwhile.
+    fs::write(folder.join("text/more.py"), "def triple(number):\n    \"\"\"Multiply a number by three.\"\"\"\n    return 3 * number\n")
+        .unwrap();
+    git(&folder.join("text"), &["add", "-A"]);
+    git(&folder.join("text"), &["commit", "-qm", "more"]);
+    let second = night(&workspace, &[], 0);
+    assert_eq!(second["kept"][0]["nights"], 2, "{second}");
+    let now = published_functions(&workspace);
+    assert_eq!((now["math"], now["text"]), (before["math"], before["text"] + 1));
+    assert!(!workspace.search(&["mean of numbers", "--repo", "math"]).is_empty());
+    // It is whole again, and another one is gone.
+    fs::write(folder.join("math/.git/HEAD"), head).unwrap();
+    fs::remove_dir_all(folder.join("new")).unwrap();
+    fs::rename(folder.join("graphs"), workspace.path("elsewhere")).unwrap();
+    let gone = night(&workspace, &[], 0);
+    assert!(gone["warnings"][0].as_str().unwrap().contains("repository graphs is gone since"), "{gone}");
+    assert_eq!(published_functions(&workspace)["graphs"], before["graphs"]);
+    let accepted = night(&workspace, &["--accept-removed"], 0);
+    assert_eq!((&accepted["kept"], &accepted["ending"]), (&serde_json::json!([]), &"published".into()), "{accepted}");
+    assert_eq!(accepted["warnings"][0], "repository graphs is gone: its functions are removed");
+    assert!(!published_functions(&workspace).contains_key("graphs"));
 }
 
 /// A process that is killed before any of its system calls leaves the releases of before, or the new one.

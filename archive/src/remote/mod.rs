@@ -81,12 +81,15 @@ impl Remote {
         })
     }
 
-    /// In a folder: the bytes and their name survive a power failure before the list that names them is written.
+    /// In a folder: the bytes, their name and the names of new folders survive a power failure before the list that names them is written.
     fn make_durable(&self, name: &str) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let path = folder.join(name);
         fs::File::open(&path)?.sync_all()?;
-        Ok(ledger::fsync_dir(path.parent().unwrap_or(folder))?)
+        for above in path.ancestors().skip(1).take_while(|above| above.starts_with(folder)) {
+            ledger::fsync_dir(above)?;
+        }
+        Ok(())
     }
 
     /// The bytes under a name; none where nothing is stored.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ledger::{Raw, Recordable, Stage, Store, conf::Conf, rfc3339, write_report_file};
 use pipeline::{
     Harvest,
@@ -62,6 +62,8 @@ impl Plan {
         };
         let sources: BTreeSet<PathBuf> = config.folders().map(Path::to_owned).collect();
         let (found, unreadable) = harvest::survey(&config);
+        let is_readable = found.iter().any(|one| one.unreadable.is_none()) || config.all_sources().count() > config.folders().count();
+        ensure!(is_readable, "no repository can be read: {}", reasons(&found, &unreadable));
         let before = Before { raw, kept: kept.unwrap_or_default(), repositories: last };
         Ok(plan(&found, &unreadable, &sources, &before, now_unix_s, grace))
     }
@@ -90,10 +92,19 @@ impl KeptRepository {
             }
             Some(reason) => format!("repository {name} cannot be read and has no functions: {reason}"),
             None => {
-                format!("repository {name} is gone since {since}: its functions are kept for {grace} nights, this is night {nights}; --accept-removed removes them")
+                format!(
+                    "repository {name} is gone since {since}: its functions are kept for {grace} nights, this is night {nights}; --accept-removed removes them"
+                )
             }
         }
     }
+}
+
+/// Why the first repositories or sources cannot be read.
+fn reasons(found: &[Surveyed], unreadable: &[UnreadableSource]) -> String {
+    let sources = unreadable.iter().map(|one| format!("{}: {}", one.source.display(), one.reason));
+    let repositories = found.iter().filter_map(|one| Some(format!("{}: {}", one.name, one.unreadable.as_ref()?)));
+    sources.chain(repositories).take(3).collect::<Vec<_>>().join("; ")
 }
 
 /// Decides about each repository that is recorded or found. `sources`: folders of the configuration.

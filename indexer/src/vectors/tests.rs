@@ -193,3 +193,31 @@ fn a_graph_that_is_damaged_or_not_of_the_manifest_is_refused() {
         assert!(matches!(open(&info, 2000, 32), Err(Error::Damaged { file, .. }) if file == path));
     }
 }
+
+#[test]
+fn a_search_visits_as_many_rows_as_configured() {
+    let (dir, vectors) = written(&matrix(4000, 32));
+    let mut info = build(&vectors, &Hnsw { graph_rows: 4000, connectivity: 3, ..HNSW }, dir.path(), || ()).unwrap();
+    let mut found = |expansion: usize| {
+        info.expansion_search = expansion;
+        let vectors = Vectors::open(dir.path(), 4000, 32).unwrap().with_hnsw(dir.path(), &info, 1).unwrap();
+        let is_best = |query: &&Vec<f32>| {
+            vectors.search_hnsw(vectors.hnsw().unwrap(), query, 1, None).unwrap() == vectors.search_exact(query, 1, None).unwrap()
+        };
+        others(4000, 40, 32).iter().filter(is_best).count()
+    };
+    let (few, many) = (found(1), found(1000));
+    assert!(few + 5 < many, "{few} and {many} of 40");
+}
+
+/// The order of i8 codes differs from that of the vectors: more candidates than wanted are ranked again.
+#[test]
+fn a_search_that_visits_every_row_of_a_graph_finds_the_rows_of_brute_force() {
+    let (dir, vectors) = written(&matrix(2000, 32));
+    let info = build(&vectors, &Hnsw { graph_rows: 2000, expansion_search: 2000, ..HNSW }, dir.path(), || ()).unwrap();
+    let vectors = vectors.with_hnsw(dir.path(), &info, 1).unwrap();
+    for query in others(2000, 40, 32) {
+        let found = vectors.search_hnsw(vectors.hnsw().unwrap(), &query, 10, None).unwrap();
+        assert_eq!(found, vectors.search_exact(&query, 10, None).unwrap());
+    }
+}

@@ -87,7 +87,8 @@ impl Earlier {
         if head != (Head { settings }) {
             return None;
         }
-        let entries = lines.map(|line| serde_json::from_str(&line.ok()?).ok()).map(|entry: Option<Entry>| Some((entry.as_ref()?.key, entry?)));
+        let entries =
+            lines.map(|line| serde_json::from_str(&line.ok()?).ok()).map(|entry: Option<Entry>| Some((entry.as_ref()?.key, entry?)));
         Some(Self { dir: dir.to_owned(), entries: entries.collect::<Option<_>>()? })
     }
 

@@ -39,7 +39,11 @@ pub struct SourceFile {
 pub enum FileBytes {
     Read(Vec<u8>),
     /// A git object, which is read where the bytes are needed.
-    Object { revision: Arc<Revision>, id: ObjectId, max_bytes: u64 },
+    Object {
+        revision: Arc<Revision>,
+        id: ObjectId,
+        max_bytes: u64,
+    },
 }
 
 impl FileBytes {

@@ -250,7 +250,9 @@ mod tests {
         let mut config = config(root);
         let source = serde_json::json!({ "kind": "dir", "path": root, "name": "own", "revision": revision });
         config.source = Some(serde_json::from_value::<Source>(source).unwrap());
-        let raw = Store::at(data.path(), Progress::new(true), 1).make::<Harvest>(&config).map_err(|error| ledger::Invalid(ledger::chain(&error)))?;
+        let raw = Store::at(data.path(), Progress::new(true), 1)
+            .make::<Harvest>(&config)
+            .map_err(|error| ledger::Invalid(ledger::chain(&error)))?;
         let files = crate::files::data_files(raw.dir()).unwrap().0.into_iter().filter(|name| name.ends_with(".gz"));
         let files = files.map(|name| (name.clone(), fs::read(raw.dir().join(name)).unwrap())).collect();
         let repos = serde_json::from_slice(&fs::read(raw.dir().join("repos.json")).unwrap()).unwrap();
@@ -263,7 +265,10 @@ mod tests {
         let (files, report, repos) = harvest(dir.path(), Some("HEAD")).unwrap();
         let (expected, of_folder, repos_of_folder) = harvest(dir.path(), None).unwrap();
         assert_eq!((files, report.functions, &repos), (expected, of_folder.functions, &repos_of_folder));
-        assert_eq!((report.functions, &repos[0]["licence"], &repos[0]["sha"]), (2, &"MIT License".into(), &git(dir.path(), &["rev-parse", "HEAD"]).into()));
+        assert_eq!(
+            (report.functions, &repos[0]["licence"], &repos[0]["sha"]),
+            (2, &"MIT License".into(), &git(dir.path(), &["rev-parse", "HEAD"]).into())
+        );
     }
 
     #[test]
@@ -344,7 +349,8 @@ mod tests {
             let lines: String = (0..10).map(|number| format!("{entry}\tx{number}\n")).collect();
             let list = dir.path().join("list");
             fs::write(&list, lines).unwrap();
-            let output = Command::new("git").arg("-C").arg(dir.path()).arg("mktree").stdin(fs::File::open(&list).unwrap()).output().unwrap();
+            let output =
+                Command::new("git").arg("-C").arg(dir.path()).arg("mktree").stdin(fs::File::open(&list).unwrap()).output().unwrap();
             entry = format!("040000 tree {}", String::from_utf8(output.stdout).unwrap().trim());
         }
         let tree = entry.rsplit(' ').next().unwrap();

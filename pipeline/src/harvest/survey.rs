@@ -89,11 +89,7 @@ fn check_folder(folder: &Path) -> Result<()> {
         return Ok(());
     }
     let lock = git_dir(folder, &dot_git)?.join("index.lock");
-    ledger::ensure!(
-        !lock.exists(),
-        "another git process works in it: wait for its end, or delete {} if there is none",
-        lock.display()
-    );
+    ledger::ensure!(!lock.exists(), "another git process works in it: wait for its end, or delete {} if there is none", lock.display());
     let is_empty = opened.commit().is_empty() && opened.names() == [".git"];
     ledger::ensure!(!is_empty, "it has no commit and no files: finish `git clone`, or remove the folder");
     Ok(())

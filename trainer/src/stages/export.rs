@@ -182,3 +182,22 @@ fn check(config: &Config, compared: Comparison) -> Result<()> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_with_a_lower_score_than_allowed_is_refused_and_a_better_one_is_not() {
+        let config = |max_mrr_loss: f64| -> Config {
+            serde_json::from_value(serde_json::json!({
+                "opset": 20, "rows": 8, "tolerance": 1e-4, "precision": "int8", "max-mrr-loss": max_mrr_loss
+            }))
+            .unwrap()
+        };
+        let checked = |graph_mrr: f64| check(&config(0.1), Comparison { max_difference: 0.0, mrr: 0.5, graph_mrr });
+        checked(0.45).unwrap();
+        checked(0.9).unwrap();
+        assert!(checked(0.35).unwrap_err().to_string().contains("larger than export.max-mrr-loss = 0.1"));
+    }
+}
