@@ -138,7 +138,7 @@ fn two_runs_at_the_same_time_run_each_stage_once() {
 }
 
 /// Runs a command that must fail because no file may be longer than 4 KiB.
-fn fail_with_a_full_disk(workspace: &Workspace, arguments: &[&str]) {
+pub fn fail_with_a_full_disk(workspace: &Workspace, arguments: &[&str]) {
     let mut command = workspace.command(arguments);
     let script = format!("trap '' XFSZ; ulimit -f 8; exec {}", shell_words(&command));
     command = Command::new("sh");

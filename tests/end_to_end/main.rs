@@ -16,6 +16,7 @@ mod duplicates;
 mod durability;
 mod evaluation;
 mod events;
+mod fourteen_nights;
 mod fuzz;
 mod graphs;
 mod help;

@@ -183,7 +183,7 @@ fn the_line_for_cron_runs_a_night() {
 }
 
 /// A folder of git repositories, each with the files of a folder of the corpus.
-fn repositories(workspace: &Workspace) -> std::path::PathBuf {
+pub fn repositories(workspace: &Workspace) -> std::path::PathBuf {
     let folder = workspace.path("repositories");
     for name in ["dates", "graphs", "math", "net", "store", "text"] {
         let own = folder.join(name);

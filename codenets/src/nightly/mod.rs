@@ -18,6 +18,7 @@ pub mod sources;
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -30,8 +31,8 @@ use indexer::{
     publish,
 };
 use ledger::{
-    Recordable, Registry, ReleaseId, Releases, Report, Scores, Serve, Stage, Store, append_event, conf::Conf, report_path, unix_now,
-    write_report_file,
+    Recordable, Registry, ReleaseId, Releases, Report, Scores, Serve, Stage, Store, append_event, conf::Conf, report_path, rfc3339,
+    unix_now, write_report_file,
 };
 use pipeline::{Harvest, Ingest};
 
@@ -74,6 +75,9 @@ const HELD_BACK: u8 = 3;
 const IN_USE: u8 = 75;
 /// File with one record a night.
 const NIGHTS: &str = "nights.jsonl";
+/// File with the night that is running.
+const STARTED: &str = "night-started.json";
+const KILLED: &str = "its process was killed, or the machine stopped";
 /// System whose scores decide about a release.
 const DECIDING: &str = "hybrid";
 /// Probability of chance from which two releases count as equal.
@@ -90,9 +94,13 @@ pub fn nightly(registry: &Registry, options: &Options, args: &NightlyArgs) -> Re
         ledger::Error::InUse { .. } => Error::new(Stopped { status: IN_USE, why: error.to_string() }),
         other => other.into(),
     })?;
-    let before = Nights::read(store.root());
+    let mut before = Nights::read(store.root());
     let (clock, cpu) = (Instant::now(), build::cpu_seconds());
     let mut night = Night::begin(unix_now());
+    if let Some(unfinished) = Nights::start(store.root(), &night)? {
+        night.warnings.push(format!("the night of {} did not end: {}", rfc3339(unfinished.started_unix_s), unfinished.why()));
+        before.0.push(unfinished);
+    }
     let last = before.0.last().map_or(&[][..], |night| &night.kept);
     let ended = Steps { registry, options, args, store: &store, conf: &conf, last }.run(&mut night);
     if let Err(error) = &ended {
@@ -137,6 +145,7 @@ struct Steps<'a> {
 
 impl Steps<'_> {
     fn run(&self, night: &mut Night) -> Result<()> {
+        self.check_published(night);
         let build = self.build(night)?;
         let release = if self.conf.adopts()? { None } else { Some(self.release(&build, night)?) };
         night.release = release.as_ref().map(ToString::to_string);
@@ -149,11 +158,25 @@ impl Steps<'_> {
         self.collect(night)
     }
 
+    /// Verifies the published bundle. Where it is damaged, damaged artifacts are found too, so that their stages run.
+    fn check_published(&self, night: &mut Night) {
+        if let Err(error) = publish::verify(self.store.root()) {
+            let damage = ledger::chain(&error);
+            let text = format!("the published bundle is damaged, the night publishes it again: {damage}");
+            self.store.progress().message(&format!("nightly   {text}"));
+            night.is_published_damaged = true;
+            night.warnings.push(text);
+            // An error is a file that cannot be read: the stage that reads it fails.
+            let _ = self.store.verify();
+        }
+    }
+
     /// Runs the stages once more where a repository became unreadable since the plan of the night.
     fn run_again(&self, release: Option<&ReleaseId>, night: &mut Night, error: Error) -> Result<Vec<StageRun>> {
-        let before = night.kept.clone();
+        let (kept, warnings) = (std::mem::take(&mut night.kept), night.warnings.clone());
         let build = self.build(night)?;
-        if night.kept == before {
+        if night.kept == kept {
+            night.warnings = warnings;
             return Err(error);
         }
         build.run(release, Protocol::Night)
@@ -166,7 +189,7 @@ impl Steps<'_> {
         let plan = Plan::make(self.conf, self.store, self.last, night.started_unix_s, grace)?;
         let warnings = plan.warnings(grace);
         warnings.iter().for_each(|warning| self.store.progress().message(&format!("nightly   {warning}")));
-        night.warnings = warnings;
+        night.warnings.extend(warnings);
         let kept = plan.write(self.store.root())?;
         night.kept = plan.repositories;
         Ok(Build { registry: self.registry, options: self.options, conf_is_given: self.args.conf_is_given, store: self.store, kept })
@@ -220,7 +243,7 @@ impl Steps<'_> {
         if self.args.accept_removed {
             config = config.accepting_lost();
         }
-        let published = publish::publish(self.store, &config)?;
+        let published = publish::publish(self.store, &config, night.is_published_damaged)?;
         night.ending = if published == before { Ending::Unchanged } else { Ending::Published };
         if let (Some(old), Some(new)) = (before.filter(|_| night.ending == Ending::Published), published) {
             let [old, new] = [old, new].map(|id| serve.bundle(&id));
@@ -286,12 +309,25 @@ impl Nights {
 
     /// Lines of another version are left out.
     fn read(data: &Path) -> Self {
-        let text = std::fs::read_to_string(Self::path(data)).unwrap_or_default();
+        let text = fs::read_to_string(Self::path(data)).unwrap_or_default();
         Self(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     fn add(data: &Path, night: &Night) -> Result<()> {
-        Ok(append_event(&Self::path(data), &serde_json::to_value(night)?)?)
+        append_event(&Self::path(data), &serde_json::to_value(night)?)?;
+        Ok(fs::remove_file(report_path(data, STARTED))?)
+    }
+
+    /// Records that a night begins. Returns, and records, the night before where it did not end.
+    fn start(data: &Path, night: &Night) -> Result<Option<Night>> {
+        let file = report_path(data, STARTED);
+        let unfinished = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Night>(&bytes).ok());
+        let unfinished = unfinished.map(|night| Night { why: Some(KILLED.to_owned()), ..night });
+        if let Some(night) = &unfinished {
+            append_event(&Self::path(data), &serde_json::to_value(night)?)?;
+        }
+        write_report_file(data, STARTED, &serde_json::to_vec(night)?)?;
+        Ok(unfinished)
     }
 }
 

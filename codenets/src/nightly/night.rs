@@ -68,6 +68,9 @@ pub struct Night {
     pub deleted: u64,
     pub deleted_bytes: u64,
     pub warnings: Vec<String>,
+    /// Was the published bundle damaged when the night began?
+    #[serde(default)]
+    pub is_published_damaged: bool,
 }
 
 impl std::fmt::Display for Ending {
@@ -103,6 +106,7 @@ impl Night {
             deleted: 0,
             deleted_bytes: 0,
             warnings: Vec::new(),
+            is_published_damaged: false,
         }
     }
 
@@ -186,6 +190,7 @@ pub mod tests {
             deleted: 2,
             deleted_bytes: 3 << 20,
             warnings: Vec::new(),
+            is_published_damaged: false,
         }
     }
 

@@ -125,7 +125,8 @@ impl AnyStage for Publish {
     }
 
     fn run(&self, store: &Store, conf: &Conf) -> ledger::Result<()> {
-        publish(store, &conf.section(NAME)?).map_err(|error| ledger::Error::Stage { name: NAME.to_owned(), source: error.into() })?;
+        publish(store, &conf.section(NAME)?, false)
+            .map_err(|error| ledger::Error::Stage { name: NAME.to_owned(), source: error.into() })?;
         Ok(())
     }
 
@@ -182,11 +183,12 @@ pub fn is_current(store: &Store) -> bool {
 
 /// Publishes the recorded bundle if it passes the gates, and returns the id of the bundle that is published then.
 ///
-/// Nothing changes where the recorded bundle is published already, or where it was rolled back.
+/// Nothing changes where the recorded bundle is published already, or where it was rolled back. `again`: publishes it also where it is
+/// published already, because the published copy is damaged.
 ///
 /// # Errors
 /// [`Error::NotPublished`](crate::Error::NotPublished) where the scores do not pass the gates; the published bundle then stays.
-pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
+pub fn publish(store: &Store, config: &Config, again: bool) -> Result<Option<BundleId>> {
     let _lock = store.lock()?;
     let bundle = store.current::<Bundle>()?;
     let scores = store.current::<Scores>()?;
@@ -196,7 +198,7 @@ pub fn publish(store: &Store, config: &Config) -> Result<Option<BundleId>> {
     serve.recover()?;
     retract::enforce(store)?;
     let current = serve.current_id();
-    if is_current(store) {
+    if is_current(store) && !again {
         let id = current.as_ref().map(ToString::to_string).unwrap_or_default();
         store.progress().message(&format!("publish   {} ({id})", Freshness::UpToDate.word()));
         return Ok(current);
