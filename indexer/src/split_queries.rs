@@ -103,6 +103,11 @@ impl<'a> SplitQueries<'a> {
         Ok(queries)
     }
 
+    /// Is a row of the bundle one of the functions?
+    pub fn contains(&self, row: u32) -> bool {
+        self.allowed.get(row as usize).copied().unwrap_or_default()
+    }
+
     /// The documented functions, at most `limit`, evenly spread.
     pub fn documented(&self, limit: Option<usize>) -> Vec<&SplitFunction> {
         evenly(self.functions.iter().filter(|function| !function.summary.is_empty()).collect(), limit)

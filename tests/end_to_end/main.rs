@@ -34,6 +34,7 @@ mod predecessor;
 mod pretrained;
 mod publishing;
 mod python_readers;
+mod random_nights;
 mod records;
 mod resuming;
 mod retracting;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::workspace::{CONF, FIXTURES, ROOT, Workspace, copy_tree, git, read_json, source, texts};
 
 /// Runs a night that must end with this exit status, and returns its record.
-fn night(workspace: &Workspace, arguments: &[&str], status: i32) -> Value {
+pub fn night(workspace: &Workspace, arguments: &[&str], status: i32) -> Value {
     let output = workspace.try_run(&[&["nightly", "--json"], arguments].concat());
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(status), "{out}{err}");

@@ -125,20 +125,17 @@ impl Judgments {
             })
             .collect();
         let vectors = bundle.encode_queries(judged.iter().map(|judged| &judged.parsed))?;
-        let all: Vec<u32> = (0..count).collect();
+        let rows = count as usize;
         let ranks = judged
             .par_iter()
             .zip(vectors.par_chunks(bundle.manifest().vectors.dimension))
             .map(|(judged, vector)| {
-                let nearest = bundle.vectors().search_exact(vector, all.len(), bundle.live_rows())?;
+                let nearest = bundle.vectors().search_exact(vector, rows, bundle.live_rows())?;
                 let cosines: HashMap<u32, f32> = nearest.iter().copied().collect();
-                let selection = Selection { limit: all.len(), allowed: bundle.live_rows(), ..Selection::default() };
+                let selection = Selection { limit: rows, allowed: bundle.live_rows(), ..Selection::default() };
                 let lists = bundle.candidate_lists(&judged.parsed, Mode::Hybrid, &selection, nearest)?;
                 let rankings = bundle.rankings(&judged.text, &lists, &|row| cosines.get(&row).copied().unwrap_or_default());
-                let ranks = rankings.map(|list| {
-                    let scores = list.into_iter().collect();
-                    judged.relevant.iter().filter_map(|&row| rank(&scores, row, &all)).min()
-                });
+                let ranks = rankings.map(|list| judged.relevant.iter().filter_map(|&row| rank(&list, row, |_| true)).min());
                 done();
                 Ok(ranks)
             })

@@ -219,17 +219,16 @@ fn rank_relevant(
     cosine: &dyn Fn(u32) -> f32,
     batches: [Option<&Vec<u32>>; 2],
 ) -> QueryResult {
-    let rows: Vec<u32> = held_out.functions.iter().map(|function| function.row).collect();
-    let among = |lists: &CandidateLists, rows: &[u32]| -> (Ranks, [Vec<u32>; 3]) {
+    let among = |lists: &CandidateLists, is_candidate: &dyn Fn(u32) -> bool| -> (Ranks, [Vec<u32>; 3]) {
         let rankings = bundle.rankings(&query.summary, lists, cosine);
         let best = rankings.each_ref().map(|list| list.iter().take(SHOWN).map(|&(row, _)| row).collect());
-        (rankings.map(|list| rank(&list.into_iter().collect(), query.row, rows)), best)
+        (rankings.map(|list| rank(&list, query.row, is_candidate)), best)
     };
-    let (corpus, found) = among(lists, &rows);
+    let (corpus, found) = among(lists, &|row| held_out.contains(row));
     let [batch, language_batch] = batches.map(|batch| {
-        let batch = batch?;
-        let within: BTreeSet<u32> = batch.iter().copied().collect();
-        Some(among(&lists.filtered(|row| within.contains(&row)), batch).0)
+        let within: BTreeSet<u32> = batch?.iter().copied().collect();
+        let is_within = |row: u32| within.contains(&row);
+        Some(among(&lists.filtered(is_within), &is_within).0)
     });
     QueryResult { corpus, batch, language_batch, found }
 }

@@ -1,19 +1,18 @@
 //! Ranks and mean reciprocal ranks. Ties count against the relevant row.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use ledger::Mrr;
 
 /// Rank of the relevant row by each of [`bundle::Mode::ALL`]; none where a system did not score the row.
 pub type Ranks = [Option<usize>; 3];
 
-/// Scores of the rows of one query. Rows that a system did not score rank last.
-pub type Scores = HashMap<u32, f64>;
-
-/// Rank of a row among `candidates`: how many score at least as high. None where the system did not score the row.
-pub fn rank(scores: &Scores, row: u32, candidates: &[u32]) -> Option<usize> {
-    let reference = scores.get(&row).filter(|score| score.is_finite())?;
-    Some(candidates.iter().filter(|other| scores.get(other).is_some_and(|score| score >= reference)).count().max(1))
+/// Rank of a row among candidates: how many score at least as high. None where the system did not score the row.
+///
+/// * `scores`: rows with their scores, each row once. Rows that are not there rank last.
+pub fn rank(scores: &[(u32, f64)], row: u32, is_candidate: impl Fn(u32) -> bool) -> Option<usize> {
+    let (_, reference) = *scores.iter().find(|(other, score)| *other == row && score.is_finite())?;
+    Some(scores.iter().filter(|(other, score)| *score >= reference && is_candidate(*other)).count().max(1))
 }
 
 /// `1/rank`, 0 where there is no rank.
@@ -62,15 +61,15 @@ mod tests {
 
     #[test]
     fn ranks_equal_values_computed_by_hand() {
-        let scores = Scores::from([(1, 0.9), (2, 0.5), (3, 0.5), (4, 0.1)]);
-        let all = [1, 2, 3, 4, 5];
-        assert_eq!(rank(&scores, 1, &all), Some(1));
+        let scores = [(1, 0.9), (2, 0.5), (3, 0.5), (4, 0.1)];
+        let all = |_| true;
+        assert_eq!(rank(&scores, 1, all), Some(1));
         // 2 and 3 tie: the tie counts against the relevant row.
-        assert_eq!(rank(&scores, 2, &all), Some(3));
-        assert_eq!(rank(&scores, 4, &all), Some(4));
-        assert_eq!(rank(&scores, 5, &all), None);
-        assert_eq!(rank(&scores, 4, &[4, 2]), Some(2));
-        assert_eq!(rank(&Scores::from([(1, f64::NAN)]), 1, &[1]), None);
+        assert_eq!(rank(&scores, 2, all), Some(3));
+        assert_eq!(rank(&scores, 4, all), Some(4));
+        assert_eq!(rank(&scores, 5, all), None);
+        assert_eq!(rank(&scores, 4, |row| [4, 2].contains(&row)), Some(2));
+        assert_eq!(rank(&[(1, f64::NAN)], 1, all), None);
         let mrr = f64::from(mean_reciprocal(&[Some(1), Some(4), None]));
         assert!((mrr - 1.25 / 3.0).abs() < 1e-12);
     }

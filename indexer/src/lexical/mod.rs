@@ -6,6 +6,7 @@
 
 mod counts;
 mod statistics;
+mod stems;
 mod write;
 
 pub use counts::write as write_counts;

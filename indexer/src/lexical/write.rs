@@ -7,9 +7,12 @@ use std::{
 
 use bundle::lexical::{ANY_FIELD, Document, Lexical, LexicalSettings, STORED_FIELDS, SYMBOL_FIELD, TEXT_FIELDS, schema};
 use ledger::{Digest, ensure};
-use tantivy::{Index, TantivyDocument, directory::MmapDirectory, indexer::SingleSegmentIndexWriter, schema::Schema};
+use tantivy::{
+    Index, TantivyDocument, directory::MmapDirectory, indexer::SingleSegmentIndexWriter, schema::Schema, tokenizer::TokenizerManager,
+};
 use uuid::Uuid;
 
+use super::stems;
 use crate::{Result, error::Context};
 
 /// Writes one segment into a folder of its own.
@@ -24,7 +27,9 @@ impl SegmentWriter {
     pub fn create(dir: &Path, tokenizer: &str, memory: usize) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let schema = schema(tokenizer);
-        let builder = Index::builder().schema(schema.clone());
+        let tokenizers = TokenizerManager::default();
+        tokenizers.register("en_stem", stems::analyzer());
+        let builder = Index::builder().schema(schema.clone()).tokenizers(tokenizers);
         let writer = builder.single_segment_index_writer(MmapDirectory::open(dir).map_err(tantivy::TantivyError::from)?, memory)?;
         Ok(Self { writer, schema, ids: Vec::new() })
     }
