@@ -1,7 +1,8 @@
 //! The functions that two bundles do not share, counted by polars from their tables of functions.
 
 use std::{
-    fmt::Write,
+    collections::BTreeSet,
+    fmt::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -31,12 +32,61 @@ pub struct FunctionsDiff {
     pub changed: u64,
 }
 
-/// Compares the functions of the bundles in two folders, by language.
+/// What two bundles do not share. Its text is one line: `+312 -40 functions, 7 changed; 1 repository is gone: team/api`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleDiff {
+    /// By language.
+    pub functions: Vec<FunctionsDiff>,
+    /// Repositories of which only the first bundle has functions, sorted.
+    #[serde(default)]
+    pub gone: Vec<String>,
+    /// Repositories of which only the second bundle has functions, sorted.
+    #[serde(default)]
+    pub new: Vec<String>,
+}
+
+/// Repositories that a line names.
+const NAMED: usize = 5;
+
+impl fmt::Display for BundleDiff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sum = |of: fn(&FunctionsDiff) -> u64| self.functions.iter().map(of).sum::<u64>();
+        match (sum(|one| one.added), sum(|one| one.removed), sum(|one| one.changed)) {
+            (0, 0, 0) => write!(f, "no function")?,
+            (added, removed, changed) => write!(f, "+{added} -{removed} functions, {changed} changed")?,
+        }
+        for (names, one, many) in [(&self.gone, "is gone", "are gone"), (&self.new, "is new", "are new")] {
+            let shown = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+            match names.len() {
+                0 => {}
+                1 => write!(f, "; 1 repository {one}: {shown}")?,
+                count => write!(f, "; {count} repositories {many}: {shown}{more}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compares the bundles in two folders.
 ///
 /// # Errors
 /// A folder is not a bundle, or its table cannot be read.
-pub fn functions_diff(a: &Path, b: &Path) -> Result<Vec<FunctionsDiff>> {
+pub fn bundle_diff(a: &Path, b: &Path) -> Result<BundleDiff> {
     let (a, b) = (functions(a)?, functions(b)?);
+    let [of_a, of_b] = [repositories(&a)?, repositories(&b)?];
+    let only = |one: &BTreeSet<String>, other: &BTreeSet<String>| one.difference(other).cloned().collect();
+    Ok(BundleDiff { gone: only(&of_a, &of_b), new: only(&of_b, &of_a), functions: functions_diff(a, b)? })
+}
+
+fn repositories(functions: &LazyFrame) -> Result<BTreeSet<String>> {
+    let names = functions.clone().group_by([col("repo")]).agg([rows()]).collect_with_engine(Engine::Streaming)?.unwrap_single();
+    let repos = names.column("repo")?.str()?;
+    Ok((0..names.height()).filter_map(|row| repos.get(row)).map(str::to_owned).collect())
+}
+
+/// Compares functions by language.
+fn functions_diff(a: LazyFrame, b: LazyFrame) -> Result<Vec<FunctionsDiff>> {
     let total = |frame: &LazyFrame, name: &str| frame.clone().group_by([col("language")]).agg([rows().alias(name)]);
     let lacking = |frame: &LazyFrame, other: &LazyFrame, name: &str| {
         let lacking = frame.clone().join(other.clone(), [col("id")], [col("id")], JoinArgs::new(JoinType::Anti));
@@ -115,15 +165,24 @@ mod tests {
     fn functions_are_added_removed_or_changed() {
         let a = bundle(&[["go", "a.go", "F", "1"], ["go", "a.go", "G", "2"], ["go", "a.go", "init", "3"], ["python", "a.py", "f", "4"]]);
         let b = bundle(&[["go", "a.go", "F", "1"], ["go", "a.go", "G", "5"], ["go", "a.go", "init", "6"], ["go", "a.go", "init", "7"]]);
-        let found = functions_diff(a.path(), b.path()).unwrap();
+        let found = bundle_diff(a.path(), b.path()).unwrap().functions;
         assert_eq!(found, [diff("go", [3, 4, 1, 0, 2]), diff("python", [1, 0, 0, 1, 0])]);
-        assert_eq!(functions_diff(a.path(), a.path()).unwrap()[0], diff("go", [3, 3, 0, 0, 0]));
+        assert_eq!(bundle_diff(a.path(), a.path()).unwrap().functions[0], diff("go", [3, 3, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_difference_is_one_line_of_words() {
+        let names = |count: usize| (0..count).map(|number| format!("r{number}")).collect();
+        let change = BundleDiff { functions: vec![diff("go", [9, 9, 3, 2, 1])], gone: names(7), new: names(1) };
+        let expected = "+3 -2 functions, 1 changed; 7 repositories are gone: r0, r1, r2, r3, r4 and 2 more; 1 repository is new: r0";
+        assert_eq!(change.to_string(), expected);
+        assert_eq!(BundleDiff::default().to_string(), "no function");
     }
 
     #[test]
     fn a_folder_without_functions_is_an_error_that_names_it() {
         let empty = tempfile::tempdir().unwrap();
-        let error = functions_diff(empty.path(), empty.path()).unwrap_err();
+        let error = bundle_diff(empty.path(), empty.path()).unwrap_err();
         assert!(error.to_string().contains("has no docs.parquet"), "{error}");
     }
 }

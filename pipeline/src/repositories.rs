@@ -50,7 +50,7 @@ pub fn write(raw: &Path, entries: &[RepoEntry]) -> Result<()> {
 pub fn read(raw: &Path) -> Result<Vec<RepoEntry>> {
     let path = raw.join(REPOS);
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: run `codenets run --only harvest`", path.display()))?)
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: run `codenets run --only harvest`", path.display()))
 }
 
 /// Licence by name of the repository; empty where the raw artifact has no such file.

@@ -90,6 +90,9 @@ fn diff_counts_the_functions_that_two_bundles_do_not_share() {
     workspace.configure("harvest.min-lines = 5");
     workspace.run_until("index");
     let kinds: Value = serde_json::from_str(&workspace.run(&["diff", &format!("bundle:{before}"), "bundle", "--json"]).0).unwrap();
+    let (text, _) = workspace.run(&["diff", &format!("bundle:{before}"), "bundle"]);
+    let words = text.lines().next().unwrap();
+    assert!(words.starts_with("+0 -") && words.contains(" functions, 0 changed"), "{words}");
     let bundle = kinds.as_array().unwrap().iter().find(|kind| kind["kind"] == "bundle").unwrap();
     let languages = bundle["functions"].as_array().unwrap();
     let count = |name: &str| languages.iter().map(|language| language[name].as_u64().unwrap()).sum::<u64>();

@@ -1,6 +1,6 @@
 //! Commands on recorded artifacts: save, restore, trace, verify, delete.
 
-use std::path::Path;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use archive::{
@@ -12,14 +12,15 @@ use archive::{
     tree,
 };
 use clap::Args;
-use indexer::bundle_diff::{self, functions_diff};
+use indexer::bundle_diff;
 use ledger::{
-    ArtifactId, Bundle, Recordable, Registry, RerunOutcome, Serve, StageSelection, Store, report_path, write_report, write_report_file,
+    ArtifactId, Bundle, Recordable, Registry, RerunOutcome, Scores, Serve, StageSelection, Store, report_path, write_report,
+    write_report_file,
 };
 use serde_json::{Map, Value, json};
 use trainer::tracking::{Sent, Synced, UploadedRun, sync};
 
-use crate::options::Options;
+use crate::{options::Options, releases::SCORE};
 
 /// What is saved, and where.
 #[derive(Debug, Args)]
@@ -247,6 +248,7 @@ pub fn diff(registry: &Registry, options: &Options, a: &str, b: &str) -> Result<
         let lineage = lineages::Lineage::of(&store, &id)?;
         Ok((store, lineage))
     };
+    let [score_a, score_b] = [a, b].map(|name| Path::new(name).join(Scores::FILE));
     let ((store_a, a), (store_b, b)) = (lineage(a)?, lineage(b)?);
     let kinds = compare::diff(&a, &b, here.kinds());
     let (mut text, mut value) = (compare::text(&kinds), serde_json::to_value(&kinds)?);
@@ -254,17 +256,27 @@ pub fn diff(registry: &Registry, options: &Options, a: &str, b: &str) -> Result<
     if let Some((a, b)) = bundles.filter(|(a, b)| a != b) {
         let (a, b) = (store_a.artifact::<Bundle>(&a)?, store_b.artifact::<Bundle>(&b)?);
         if a.is_here() && b.is_here() {
-            let functions = functions_diff(&a.open()?.dir, &b.open()?.dir)?;
-            text += &bundle_diff::render(&functions);
+            let change = bundle_diff::bundle_diff(&a.open()?.dir, &b.open()?.dir)?;
+            let scores = score_in(&score_a).zip(score_in(&score_b));
+            let scores = scores.map(|(a, b)| format!("; mrr@corpus {a:.4} -> {b:.4}")).unwrap_or_default();
+            text = format!("{change}{scores}\n{text}{}", bundle_diff::render(&change.functions));
             let bundle = value.as_array_mut().into_iter().flatten().find(|kind| kind["kind"] == Bundle::KIND);
             if let Some(bundle) = bundle {
-                bundle["functions"] = serde_json::to_value(&functions)?;
+                bundle["functions"] = serde_json::to_value(&change.functions)?;
+                bundle["gone_repositories"] = serde_json::to_value(&change.gone)?;
+                bundle["new_repositories"] = serde_json::to_value(&change.new)?;
             }
         } else {
             text += "functions are not compared: the files of a bundle are not available locally; run `codenets restore --with bundle`\n";
         }
     }
     options.print(&text, &value)
+}
+
+/// The score of hybrid search in the file of scores of a published bundle.
+fn score_in(file: &Path) -> Option<f64> {
+    let scores: BTreeMap<String, f64> = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    scores.into_iter().find(|(name, _)| name.ends_with(SCORE)).map(|(_, score)| score)
 }
 
 /// `events`.

@@ -26,7 +26,7 @@ use std::{
 use anyhow::{Error, Result, ensure};
 use clap::Args;
 use indexer::{
-    bundle_diff::functions_diff,
+    bundle_diff::bundle_diff,
     evaluate::compare::{SystemDifference, compare},
     publish,
 };
@@ -248,8 +248,8 @@ impl Steps<'_> {
         if let (Some(old), Some(new)) = (before.filter(|_| night.ending == Ending::Published), published) {
             let [old, new] = [old, new].map(|id| serve.bundle(&id));
             // The bundle of before may be damaged, or deleted by `publish.keep`.
-            match functions_diff(&old, &new) {
-                Ok(functions) => night.functions = functions,
+            match bundle_diff(&old, &new) {
+                Ok(change) => night.change = change,
                 Err(error) => night.warnings.push(format!("the bundles are not compared: {}", ledger::chain(&error))),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use indexer::bundle_diff::FunctionsDiff;
+use indexer::bundle_diff::BundleDiff;
 use serde::{Deserialize, Serialize};
 
 use super::sources::KeptRepository;
@@ -53,8 +53,9 @@ pub struct Night {
     /// Bundle that is published now.
     pub published: Option<String>,
     pub stages: Vec<StageRun>,
-    /// By language; empty where no bundle was published before, or nothing changed.
-    pub functions: Vec<FunctionsDiff>,
+    /// Empty where no bundle was published before, or nothing changed.
+    #[serde(flatten)]
+    pub change: BundleDiff,
     /// Functions of the published bundle.
     pub rows: u64,
     /// Repositories that were not read.
@@ -98,7 +99,7 @@ impl Night {
             training: None,
             published: None,
             stages: Vec::new(),
-            functions: Vec::new(),
+            change: BundleDiff::default(),
             rows: 0,
             kept: Vec::new(),
             left_out: BTreeMap::new(),
@@ -138,21 +139,13 @@ impl Night {
         let warnings: String = self.warnings.iter().map(|warning| format!("\nwarning: {warning}")).collect();
         format!(
             "{first}{forced}\nchange: {}{}; release {release}{training}\ncost: {:.1} s, {:.1} CPU seconds; {ran}; {} deleted ({:.1} MiB){warnings}",
-            self.change(),
+            self.change,
             self.score_change(before),
             self.wall_s,
             self.cpu_s,
             self.deleted,
             self.deleted_bytes as f64 / (1 << 20) as f64
         )
-    }
-
-    fn change(&self) -> String {
-        let sum = |of: fn(&FunctionsDiff) -> u64| self.functions.iter().map(of).sum::<u64>();
-        match (sum(|one| one.added), sum(|one| one.removed), sum(|one| one.changed)) {
-            (0, 0, 0) => "no function".to_owned(),
-            (added, removed, changed) => format!("+{added} -{removed} functions, {changed} changed"),
-        }
     }
 
     fn score_change(&self, before: Option<&Self>) -> String {
@@ -166,6 +159,8 @@ impl Night {
 
 #[cfg(test)]
 pub mod tests {
+    use indexer::bundle_diff::FunctionsDiff;
+
     use super::*;
 
     pub fn night(ending: Ending, score: f64) -> Night {
@@ -182,7 +177,7 @@ pub mod tests {
             training: None,
             published: Some("b2".to_owned()),
             stages: vec![stage("harvest", true), stage("ingest", false), stage("embed", true)],
-            functions: vec![functions],
+            change: BundleDiff { functions: vec![functions], ..BundleDiff::default() },
             rows: 672,
             kept: Vec::new(),
             left_out: BTreeMap::from([("folder <tests>".to_owned(), 3)]),

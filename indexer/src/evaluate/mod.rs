@@ -65,7 +65,7 @@ struct QueryResult {
 impl Stage for Evaluate {
     const NAME: &'static str = "evaluate";
     const ABOUT: &'static str = "Score lexical, vector and hybrid search on the held-out split";
-    const REVISION: u32 = 6;
+    const REVISION: u32 = 7;
     type Config = Config;
     type Inputs = (Artifact<BundleRecord>, Artifact<Syntax>);
     type Output = ScoresRecord;
@@ -238,12 +238,14 @@ fn by_row(batches: &[Vec<u32>]) -> HashMap<u32, &Vec<u32>> {
     batches.iter().flat_map(|batch| batch.iter().map(move |&row| (row, batch))).collect()
 }
 
-/// Largest number of queries that recall is measured with.
-const MEASURED: usize = 200;
+/// Smallest and largest number of queries that recall is measured with; between them a quarter of the queries. Each query is searched by
+/// brute force too.
+const MEASURED: [usize; 2] = [50, 200];
 
 /// Share of the ten nearest functions of the whole bundle that its vector search finds, with as many candidates as a search has.
 fn recall(bundle: &Bundle, queries: &[&SplitFunction]) -> Result<f64> {
-    let step = queries.len().div_ceil(MEASURED).max(1);
+    let [least, most] = MEASURED;
+    let step = queries.len().div_ceil((queries.len() / 4).clamp(least, most)).max(1);
     let parsed: Vec<ParsedQuery> = queries.iter().step_by(step).map(|query| bundle.parse_words(&query.summary)).collect();
     let (met, all) = bundle
         .encode_queries(&parsed)?

@@ -124,7 +124,7 @@ impl Writer {
             self.open.remove(&key).map_or(Ok(()), Open::close)?;
             self.open.insert(key, Open::create(&self.root, language, split, number)?);
         }
-        Ok(self.open.get_mut(&key).context("the file was opened above")?)
+        self.open.get_mut(&key).context("the file was opened above")
     }
 }
 
