@@ -238,5 +238,5 @@ lint: ## Format, clippy, licences (cargo-deny where it is installed)
 test: setup lint ## Format, clippy, unit, property, snapshot and end-to-end tests
 	@scripts/test
 
-test-integration: setup ## Tests that need npm and systemd: an Azure storage server, the examples for schedulers
+test-integration: setup ## Tests that need npm and systemd, or large packages: an Azure storage server, examples for schedulers, engines
 	@scripts/test-integration

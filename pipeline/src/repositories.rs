@@ -25,6 +25,9 @@ pub struct Repo {
     /// Commit, or sha256 of the archive.
     pub sha: String,
     pub licence: String,
+    /// Link to a line of a file, with placeholders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_template: Option<String>,
     /// Folder of the source; empty for a package.
     #[serde(default)]
     pub source: PathBuf,

@@ -279,3 +279,26 @@ fn a_promotion_that_is_killed_leaves_no_half_release() {
     assert!(kills >= 5, "{kills}");
     assert_eq!(night(&workspace, &[], 0)["training"], Value::Null);
 }
+
+#[test]
+fn a_commit_without_changed_functions_is_published_with_its_links() {
+    let workspace = Workspace::tokenized();
+    let folder = repositories(&workspace);
+    let template = "https://git.example.org/{repo}/blob/{commit}/{path}#L{line}";
+    let settings = format!("path = {}, each-subfolder = true, revision = HEAD, url-template = \"{template}\"", folder.display());
+    workspace.configure(&(source("dir", &settings) + "publish.min-share-of-current = 0"));
+    night(&workspace, &[], 0);
+    let link = |commit: &str| format!("https://git.example.org/text/blob/{commit}/distance.py#L");
+    let first = git(&folder.join("text"), &["rev-parse", "HEAD"]);
+    let hit = workspace.search(&["levenshtein"]).remove(0);
+    assert!(hit["url"].as_str().unwrap().starts_with(&link(&first)) && hit["commit"] == first.as_str(), "{hit}");
+    fs::write(folder.join("text/README"), "Texts.\n").unwrap();
+    git(&folder.join("text"), &["add", "-A"]);
+    git(&folder.join("text"), &["commit", "-qm", "readme"]);
+    let second = night(&workspace, &[], 0);
+    assert_eq!((ran(&second), &second["ending"]), (vec!["harvest", "ingest"], &"published".into()), "{second}");
+    let commit = git(&folder.join("text"), &["rev-parse", "HEAD"]);
+    assert!(workspace.search(&["levenshtein"])[0]["url"].as_str().unwrap().starts_with(&link(&commit)));
+    workspace.configure(&source("dir", &settings.replace("{line}", "{lines}")));
+    assert!(workspace.fail(&["nightly"]).contains("url-template of a source has {lines}"));
+}

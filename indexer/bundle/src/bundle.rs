@@ -14,6 +14,7 @@ use crate::{
     guard::guarded,
     lexical::{LEXICAL, Lexical},
     manifest::MANIFEST,
+    repositories::Repositories,
     reranking::names::Names,
     tombstones,
     vectors::{VECTORS, Vectors},
@@ -37,6 +38,7 @@ pub struct Bundle {
     groups: Option<Groups>,
     /// None in formats 3 and 4.
     names: Option<Names>,
+    repositories: Repositories,
     /// By row: is it not deleted? None where no row is deleted.
     live: Option<Vec<bool>>,
 }
@@ -110,7 +112,8 @@ impl Bundle {
         });
         let names = names.transpose()?;
         let live = tombstones::live_rows(dir, &lexical)?;
-        Ok(Self { dir: dir.to_owned(), manifest, lexical, vectors, encoder, languages, groups, names, live })
+        let repositories = Repositories::open(dir)?;
+        Ok(Self { dir: dir.to_owned(), manifest, lexical, vectors, encoder, languages, groups, names, repositories, live })
     }
 
     /// The manifest.
@@ -146,6 +149,11 @@ impl Bundle {
     /// Names of the rows; none in formats 3 and 4.
     pub fn names(&self) -> Option<&Names> {
         self.names.as_ref()
+    }
+
+    /// Commits, licences and links of the repositories; empty where the bundle is not published.
+    pub fn repositories(&self) -> &Repositories {
+        &self.repositories
     }
 
     /// By row: is it not deleted? None where no row is deleted.

@@ -17,8 +17,12 @@ pub struct Hit {
     pub id: String,
     pub language: String,
     pub repo: String,
+    /// Commit of the repository, or sha256 of the package, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     pub path: String,
     pub func_name: String,
+    /// Link to the function, by the template of its repository where there is one.
     pub url: String,
     /// First and last line in the file, `10-20`; empty where the source has no lines.
     pub lines: String,
@@ -141,6 +145,7 @@ mod tests {
             id: String::new(),
             language: "go".to_owned(),
             repo: "a\x1b[2J".to_owned(),
+            commit: None,
             path: "p\n.go".to_owned(),
             func_name: "f".to_owned(),
             url: String::new(),

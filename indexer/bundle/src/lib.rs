@@ -98,6 +98,7 @@ mod parsed_query;
 mod paths;
 mod query;
 pub mod ranking;
+pub mod repositories;
 pub mod reranking;
 mod search;
 mod snippet;

@@ -199,14 +199,35 @@ impl Bundle {
         let document = self.lexical().document(row)?;
         let language = document.language;
         let [id, repo, path, func_name, url, lines, summary, code] = document.stored;
+        let link = |repo: &str, path: &str, lines: &str, url: String| self.repositories().url(repo, path, lines).unwrap_or(url);
+        let url = link(&repo, &path, &lines, url);
         let place = |row: &u32| -> Result<Place> {
             let [id, repo, path, func_name, url, lines, ..] = self.lexical().document(*row)?.stored;
+            let url = link(&repo, &path, &lines, url);
             Ok(Place { row: *row, id, repo, path, func_name, url, lines })
         };
         let also_in = aliases.iter().take(MAX_PLACES).map(place).collect::<Result<_>>()?;
         let snippet = snippet(&code);
         let aliases = aliases.len();
-        Ok(Hit { row, score, id, language, repo, path, func_name, url, lines, summary, code, aliases, also_in, snippet, explanation })
+        let commit = self.repositories().get(&repo).map(|repository| repository.commit.clone()).filter(|commit| !commit.is_empty());
+        Ok(Hit {
+            row,
+            score,
+            id,
+            language,
+            repo,
+            commit,
+            path,
+            func_name,
+            url,
+            lines,
+            summary,
+            code,
+            aliases,
+            also_in,
+            snippet,
+            explanation,
+        })
     }
 
     /// Explanations of the ranked rows.

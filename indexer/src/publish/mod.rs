@@ -5,6 +5,7 @@ mod facts;
 mod gate;
 mod lost;
 mod maintain;
+mod repositories;
 mod smoke;
 
 use std::{
@@ -175,10 +176,11 @@ impl PublishState {
     }
 }
 
-/// Is the recorded bundle the published one?
+/// Is the recorded bundle the published one, with the recorded commits, licences and links of its repositories?
 pub fn is_current(store: &Store) -> bool {
     let key = store.current_manifest(Bundle::KIND).map(|(_, manifest)| manifest.key);
-    Serve::of(store.root()).current_id().zip(key).is_some_and(|(id, key)| id.key() == key)
+    let serve = Serve::of(store.root());
+    serve.current_id().zip(key).is_some_and(|(id, key)| id.key() == key) && repositories::are_published(store, &serve.current())
 }
 
 /// Publishes the recorded bundle if it passes the gates, and returns the id of the bundle that is published then.
@@ -272,6 +274,7 @@ fn build(
     manifest.published = Some(facts::published(store, id, scores, &measured)?);
     fs::write(scratch.path().join(MANIFEST), serde_json::to_vec_pretty(&manifest)?)?;
     fs::copy(&measured.scores, scratch.path().join(Scores::FILE))?;
+    repositories::write(store, scratch.path())?;
     retract::apply(store.root(), scratch.path())?;
     index::checksums::write(scratch.path())?;
     inference::load_installed()?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ledger::{Language, Split, conf::has_user_info, ensure};
+use ledger::{Language, Split, bail, conf::has_user_info, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -103,11 +103,18 @@ impl Config {
             "no sources: set harvest.source or harvest.sources, for example {{ kind = dir, path = \"..\" }}"
         );
         for source in self.all_sources() {
-            if let Source::Dir { url_prefix, .. } = source {
+            if let Source::Dir { url_prefix, url_template, .. } = source {
                 ensure!(
-                    !has_user_info(url_prefix),
-                    "url-prefix of a source holds a user or a password, and every hit would show it: remove it from harvest.sources"
+                    !has_user_info(url_prefix) && !url_template.as_ref().is_some_and(|template| has_user_info(template)),
+                    "url-prefix or url-template of a source holds a user or a password, and every hit would show it: remove it from \
+                     harvest.sources"
                 );
+                if let Some(unknown) = url_template.as_ref().and_then(|template| unknown_placeholder(template)) {
+                    bail!(
+                        "url-template of a source has {{{unknown}}}: write {{repo}}, {{commit}}, {{path}}, {{line}} or {{last_line}} in \
+                         harvest.sources"
+                    );
+                }
             }
         }
         let shares = &self.split;
@@ -119,6 +126,12 @@ impl Config {
         );
         Ok(())
     }
+}
+
+/// The first placeholder of a template that has no value.
+fn unknown_placeholder(template: &str) -> Option<&str> {
+    let names = template.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(name, _)| name));
+    names.into_iter().find(|name| !["repo", "commit", "path", "line", "last_line"].contains(name))
 }
 
 impl SplitShares {

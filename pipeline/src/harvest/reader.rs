@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
     }
 
     fn read_folders(&mut self, source: &Source, take: Take<'_>) -> Result<()> {
-        let Source::Dir { path, name, licence, url_prefix, each_subfolder, revision } = source else { return Ok(()) };
+        let Source::Dir { path, name, licence, url_prefix, url_template, each_subfolder, revision } = source else { return Ok(()) };
         self.contents.clear();
         if !path.is_dir() && self.kept.iter().any(|kept| kept.source.as_ref() == Some(path)) {
             return Ok(());
@@ -160,6 +160,7 @@ impl<'a> Reader<'a> {
             let repo = Repo {
                 name: repository,
                 url_prefix: url_prefix.clone(),
+                url_template: url_template.clone(),
                 sha: commit,
                 licence: licence.clone().or(found_licence).unwrap_or_else(|| "unknown".into()),
                 source: path.clone(),
@@ -212,6 +213,7 @@ impl<'a> Reader<'a> {
             files.files.iter_mut().for_each(|file| file.sha = Some(fetched.sha256.clone()));
             let repo = Repo {
                 name: format!("{}/{}", registry.name(), package.name),
+                url_template: None,
                 url_prefix: format!("pkg:{kind}/{}@{version}#", package.name),
                 sha: fetched.sha256,
                 licence,

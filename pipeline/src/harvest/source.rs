@@ -34,6 +34,10 @@ pub enum Source {
         /// Text before `path#L1-L9` in the url of a row.
         #[serde(default)]
         url_prefix: String,
+        /// Link to a line of a file, for hits: `https://host/{repo}/blob/{commit}/{path}#L{line}`; also `{last_line}`. Default: the url of
+        /// the row.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url_template: Option<String>,
         /// Read each subfolder as a repository.
         #[serde(default)]
         each_subfolder: bool,
