@@ -128,112 +128,132 @@ fn damage(file: &Path) {
     opened.write_all(&[!byte[0]]).unwrap();
 }
 
-#[test]
-fn after_each_of_fourteen_nights_with_faults_a_complete_bundle_is_published() {
-    let mut week = Fortnight::new();
-    week.work("math");
-    week.good_night();
-
-    week.work("text");
-    week.kill_night(150);
-    week.morning_after_a_kill();
-
-    week.work("math");
-    let after_kill = week.good_night();
-    assert!(warns(&after_kill, "did not end: its process was killed"), "{after_kill}");
-
-    // The night itself and its stages are killed at many points.
-    week.work("math");
-    for point in (5..60).step_by(11) {
-        let output = week.workspace.command(&["nightly", "--quiet"]).env("CODENETS_FAULT", point.to_string()).output().unwrap();
-        assert!(!output.status.success(), "{point}");
-        week.morning_after_a_kill();
-    }
-    week.night();
-    week.morning(Expected::New);
-    let nights = fs::read_to_string(week.workspace.path("data/reports/nights.jsonl")).unwrap();
-    for why in ["its process was killed, or the machine stopped", "was killed by signal 9"] {
-        assert!(nights.lines().rev().take(6).any(|line| line.contains(why)), "{why}: {nights}");
-    }
-
-    week.work("text");
-    fail_with_a_full_disk(&week.workspace, &["nightly"]);
-    week.morning(Expected::Old);
-
-    // A repository whose clone is torn, next to one that changes.
-    week.work("text");
-    let head = week.repositories.join("graphs/.git/HEAD");
-    let text = fs::read(&head).unwrap();
-    fs::write(&head, "torn").unwrap();
-    let torn = week.good_night();
-    assert!(warns(&torn, "repository graphs cannot be read"), "{torn}");
-    fs::write(&head, text).unwrap();
-
-    // A repository is gone, and back on the next day.
-    week.work("text");
-    let away = week.workspace.path("away");
-    fs::rename(week.repositories.join("net"), &away).unwrap();
-    assert!(warns(&week.good_night(), "repository net is gone"));
-    fs::rename(&away, week.repositories.join("net")).unwrap();
-
-    week.work("net");
-    let files = files_below(&week.workspace.artifact("raw"));
-    damage(files.iter().find(|file| file.ends_with("python_train_0.jsonl.gz")).unwrap());
-    week.good_night();
-
-    week.work("net");
-    damage(&week.published().join("docs.parquet"));
-    let repaired = week.good_night();
-    assert!(warns(&repaired, "the published bundle is damaged"), "{repaired}");
-
-    // Most functions are gone: a gate refuses the bundle.
-    week.work("math");
-    for name in ["dates", "graphs", "net", "store", "text"] {
-        git(&week.repositories.join(name), &["rm", "-rqf", "."]);
-        git(&week.repositories.join(name), &["commit", "-qm", "empty", "--allow-empty"]);
-    }
-    let refused = week.night();
-    assert!(refused["ending"] == "held-back" && refused["why"].as_str().unwrap().contains("have no functions any more"), "{refused}");
-    week.morning(Expected::Old);
-    for name in ["dates", "graphs", "net", "store", "text"] {
-        git(&week.repositories.join(name), &["reset", "-q", "--hard", "HEAD~1"]);
-    }
-    week.good_night();
-
-    week.work("math");
-    fs::rename(&week.repositories, week.workspace.path("unmounted")).unwrap();
-    let unmounted = week.night();
-    assert!(unmounted["ending"] == "failed" && unmounted["why"].as_str().unwrap().contains("the folder does not exist"), "{unmounted}");
-    week.morning(Expected::Old);
-    fs::rename(week.workspace.path("unmounted"), &week.repositories).unwrap();
-
-    // The bundle of the last good night has a later time than tonight: the clock goes back.
-    week.good_night();
-    week.work("math");
-    let serve = week.workspace.path("data/serve");
-    let (id, later) = (week.published(), serve.join("bundles/29990101T000000Z-0123456789ab"));
-    fs::rename(&id, &later).unwrap();
-    fs::remove_file(serve.join("current")).unwrap();
-    std::os::unix::fs::symlink(Path::new("bundles").join(later.file_name().unwrap()), serve.join("current")).unwrap();
-    week.good_night();
-
-    // Two nights at once.
-    week.work("text");
-    let both: Vec<_> = (0..2).map(|_| week.workspace.command(&["nightly", "--quiet"]).spawn().unwrap()).collect();
-    let mut ends: Vec<i32> = both.into_iter().map(|mut night| night.wait().unwrap().code().unwrap()).collect();
-    ends.sort_unstable();
-    assert_eq!(ends, [0, 75]);
-    week.morning(Expected::New);
-    assert_eq!(week.day, 13);
-    let nights = fs::read_to_string(week.workspace.path("data/reports/nights.jsonl")).unwrap();
-    assert!(nights.lines().count() >= 14, "{nights}");
-    assert_eq!(read_json(&week.workspace.path("data/reports/nightly.json"))["ending"], "published");
-}
-
 impl Fortnight {
+    /// Nights that are killed, and one with a full disk.
+    fn killed(&mut self) {
+        self.work("text");
+        self.kill_night(150);
+        self.morning_after_a_kill();
+
+        self.work("math");
+        let after_kill = self.good_night();
+        assert!(warns(&after_kill, "did not end: its process was killed"), "{after_kill}");
+
+        // The night itself and its stages are killed at many points.
+        self.work("math");
+        for point in (5..60).step_by(11) {
+            let output = self.workspace.command(&["nightly", "--quiet"]).env("CODENETS_FAULT", point.to_string()).output().unwrap();
+            assert!(!output.status.success(), "{point}");
+            self.morning_after_a_kill();
+        }
+        self.night();
+        self.morning(Expected::New);
+        let nights = fs::read_to_string(self.workspace.path("data/reports/nights.jsonl")).unwrap();
+        for why in ["its process was killed, the machine stopped", "was killed by signal 9"] {
+            assert!(nights.lines().rev().take(6).any(|line| line.contains(why)), "{why}: {nights}");
+        }
+
+        self.work("text");
+        fail_with_a_full_disk(&self.workspace, &["nightly"]);
+        self.morning(Expected::Old);
+    }
+
+    /// A repository whose clone is torn, and one that is gone and comes back.
+    fn unreadable(&mut self) {
+        // A repository whose clone is torn, next to one that changes.
+        self.work("text");
+        let head = self.repositories.join("graphs/.git/HEAD");
+        let text = fs::read(&head).unwrap();
+        fs::write(&head, "torn").unwrap();
+        let torn = self.good_night();
+        assert!(warns(&torn, "repository graphs cannot be read"), "{torn}");
+        fs::write(&head, text).unwrap();
+
+        // A repository is gone, and back on the next day.
+        self.work("text");
+        let away = self.workspace.path("away");
+        fs::rename(self.repositories.join("net"), &away).unwrap();
+        assert!(warns(&self.good_night(), "repository net is gone"));
+        fs::rename(&away, self.repositories.join("net")).unwrap();
+    }
+
+    /// Damage of an artifact and of the published bundle.
+    fn damaged(&mut self) {
+        self.work("net");
+        let files = files_below(&self.workspace.artifact("raw"));
+        damage(files.iter().find(|file| file.ends_with("python_train_0.jsonl.gz")).unwrap());
+        self.good_night();
+
+        self.work("net");
+        damage(&self.published().join("docs.parquet"));
+        let repaired = self.good_night();
+        assert!(warns(&repaired, "the published bundle is damaged"), "{repaired}");
+    }
+
+    /// A gate that refuses, and sources that are not mounted.
+    fn refused(&mut self) {
+        // Most functions are gone: a gate refuses the bundle.
+        self.work("math");
+        for name in ["dates", "graphs", "net", "store", "text"] {
+            git(&self.repositories.join(name), &["rm", "-rqf", "."]);
+            git(&self.repositories.join(name), &["commit", "-qm", "empty", "--allow-empty"]);
+        }
+        let refused = self.night();
+        assert!(refused["ending"] == "held-back" && refused["why"].as_str().unwrap().contains("have no functions any more"), "{refused}");
+        self.morning(Expected::Old);
+        for name in ["dates", "graphs", "net", "store", "text"] {
+            git(&self.repositories.join(name), &["reset", "-q", "--hard", "HEAD~1"]);
+        }
+        self.good_night();
+
+        self.work("math");
+        fs::rename(&self.repositories, self.workspace.path("unmounted")).unwrap();
+        let unmounted = self.night();
+        assert!(unmounted["ending"] == "failed" && unmounted["why"].as_str().unwrap().contains("the folder does not exist"), "{unmounted}");
+        self.morning(Expected::Old);
+        fs::rename(self.workspace.path("unmounted"), &self.repositories).unwrap();
+    }
+
+    /// A clock that goes back, and two nights at once.
+    fn clock_and_two_nights(&mut self) {
+        // The bundle of the last good night has a later time than tonight: the clock goes back.
+        self.good_night();
+        self.work("math");
+        let serve = self.workspace.path("data/serve");
+        let (id, later) = (self.published(), serve.join("bundles/29990101T000000Z-0123456789ab"));
+        fs::rename(&id, &later).unwrap();
+        fs::remove_file(serve.join("current")).unwrap();
+        std::os::unix::fs::symlink(Path::new("bundles").join(later.file_name().unwrap()), serve.join("current")).unwrap();
+        self.good_night();
+
+        // Two nights at once.
+        self.work("text");
+        let both: Vec<_> = (0..2).map(|_| self.workspace.command(&["nightly", "--quiet"]).spawn().unwrap()).collect();
+        let mut ends: Vec<i32> = both.into_iter().map(|mut night| night.wait().unwrap().code().unwrap()).collect();
+        ends.sort_unstable();
+        assert_eq!(ends, [0, 75]);
+        self.morning(Expected::New);
+    }
+
     /// The night may have ended before it was killed.
     fn morning_after_a_kill(&self) {
         let has_day = self.workspace.search(&[&self.name()])[0]["func_name"] == self.name().as_str();
         self.morning(if has_day { Expected::New } else { Expected::Old });
     }
+}
+
+#[test]
+fn after_each_of_fourteen_nights_with_faults_a_complete_bundle_is_published() {
+    let mut week = Fortnight::new();
+    week.work("math");
+    week.good_night();
+    week.killed();
+    week.unreadable();
+    week.damaged();
+    week.refused();
+    week.clock_and_two_nights();
+    assert_eq!(week.day, 13);
+    let nights = fs::read_to_string(week.workspace.path("data/reports/nights.jsonl")).unwrap();
+    assert!(nights.lines().count() >= 14, "{nights}");
+    assert_eq!(read_json(&week.workspace.path("data/reports/nightly.json"))["ending"], "published");
 }

@@ -302,3 +302,14 @@ fn a_commit_without_changed_functions_is_published_with_its_links() {
     workspace.configure(&source("dir", &settings.replace("{line}", "{lines}")));
     assert!(workspace.fail(&["nightly"]).contains("url-template of a source has {lines}"));
 }
+
+#[test]
+fn damaged_scores_of_the_published_bundle_do_not_hold_it_back() {
+    let (workspace, first) = first_night();
+    let scores = workspace.path("data/serve/current/scores.json");
+    fs::remove_file(&scores).unwrap();
+    fs::write(&scores, "{").unwrap();
+    let second = night(&workspace, &[], 0);
+    assert!(second["ending"] == "published" && second["published"] != first["published"], "{second}");
+    assert!(second["warnings"][0].as_str().unwrap().starts_with("the published bundle is damaged"), "{second}");
+}

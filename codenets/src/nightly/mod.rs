@@ -5,6 +5,7 @@
 //! sources  repositories that cannot be read keep their functions of an earlier night
 //! build    the stages of a night, each in a process of its own
 //! night    the record of a night and its three lines
+//! nights   the records of all nights, and the night that is running
 //! page     reports/nightly.html
 //! ```
 //! The steps: lock, choose the release, train and compare a new one where the policy asks for it, run the stages with the release, publish
@@ -12,16 +13,12 @@
 
 mod build;
 pub mod night;
+mod nights;
 mod page;
 pub mod policy;
 pub mod sources;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use anyhow::{Error, Result, ensure};
 use clap::Args;
@@ -31,14 +28,14 @@ use indexer::{
     publish,
 };
 use ledger::{
-    Recordable, Registry, ReleaseId, Releases, Report, Scores, Serve, Stage, Store, append_event, conf::Conf, report_path, rfc3339,
-    unix_now, write_report_file,
+    Recordable, Registry, ReleaseId, Releases, Report, Scores, Serve, Stage, Store, conf::Conf, rfc3339, unix_now, write_report_file,
 };
 use pipeline::{Harvest, Ingest};
 
 use self::{
     build::{Build, Protocol},
     night::{Ending, Night, StageRun},
+    nights::Nights,
     policy::Choice,
     sources::{KeptRepository, Plan},
 };
@@ -73,11 +70,6 @@ pub struct Stopped {
 const HELD_BACK: u8 = 3;
 /// Exit status: another process makes a run in the data folder (`EX_TEMPFAIL` of sysexits.h).
 const IN_USE: u8 = 75;
-/// File with one record a night.
-const NIGHTS: &str = "nights.jsonl";
-/// File with the night that is running.
-const STARTED: &str = "night-started.json";
-const KILLED: &str = "its process was killed, or the machine stopped";
 /// System whose scores decide about a release.
 const DECIDING: &str = "hybrid";
 /// Probability of chance from which two releases count as equal.
@@ -96,7 +88,9 @@ pub fn nightly(registry: &Registry, options: &Options, args: &NightlyArgs) -> Re
     })?;
     let mut before = Nights::read(store.root());
     let (clock, cpu) = (Instant::now(), build::cpu_seconds());
-    let mut night = Night::begin(unix_now());
+    // A night that is killed knows no more about unreadable repositories than the night before.
+    let kept = before.0.last().map(|night| night.kept.clone()).unwrap_or_default();
+    let mut night = Night { kept, ..Night::begin(unix_now()) };
     if let Some(unfinished) = Nights::start(store.root(), &night)? {
         night.warnings.push(format!("the night of {} did not end: {}", rfc3339(unfinished.started_unix_s), unfinished.why()));
         before.0.push(unfinished);
@@ -173,13 +167,13 @@ impl Steps<'_> {
 
     /// Runs the stages once more where a repository became unreadable since the plan of the night.
     fn run_again(&self, release: Option<&ReleaseId>, night: &mut Night, error: Error) -> Result<Vec<StageRun>> {
-        let (kept, warnings) = (std::mem::take(&mut night.kept), night.warnings.clone());
-        let build = self.build(night)?;
-        if night.kept == kept {
-            night.warnings = warnings;
-            return Err(error);
+        let kept = std::mem::take(&mut night.kept);
+        night.warnings.retain(|warning| !warning.starts_with(sources::WARNING));
+        match self.build(night) {
+            Ok(build) if night.kept != kept => build.run(release, Protocol::Night),
+            Ok(_) => Err(error),
+            Err(second) => Err(error.context(format!("the repositories cannot be read again: {second:#}"))),
         }
-        build.run(release, Protocol::Night)
     }
 
     /// Plans what is read, and what is kept of an earlier night.
@@ -299,43 +293,11 @@ fn left_out<S: Stage>(store: &Store) -> BTreeMap<String, u64> {
     report.map(|report| report.left_out()).unwrap_or_default()
 }
 
-/// The nights of a data folder.
-struct Nights(Vec<Night>);
-
-impl Nights {
-    fn path(data: &Path) -> PathBuf {
-        report_path(data, NIGHTS)
-    }
-
-    /// Lines of another version are left out.
-    fn read(data: &Path) -> Self {
-        let text = fs::read_to_string(Self::path(data)).unwrap_or_default();
-        Self(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
-    }
-
-    fn add(data: &Path, night: &Night) -> Result<()> {
-        append_event(&Self::path(data), &serde_json::to_value(night)?)?;
-        Ok(fs::remove_file(report_path(data, STARTED))?)
-    }
-
-    /// Records that a night begins. Returns, and records, the night before where it did not end.
-    fn start(data: &Path, night: &Night) -> Result<Option<Night>> {
-        let file = report_path(data, STARTED);
-        let unfinished = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Night>(&bytes).ok());
-        let unfinished = unfinished.map(|night| Night { why: Some(KILLED.to_owned()), ..night });
-        if let Some(night) = &unfinished {
-            append_event(&Self::path(data), &serde_json::to_value(night)?)?;
-        }
-        write_report_file(data, STARTED, &serde_json::to_vec(night)?)?;
-        Ok(unfinished)
-    }
-}
-
 fn report(options: &Options, store: &Store, night: &Night, before: &Nights) -> Result<()> {
     let published = before.0.iter().rev().find(|night| matches!(night.ending, Ending::Published | Ending::Unchanged));
     let data = store.root();
-    write_report_file(data, "nightly.json", &serde_json::to_vec_pretty(night)?)?;
     Nights::add(data, night)?;
+    write_report_file(data, "nightly.json", &serde_json::to_vec_pretty(night)?)?;
     write_report_file(data, "nightly.html", page::html(night, &before.0, published)?.as_bytes())?;
     options.print(&night.text(published), &serde_json::to_value(night)?)
 }

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 /// File with the repositories of the last night that were not read, in the form of `harvest.kept`.
 const KEPT: &str = "kept.json";
 
+/// Start of every warning about a repository.
+pub const WARNING: &str = "repository ";
+
 /// A repository that was not read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptRepository {
@@ -77,7 +80,7 @@ impl Plan {
     /// One sentence for each repository that is not read or was removed.
     pub fn warnings(&self, grace: u32) -> Vec<String> {
         let kept = self.repositories.iter().map(|one| one.text(grace));
-        let removed = self.removed.iter().map(|name| format!("repository {name} is gone: its functions are removed"));
+        let removed = self.removed.iter().map(|name| format!("{WARNING}{name} is gone: its functions are removed"));
         kept.chain(removed).collect()
     }
 }
@@ -88,12 +91,12 @@ impl KeptRepository {
         let since = rfc3339(*since_unix_s);
         match unreadable {
             Some(reason) if *has_functions => {
-                format!("repository {name} cannot be read: {reason}; its functions are those of before {since} ({nights} nights)")
+                format!("{WARNING}{name} cannot be read: {reason}; its functions are those of before {since} ({nights} nights)")
             }
-            Some(reason) => format!("repository {name} cannot be read and has no functions: {reason}"),
+            Some(reason) => format!("{WARNING}{name} cannot be read and has no functions: {reason}"),
             None => {
                 format!(
-                    "repository {name} is gone since {since}: its functions are kept for {grace} nights, this is night {nights}; --accept-removed removes them"
+                    "{WARNING}{name} is gone since {since}: its functions are kept for {grace} nights, this is night {nights}; --accept-removed removes them"
                 )
             }
         }
@@ -129,8 +132,9 @@ fn plan(
             (None, Some(source)) => Some(format!("{}: {}", source.source.display(), source.reason)),
             (None, None) => None,
         };
-        let last = before.repositories.iter().find(|one| one.name == name && one.unreadable.is_some() == reason.is_some());
-        let nights = last.map_or(1, |one| one.nights + 1);
+        let last = before.repositories.iter().find(|one| one.name == name);
+        // A folder that is gone has its own nights of grace.
+        let nights = last.filter(|one| one.unreadable.is_some() == reason.is_some()).map_or(1, |one| one.nights + 1);
         if reason.is_none() && nights > grace {
             plan.removed.push(name.to_owned());
             continue;

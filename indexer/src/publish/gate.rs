@@ -44,12 +44,20 @@ fn gating_score(scores: &BTreeMap<String, f64>) -> Option<(ScoreKey, f64)> {
     })
 }
 
-/// The score of the published bundle.
-fn published_score(serve: &Serve, key: &ScoreKey) -> Result<f64> {
+/// The scores of the published bundle.
+fn published_scores(serve: &Serve) -> Result<BTreeMap<String, f64>> {
     let path = serve.current().join(Scores::FILE);
     let bytes = fs::read(&path).map_err(|error| Error::NotPublished(format!("{} cannot be read ({error}): {REMEDY}", path.display())))?;
-    let scores: BTreeMap<String, f64> = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::NotPublished(format!("{} is damaged ({error}): {REMEDY}", path.display())))?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::NotPublished(format!("{} is damaged ({error}): {REMEDY}", path.display())))
+}
+
+/// Can the scores of the published bundle be read?
+pub fn has_scores(serve: &Serve) -> bool {
+    published_scores(serve).is_ok()
+}
+
+fn published_score(serve: &Serve, key: &ScoreKey) -> Result<f64> {
+    let scores = published_scores(serve)?;
     scores.get(&key.to_string()).copied().ok_or_else(|| Error::NotPublished(format!("the published bundle has no score {key}: {REMEDY}")))
 }
 

@@ -207,6 +207,11 @@ pub fn publish(store: &Store, config: &Config, again: bool) -> Result<Option<Bun
     }
     let key = &bundle.manifest().key;
     if serve.held_back().as_ref() == Some(key) {
+        ensure!(
+            !again,
+            "the published bundle is damaged, and the recorded one was rolled back: run `codenets rollback`, or delete {} to publish {key}",
+            serve.held_back_file().display()
+        );
         let published = current.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string);
         store.progress().message(&format!(
             "publish   {key} was rolled back and is not published again: {published} is published (delete {} to publish {key})",
@@ -215,7 +220,10 @@ pub fn publish(store: &Store, config: &Config, again: bool) -> Result<Option<Bun
         return Ok(current);
     }
     let measured = scores.open()?;
-    gate::check(&serve, config, &measured)?;
+    // A complete bundle is better than a damaged one, whose scores may be what is damaged.
+    let is_comparable = !again || gate::has_scores(&serve);
+    let share = if is_comparable { config.min_share_of_current } else { 0.0 };
+    gate::check(&serve, &Config { min_share_of_current: share, ..config.clone() }, &measured)?;
     compare_with_published(store, &serve, config, &bundle)?;
     let id = BundleId::next(&serve.ids()?, key, unix_now());
     let folder = build(store, config, &serve, &bundle, &scores, &id)?;

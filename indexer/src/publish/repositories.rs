@@ -6,7 +6,7 @@
 use std::{fs, path::Path};
 
 use bundle::repositories::{REPOSITORIES, Repository, read};
-use ledger::{Raw, Recordable, Store};
+use ledger::{Bundle, Functions, Manifest, Raw, Recordable, Store, Syntax};
 use serde::Deserialize;
 
 use crate::{Result, error::Context};
@@ -24,8 +24,12 @@ struct Recorded {
     url_template: Option<String>,
 }
 
-/// The repositories of the recorded raw artifact; none where it has no list, or its files are not available locally.
+/// The repositories of the recorded raw artifact; none where the recorded bundle was built from another one, where the artifact has no list,
+/// or its files are not available locally.
 fn recorded(store: &Store) -> Result<Option<Vec<Repository>>> {
+    if !is_lineage(store, &[Raw::KIND, Functions::KIND, Syntax::KIND, Bundle::KIND]) {
+        return Ok(None);
+    }
     let Some(path) = store.current_manifest(Raw::KIND).map(|(dir, _)| dir.join(REPOS)).filter(|path| path.is_file()) else {
         return Ok(None);
     };
@@ -34,6 +38,17 @@ fn recorded(store: &Store) -> Result<Option<Vec<Repository>>> {
     let recorded: Vec<Recorded> = serde_json::from_slice(&bytes).with_context(damaged)?;
     let repository = |one: Recorded| Repository { name: one.name, commit: one.sha, licence: one.licence, url_template: one.url_template };
     Ok(Some(recorded.into_iter().map(repository).collect()))
+}
+
+/// Is each of the recorded artifacts an input of the next one?
+fn is_lineage(store: &Store, kinds: &[&str]) -> bool {
+    let manifests: Option<Vec<Manifest>> = kinds.iter().map(|kind| Some(store.current_manifest(kind)?.1)).collect();
+    manifests.is_some_and(|manifests| {
+        manifests.windows(2).all(|pair| {
+            let input = pair[1].inputs.get(&pair[0].kind).map(|input| input.digest);
+            input.is_some() && input == pair[0].digest().ok()
+        })
+    })
 }
 
 /// Does a published bundle have the recorded repositories?

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::LazyLock};
 use ledger::words;
 use regex::Regex;
 
-use super::{config::Config, encoding, left_out::LeftOut, reader::SourceFile};
+use super::{config::Config, encoding, left_out::LeftOut, source_file::SourceFile};
 use crate::functions::{self, Function, documentation};
 
 /// Bytes at the start of a file that are searched for a remark that a program generated it.

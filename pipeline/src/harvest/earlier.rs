@@ -20,13 +20,6 @@ use crate::{
     repositories::FILES,
 };
 
-/// First line of the list.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Head {
-    /// Digest of the settings that all records depend on.
-    settings: Digest,
-}
-
 /// A source file: one line of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -56,11 +49,9 @@ pub struct EntriesWriter(BufWriter<File>);
 
 impl EntriesWriter {
     /// Creates the list in the folder of an artifact.
-    pub fn create(raw: &Path, settings: Digest) -> Result<Self> {
+    pub fn create(raw: &Path) -> Result<Self> {
         let path = raw.join(FILES);
-        let mut file = BufWriter::new(File::create(&path).with_context(|| format!("creating {}", path.display()))?);
-        writeln!(file, "{}", serde_json::to_string(&Head { settings })?)?;
-        Ok(Self(file))
+        Ok(Self(BufWriter::new(File::create(&path).with_context(|| format!("creating {}", path.display()))?)))
     }
 
     pub fn write(&mut self, entry: &Entry) -> Result<()> {
@@ -80,28 +71,19 @@ pub struct Earlier {
 }
 
 impl Earlier {
-    /// The files of an artifact that was made with these settings; none where it has other settings or no readable list.
-    pub fn open(dir: &Path, settings: Digest) -> Option<Self> {
-        let mut lines = BufReader::new(File::open(dir.join(FILES)).ok()?).lines();
-        let head: Head = serde_json::from_str(&lines.next()?.ok()?).ok()?;
-        if head != (Head { settings }) {
-            return None;
-        }
-        let entries =
-            lines.map(|line| serde_json::from_str(&line.ok()?).ok()).map(|entry: Option<Entry>| Some((entry.as_ref()?.key, entry?)));
-        Some(Self { dir: dir.to_owned(), entries: entries.collect::<Option<_>>()? })
-    }
-
-    /// The files of any artifact of `harvest`.
+    /// The files of an artifact.
     ///
     /// # Errors
     /// The list is missing or damaged.
-    pub fn of_artifact(dir: &Path) -> Result<Self> {
+    pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(FILES);
-        let damaged = || format!("{} is missing or damaged: correct harvest.kept, or run `codenets nightly`", path.display());
-        let head = File::open(&path).ok().and_then(|file| BufReader::new(file).lines().next()?.ok()).with_context(damaged)?;
-        let head: Head = serde_json::from_str(&head).with_context(damaged)?;
-        Self::open(dir, head.settings).with_context(damaged)
+        let damaged = || format!("{} is missing or damaged: run `codenets verify`, then `codenets run`", path.display());
+        let mut entries = HashMap::new();
+        for line in BufReader::new(File::open(&path).with_context(damaged)?).lines() {
+            let entry: Entry = serde_json::from_str(&line.with_context(damaged)?).with_context(damaged)?;
+            entries.insert(entry.key, entry);
+        }
+        Ok(Self { dir: dir.to_owned(), entries })
     }
 
     /// The files of a repository, in the order of their paths.
@@ -111,11 +93,15 @@ impl Earlier {
         entries
     }
 
-    /// The records of a file; none where the artifact does not have them, or they are damaged.
+    /// The records of an unchanged file; none where the artifact does not have them, or they are damaged.
     pub fn get(&self, key: &Digest) -> Option<Extracted> {
         // A git object that was missing may be there now.
         let is_missing = |entry: &&Entry| entry.counts.skipped.contains_key(&LeftOut::Unreadable.report_key());
-        let entry = self.entries.get(key).filter(|entry| !is_missing(entry))?;
+        self.records(self.entries.get(key).filter(|entry| !is_missing(entry))?)
+    }
+
+    /// The records of a file of the list; none where they are damaged.
+    pub fn records(&self, entry: &Entry) -> Option<Extracted> {
         let member = entry.member.as_ref().map_or(Some(Vec::new()), |member| self.read(member))?;
         Some(Extracted { counts: entry.counts.clone(), member })
     }
@@ -142,19 +128,18 @@ mod tests {
     }
 
     #[test]
-    fn records_are_read_with_the_same_settings_only_and_unless_they_are_damaged_or_outside() {
+    fn records_are_read_unless_they_are_damaged_or_outside() {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw");
         fs::create_dir(&raw).unwrap();
         fs::write(raw.join("a.gz"), b"0123456789").unwrap();
         fs::write(dir.path().join("secret"), b"0123456789").unwrap();
-        let settings = Digest::of_bytes(b"settings");
         let entries = [entry("a.gz", 2, b"2345"), entry("b.gz", 0, b"0"), entry("../secret", 0, b"0"), entry("./a.gz", 7, b"other")];
-        let mut writer = EntriesWriter::create(&raw, settings).unwrap();
+        let mut writer = EntriesWriter::create(&raw).unwrap();
         entries.iter().for_each(|entry| writer.write(entry).unwrap());
         writer.finish().unwrap();
-        assert!(Earlier::open(&raw, Digest::of_bytes(b"other")).is_none());
-        let earlier = Earlier::open(&raw, settings).unwrap();
+        assert!(Earlier::open(dir.path()).is_err());
+        let earlier = Earlier::open(&raw).unwrap();
         let found: Vec<Option<Vec<u8>>> = entries.iter().map(|entry| Some(earlier.get(&entry.key)?.member)).collect();
         assert_eq!(found, [Some(b"2345".to_vec()), None, None, None]);
         assert_eq!(earlier.get(&entries[0].key).unwrap().counts.seen, 3);

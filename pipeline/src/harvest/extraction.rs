@@ -10,7 +10,7 @@ use super::{
     config::Config,
     content::{content_of, filter},
     layout::{self, Record},
-    reader::SourceFile,
+    source_file::SourceFile,
 };
 use crate::{error::Result, repositories::Repo};
 
@@ -34,10 +34,11 @@ pub struct Extracted {
     pub member: Vec<u8>,
 }
 
-/// The digest of all that the records of a file depend on, but the settings of [`settings`].
-pub fn key(repo: &Repo, split: Split, file: &SourceFile) -> Result<Digest> {
+/// The digest of all that the records of a file depend on. `settings`: of [`settings`].
+pub fn key(repo: &Repo, split: Split, file: &SourceFile, settings: &Digest) -> Result<Digest> {
+    let settings = settings.to_string();
     let sha = file.sha.as_deref().unwrap_or_default();
-    Ok(Digest::of(&[&repo.name, &repo.url_prefix, split.name(), &file.path, file.language.name(), &file.content, sha])?)
+    Ok(Digest::of(&[&repo.name, &repo.url_prefix, split.name(), &file.path, file.language.name(), &file.content, sha, &settings])?)
 }
 
 /// The digest of the settings that the records of a file depend on.

@@ -221,6 +221,11 @@ pub struct Subfolders {
     pub left_out: Vec<(String, LeftOut)>,
 }
 
+/// Can the folder of a source be listed?
+pub fn is_listable(root: &Path, each_subfolder: bool) -> bool {
+    root.is_dir() && (!each_subfolder || subfolders(root).is_ok())
+}
+
 /// Subfolders of a source with `each-subfolder`.
 ///
 /// # Errors

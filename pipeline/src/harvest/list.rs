@@ -6,12 +6,8 @@ use ledger::Store;
 use rayon::prelude::*;
 
 use super::{
-    config::Config,
-    content::content_of,
-    left_out::LeftOut,
-    reader::{Reader, RepoFiles},
-    repository_names::check_names,
-    source::Source,
+    config::Config, content::content_of, left_out::LeftOut, reader::Reader, repository_names::check_names, source::Source,
+    source_file::RepoFiles,
 };
 use crate::{
     error::Result,

@@ -33,6 +33,7 @@ mod revision;
 mod sha256;
 mod snippets;
 mod source;
+mod source_file;
 mod stage;
 mod survey;
 

@@ -9,8 +9,8 @@ use super::{
     config::Exclude,
     left_out::{LeftOut, language_of},
     licence::licence_of_package,
-    reader::{FileBytes, RepoFiles, SourceFile},
     source::{Package, Registry},
+    source_file::{FileBytes, RepoFiles, SourceFile},
 };
 use crate::error::Result;
 

@@ -1,19 +1,17 @@
 //! Reads the source files of packages and folders, one repository after the other.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use gix::ObjectId;
-use ledger::{Digest, Language, Progress, ensure};
+use ledger::{Digest, Progress, ensure};
 
 use super::{
     archive,
     config::{Config, Exclude, Kept},
-    folder::{Listing, SourceFolder, Subfolders, subfolders},
+    folder::{Listing, SourceFolder, Subfolders, is_listable, subfolders},
     left_out::{LeftOut, language_of},
     licence::licence_of_files,
     package_files::{PackageFilter, PackageVisitor},
@@ -21,53 +19,13 @@ use super::{
     repository_names::repository_name,
     revision::{Revision, TreeFile, TreeListing},
     source::{Package, Registry, Source},
+    source_file::{FileBytes, RepoFiles, SourceFile},
 };
 use crate::{error::Result, repositories::Repo};
-
-/// A source file of a repository.
-pub struct SourceFile {
-    pub path: String,
-    pub language: Language,
-    /// Digest of the bytes.
-    pub content: String,
-    /// What the field `sha` of a record names; none: the id that git gives to the file.
-    pub sha: Option<String>,
-    pub bytes: FileBytes,
-}
-
-/// The bytes of a source file.
-pub enum FileBytes {
-    Read(Vec<u8>),
-    /// A git object, which is read where the bytes are needed.
-    Object {
-        revision: Arc<Revision>,
-        id: ObjectId,
-        max_bytes: u64,
-    },
-}
-
-impl FileBytes {
-    /// The bytes; none where a git object is missing or damaged.
-    pub fn get(&self) -> Option<Cow<'_, [u8]>> {
-        match self {
-            Self::Read(bytes) => Some(Cow::Borrowed(bytes)),
-            Self::Object { revision, id, max_bytes } => revision.bytes(*id, *max_bytes).map(Cow::Owned),
-        }
-    }
-}
 
 /// What a folder source gives, by path: digests of the files that are read, reasons of those that are not, commits and licences. Equal
 /// contents give equal records.
 pub type Contents = BTreeMap<String, String>;
-
-/// The files of a repository.
-#[derive(Default)]
-pub struct RepoFiles {
-    /// Sorted by path.
-    pub files: Vec<SourceFile>,
-    /// Paths that are not read. Empty unless the reader lists them.
-    pub left_out: Vec<(String, LeftOut)>,
-}
 
 /// Largest number of folders that one message names.
 const NAMED: usize = 5;
@@ -95,7 +53,7 @@ pub struct Reader<'a> {
 pub fn repository_count(source: &Source) -> Result<u64> {
     Ok(match source {
         Source::Packages { packages, .. } => packages.len() as u64,
-        Source::Dir { path, each_subfolder: true, .. } if path.is_dir() => subfolders(path)?.repositories.len() as u64,
+        Source::Dir { path, each_subfolder: true, .. } if is_listable(path, true) => subfolders(path)?.repositories.len() as u64,
         Source::Dir { .. } => 1,
         Source::Csn { .. } | Source::Urls { .. } | Source::Snippets { .. } | Source::Perturbed { .. } => 0,
     })
@@ -140,7 +98,7 @@ impl<'a> Reader<'a> {
     fn read_folders(&mut self, source: &Source, take: Take<'_>) -> Result<()> {
         let Source::Dir { path, name, licence, url_prefix, url_template, each_subfolder, revision } = source else { return Ok(()) };
         self.contents.clear();
-        if !path.is_dir() && self.kept.iter().any(|kept| kept.source.as_ref() == Some(path)) {
+        if self.kept.iter().any(|kept| kept.source.as_ref() == Some(path)) && !is_listable(path, *each_subfolder) {
             return Ok(());
         }
         ensure!(path.is_dir(), "source folder {} does not exist: correct harvest.source.path", path.display());

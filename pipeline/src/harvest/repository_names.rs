@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use ledger::bail;
 
-use super::{config::Config, folder::subfolders, source::Source};
+use super::{
+    config::Config,
+    folder::{is_listable, subfolders},
+    source::Source,
+};
 use crate::error::Result;
 
 /// The name of a repository: `name`, or the name of its folder. With `each_subfolder`, `name` stands before the name of the folder.
@@ -28,8 +32,11 @@ pub fn check_names(config: &Config) -> Result<()> {
     let mut folders = BTreeMap::new();
     for source in config.all_sources() {
         let Source::Dir { path, name, each_subfolder, .. } = source else { continue };
-        // The reader names a folder that does not exist.
-        let repositories = if *each_subfolder && path.is_dir() { subfolders(path)?.repositories } else { vec![path.clone()] };
+        // The reader names a folder that cannot be listed.
+        if !is_listable(path, *each_subfolder) {
+            continue;
+        }
+        let repositories = if *each_subfolder { subfolders(path)?.repositories } else { vec![path.clone()] };
         for folder in repositories {
             let name = repository_name(&folder, name.as_deref(), *each_subfolder);
             if let Some(other) = folders.insert(name.clone(), folder.clone()) {

@@ -25,6 +25,12 @@ use crate::error::{Context, Result};
 const MAX_TREE: u64 = 64 << 20;
 /// Most entries of all trees of a commit. A tree that names itself many times over has no end.
 const MAX_ENTRIES: usize = 5_000_000;
+/// Most bytes of the paths of a commit.
+const MAX_PATH_BYTES: usize = 512 << 20;
+/// Largest commit or tag, in bytes.
+const MAX_COMMIT: u64 = 16 << 20;
+/// Most tags that name each other before a commit.
+const MAX_TAGS: usize = 10;
 /// Deepest folder.
 const MAX_DEPTH: usize = 500;
 
@@ -64,11 +70,11 @@ impl Revision {
     fn read(root: &Path, revision: &str) -> Result<Self> {
         let repository = open_repository(root)?;
         let local = repository.to_thread_local();
-        let id = resolve(&local, revision)?;
-        let commit = local.find_object(id).map_err(|error| invalid(&error))?.peel_to_kind(Kind::Commit).map_err(|error| invalid(&error))?;
-        let tree = commit.clone().try_into_commit().map_err(|error| invalid(&error))?.tree_id().map_err(|error| invalid(&error))?.detach();
+        let commit = commit_of(&local, resolve(&local, revision)?)?;
+        let found = local.find_commit(commit).map_err(|error| invalid(&error))?;
+        let tree = found.tree_id().map_err(|error| invalid(&error))?.detach();
         check_size(&local, tree)?;
-        Ok(Self { root: root.to_owned(), repository, commit: commit.id, tree })
+        Ok(Self { root: root.to_owned(), repository, commit, tree })
     }
 
     /// Id of the commit.
@@ -104,7 +110,7 @@ impl Revision {
         let repository = self.repository.to_thread_local();
         let mut found = TreeListing::default();
         let mut folders = vec![(String::new(), self.tree, 0)];
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         while let Some((within, tree, depth)) = folders.pop() {
             ensure!(depth <= MAX_DEPTH, "{}: folders are nested more than {MAX_DEPTH} times", self.root.display());
             let listed = entries(&repository, tree).with_context(|| format!("folder {within:?} of {}", self.root.display()))?;
@@ -112,6 +118,8 @@ impl Revision {
             ensure!(count <= MAX_ENTRIES, "{}: the commit has more than {MAX_ENTRIES} paths", self.root.display());
             for (name, kind, id) in listed {
                 let path = format!("{within}{}", String::from_utf8_lossy(&name));
+                bytes += path.len();
+                ensure!(bytes <= MAX_PATH_BYTES, "{}: the paths of the commit have more than {MAX_PATH_BYTES} bytes", self.root.display());
                 match kind {
                     _ if name.to_str().is_err() => found.left_out.push((path, LeftOut::NameNotUtf8)),
                     _ if is_unsafe(&name) => found.left_out.push((path, LeftOut::UnsafePath)),
@@ -156,6 +164,12 @@ fn open_repository(root: &Path) -> Result<ThreadSafeRepository> {
     let opened = if fs::symlink_metadata(&dot_git).is_ok() {
         let own = git_dir(root, &dot_git)?;
         check_files(&own)?;
+        if dot_git.is_file() {
+            check_back_link(root, &own)?;
+        }
+        if let Ok(common) = fs::read_to_string(own.join("commondir")) {
+            check_files(&own.join(common.trim_end()))?;
+        }
         dot_git
     } else {
         ensure!(
@@ -166,6 +180,37 @@ fn open_repository(root: &Path) -> Result<ThreadSafeRepository> {
         root.to_owned()
     };
     Options::isolated().open(&opened).map_err(|error| invalid(&error).into())
+}
+
+/// A file `.git` could name any repository that this user can read: the named one must name this folder too, as a linked working tree
+/// (`gitdir`) or a submodule (`core.worktree`).
+fn check_back_link(root: &Path, git_dir: &Path) -> Result<()> {
+    let linked = fs::read_to_string(git_dir.join("gitdir")).ok().map(|text| PathBuf::from(text.trim_end()));
+    let is_linked = linked.and_then(|file| Some(file.parent()?.canonicalize().ok()? == root.canonicalize().ok()?));
+    let is_own = match is_linked {
+        Some(is_own) => is_own,
+        None => {
+            let repository = Options::isolated().open_path_as_is(true).open(git_dir).map_err(|error| invalid(&error))?.to_thread_local();
+            let tree = repository.workdir().and_then(|tree| tree.canonicalize().ok());
+            tree.is_some() && tree == root.canonicalize().ok()
+        }
+    };
+    ensure!(is_own, "the file .git names {}, which is the repository of another folder", git_dir.display());
+    Ok(())
+}
+
+/// The commit that an object is, or that a tag names.
+fn commit_of(repository: &Repository, mut id: ObjectId) -> Result<ObjectId> {
+    for _ in 0..MAX_TAGS {
+        let header = repository.find_header(id).map_err(|error| invalid(&error))?;
+        ensure!(header.size() <= MAX_COMMIT, "object {id} has more than {MAX_COMMIT} bytes");
+        match header.kind() {
+            Kind::Commit => return Ok(id),
+            Kind::Tag => id = repository.find_tag(id).and_then(|tag| Ok(tag.target_id()?.detach())).map_err(|error| invalid(&error))?,
+            Kind::Tree | Kind::Blob => bail!("object {id} is no commit"),
+        }
+    }
+    bail!("more than {MAX_TAGS} tags name each other")
 }
 
 /// The object that a revision names.

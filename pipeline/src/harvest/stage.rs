@@ -18,11 +18,12 @@ use super::{
     layout::{Place, Writer},
     list::GROUP,
     perturbed,
-    reader::{Reader, RepoFiles, SourceFile, repository_count},
+    reader::{Reader, repository_count},
     report::HarvestReport,
     repository_names::check_names,
     snippets,
     source::Source,
+    source_file::{RepoFiles, SourceFile},
 };
 use crate::{
     error::{Context, Error, Result},
@@ -61,8 +62,9 @@ impl Stage for Harvest {
             run,
             bar: run.progress.bar("harvest", repos, "repositories"),
             writer: Writer::new(run.out, config.records_per_file),
-            files: EntriesWriter::create(run.out, settings)?,
-            earlier: run.previous().and_then(|dir| Earlier::open(dir, settings)),
+            settings,
+            files: EntriesWriter::create(run.out)?,
+            earlier: run.previous().and_then(|dir| Earlier::open(dir).ok()),
             entries: Vec::new(),
             report: HarvestReport::default(),
         };
@@ -89,6 +91,8 @@ struct Harvester<'a> {
     bar: Bar,
     writer: Writer,
     files: EntriesWriter,
+    /// Digest of the settings that the records of a file depend on.
+    settings: Digest,
     /// The previous artifact, from which the records of unchanged files are copied.
     earlier: Option<Earlier>,
     entries: Vec<RepoEntry>,
@@ -138,7 +142,7 @@ impl Harvester<'_> {
         let before = self.report.functions;
         for group in files.chunks(GROUP) {
             let of_file = |file: &SourceFile| -> Result<(Digest, bool, Extracted)> {
-                let key = extraction::key(repo, split, file)?;
+                let key = extraction::key(repo, split, file, &self.settings)?;
                 let earlier = self.earlier.as_ref().and_then(|earlier| earlier.get(&key));
                 let (is_earlier, extracted) = (earlier.is_some(), earlier.map_or_else(|| extract(repo, split, file, self.config), Ok)?);
                 Ok((key, is_earlier, extracted))
@@ -169,13 +173,13 @@ impl Harvester<'_> {
             };
             let (earlier, entries) = match artifacts.entry(from) {
                 btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                btree_map::Entry::Vacant(entry) => entry.insert((Earlier::of_artifact(from)?, repositories::read(from)?)),
+                btree_map::Entry::Vacant(entry) => entry.insert((Earlier::open(from)?, repositories::read(from)?)),
             };
             let repository = entries.iter().find(|entry| entry.repo.name == kept.name);
             let repository = repository.with_context(|| format!("{} has no repository {}", from.display(), kept.name))?.clone();
             let files: Vec<Entry> = earlier.of_repository(&kept.name).into_iter().cloned().collect();
             for entry in files {
-                let extracted = earlier.get(&entry.key).with_context(|| {
+                let extracted = earlier.records(&entry).with_context(|| {
                     format!("the kept records of {} in {} are damaged: repair the repository", kept.name, from.display())
                 })?;
                 self.run.count_shard(true);
@@ -208,13 +212,16 @@ impl Harvester<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::PathBuf};
 
     use ledger::{Progress, Store};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{files::data_files, harvest::list::tests::config};
+    use crate::{
+        files::data_files,
+        harvest::{Kept, list::tests::config},
+    };
 
     /// Bytes of every file of an artifact but its manifest.
     fn bytes(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -260,6 +267,58 @@ mod tests {
                 prop_assert_eq!(serde_json::to_value(report).unwrap(), serde_json::to_value(from_nothing).unwrap());
             }
         }
+    }
+
+    /// A folder of two repositories, `a` and `b`, each with a function of three lines and one of four.
+    fn two_repositories() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            let longer = "def load(path):\n    '''Loads the whole file.'''\n    text = open(path)\n    return text\n";
+            fs::write(dir.path().join(name).join("f.py"), function(1) + longer).unwrap();
+        }
+        dir
+    }
+
+    fn harvest_with(
+        data: &Path,
+        sources: serde_json::Value,
+        min_lines: u32,
+        kept: Vec<Kept>,
+    ) -> (Vec<String>, BTreeMap<String, Vec<u8>>, PathBuf) {
+        let mut config = config(Path::new(""));
+        (config.source, config.sources) = (None, serde_json::from_value(sources).unwrap());
+        (config.min_lines, config.kept) = (min_lines, kept);
+        let raw = Store::at(data, Progress::new(true), 2).make::<Harvest>(&config).unwrap();
+        let repos = repositories::read(raw.dir()).unwrap();
+        let repos = repos.iter().map(|entry| format!("{} {}", entry.repo.name, entry.functions)).collect();
+        (repos, bytes(raw.dir()), raw.dir().to_owned())
+    }
+
+    #[test]
+    fn records_that_were_kept_are_extracted_again_with_other_settings() {
+        let (source, data, fresh) = (two_repositories(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let sources = || serde_json::json!([{ "kind": "dir", "path": source.path(), "each-subfolder": true }]);
+        let (_, _, first) = harvest_with(data.path(), sources(), 1, Vec::new());
+        let kept = Kept { name: "a".to_owned(), from: Some(first), source: Some(source.path().to_owned()) };
+        let (repos, ..) = harvest_with(data.path(), sources(), 4, vec![kept]);
+        assert_eq!(repos, ["b 1", "a 2"], "the kept repository has the functions of the first settings");
+        let (_, again, _) = harvest_with(data.path(), sources(), 4, Vec::new());
+        assert_eq!(again, harvest_with(fresh.path(), sources(), 4, Vec::new()).1);
+    }
+
+    #[test]
+    fn a_source_folder_without_repositories_is_not_read_where_its_repositories_are_kept() {
+        let (source, empty, data) = (two_repositories(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = |path: &Path, name: &str| serde_json::json!({ "kind": "dir", "path": path, "each-subfolder": true, "name": name });
+        let other = empty.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("f.py"), function(1)).unwrap();
+        let sources = || serde_json::json!([folder(source.path(), "one"), folder(empty.path(), "two")]);
+        let (_, _, first) = harvest_with(data.path(), sources(), 1, Vec::new());
+        fs::remove_dir_all(&other).unwrap();
+        let kept = Kept { name: "two/other".to_owned(), from: Some(first), source: Some(empty.path().to_owned()) };
+        assert_eq!(harvest_with(data.path(), sources(), 1, vec![kept]).0, ["one/a 2", "one/b 2", "two/other 1"]);
     }
 
     #[test]

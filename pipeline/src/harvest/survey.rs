@@ -6,8 +6,9 @@ use super::{
     checkout::git_dir,
     config::Config,
     folder::{SourceFolder, subfolders},
+    left_out::LeftOut,
     repository_names::repository_name,
-    revision::Revision,
+    revision::{Revision, TreeFile},
     source::Source,
 };
 use crate::{
@@ -66,7 +67,7 @@ pub fn survey(config: &Config) -> (Vec<Surveyed>, Vec<UnreadableSource>) {
             Ok(folders) => repositories.extend(folders.iter().map(|folder| Surveyed {
                 source: path.clone(),
                 name: repository_name(folder, name.as_deref(), *each_subfolder),
-                unreadable: unreadable(folder, revision.as_deref()),
+                unreadable: unreadable(folder, revision.as_deref(), config),
             })),
         }
     }
@@ -74,12 +75,24 @@ pub fn survey(config: &Config) -> (Vec<Surveyed>, Vec<UnreadableSource>) {
 }
 
 /// Why a repository cannot be read now.
-fn unreadable(folder: &Path, revision: Option<&str>) -> Option<String> {
+fn unreadable(folder: &Path, revision: Option<&str>, config: &Config) -> Option<String> {
     let opened = match revision {
-        Some(revision) => Revision::open(folder, revision).map(drop),
+        Some(revision) => check_revision(folder, revision, config),
         None => check_folder(folder),
     };
     opened.err().map(|error| ledger::chain(&error))
+}
+
+/// Are all objects there that a night would read?
+fn check_revision(folder: &Path, revision: &str, config: &Config) -> Result<()> {
+    let revision = Revision::open(folder, revision)?;
+    let repository = revision.repository();
+    for TreeFile { path, id } in revision.list()?.files {
+        let is_read = config.exclude.select(&path).is_ok_and(|language| config.languages.contains(&language));
+        let refusal = is_read.then(|| revision.refusal(&repository, id, config.max_file_bytes)).flatten();
+        ledger::ensure!(refusal != Some(LeftOut::Unreadable), "object {id} of {path} is missing or damaged: fetch it, or clone again");
+    }
+    Ok(())
 }
 
 fn check_folder(folder: &Path) -> Result<()> {
