@@ -12,7 +12,7 @@ use ledger::{Digest, Language};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    extraction::{Counts, Extracted},
+    extraction::{Counts, Extracted, with_sha},
     left_out::LeftOut,
 };
 use crate::{
@@ -28,6 +28,8 @@ pub struct Entry {
     pub repo: String,
     pub path: String,
     pub language: Language,
+    /// Field `sha` of the records.
+    pub sha: String,
     #[serde(flatten)]
     pub counts: Counts,
     /// Where the records are; none where there is no record.
@@ -93,11 +95,15 @@ impl Earlier {
         entries
     }
 
-    /// The records of an unchanged file; none where the artifact does not have them, or they are damaged.
-    pub fn get(&self, key: &Digest) -> Option<Extracted> {
+    /// The records of an unchanged file with this value of their field `sha`; none where the artifact does not have them, or they are damaged.
+    pub fn get(&self, key: &Digest, sha: &str) -> Option<Extracted> {
         // A git object that was missing may be there now.
         let is_missing = |entry: &&Entry| entry.counts.skipped.contains_key(&LeftOut::Unreadable.report_key());
-        self.records(self.entries.get(key).filter(|entry| !is_missing(entry))?)
+        let entry = self.entries.get(key).filter(|entry| !is_missing(entry))?;
+        let Extracted { counts, member } = self.records(entry)?;
+        let is_other = !member.is_empty() && entry.sha != sha;
+        let member = if is_other { with_sha(&member, &entry.sha, sha)? } else { member };
+        Some(Extracted { counts, member })
     }
 
     /// The records of a file of the list; none where they are damaged.
@@ -124,7 +130,15 @@ mod tests {
     fn entry(file: &str, offset: u64, content: &[u8]) -> Entry {
         let member = Member { file: file.to_owned(), offset, bytes: content.len() as u64, digest: Digest::of_bytes(content) };
         let (key, repo, path) = (Digest::of_bytes(file.as_bytes()), "r".to_owned(), file.to_owned());
-        Entry { key, repo, path, language: Language::Go, counts: Counts { seen: 3, ..Counts::default() }, member: Some(member) }
+        Entry {
+            key,
+            repo,
+            path,
+            language: Language::Go,
+            sha: String::new(),
+            counts: Counts { seen: 3, ..Counts::default() },
+            member: Some(member),
+        }
     }
 
     #[test]
@@ -140,10 +154,10 @@ mod tests {
         writer.finish().unwrap();
         assert!(Earlier::open(dir.path()).is_err());
         let earlier = Earlier::open(&raw).unwrap();
-        let found: Vec<Option<Vec<u8>>> = entries.iter().map(|entry| Some(earlier.get(&entry.key)?.member)).collect();
+        let found: Vec<Option<Vec<u8>>> = entries.iter().map(|entry| Some(earlier.get(&entry.key, "")?.member)).collect();
         assert_eq!(found, [Some(b"2345".to_vec()), None, None, None]);
-        assert_eq!(earlier.get(&entries[0].key).unwrap().counts.seen, 3);
+        assert_eq!(earlier.get(&entries[0].key, "").unwrap().counts.seen, 3);
         fs::write(raw.join("a.gz"), b"01234").unwrap();
-        assert!(earlier.get(&entries[0].key).is_none(), "cut short");
+        assert!(earlier.get(&entries[0].key, "").is_none(), "cut short");
     }
 }

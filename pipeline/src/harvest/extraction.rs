@@ -1,8 +1,8 @@
 //! Records of a source file, and how many there are: what an artifact of `harvest` holds for the file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Read};
 
-use gix::objs::Kind;
+use flate2::read::GzDecoder;
 use ledger::{Digest, Split};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,9 @@ use super::{
     source_file::SourceFile,
 };
 use crate::{error::Result, repositories::Repo};
+
+/// Most bytes of the records of a source file.
+const MAX_RECORDS: u64 = 1 << 30;
 
 /// What was found in a source file.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +37,10 @@ pub struct Extracted {
     pub member: Vec<u8>,
 }
 
-/// The digest of all that the records of a file depend on. `settings`: of [`settings`].
+/// The digest of all that the records of a file depend on, but their field `sha`, which [`with_sha`] replaces. `settings`: of [`settings`].
 pub fn key(repo: &Repo, split: Split, file: &SourceFile, settings: &Digest) -> Result<Digest> {
     let settings = settings.to_string();
-    let sha = file.sha.as_deref().unwrap_or_default();
-    Ok(Digest::of(&[&repo.name, &repo.url_prefix, split.name(), &file.path, file.language.name(), &file.content, sha, &settings])?)
+    Ok(Digest::of(&[&repo.name, &repo.url_prefix, split.name(), &file.path, file.language.name(), &file.content, &settings])?)
 }
 
 /// The digest of the settings that the records of a file depend on.
@@ -54,10 +56,6 @@ pub fn extract(repo: &Repo, split: Split, file: &SourceFile, config: &Config) ->
     for reason in found.skipped {
         *counts.skipped.entry(reason.into_owned()).or_default() += 1;
     }
-    let sha = match &file.sha {
-        Some(sha) => sha.clone(),
-        None => blob_id(&file.bytes.get().unwrap_or_default())?,
-    };
     let mut lines = Vec::new();
     for accepted in found.accepted {
         let function = &accepted.function;
@@ -74,7 +72,7 @@ pub fn extract(repo: &Repo, split: Split, file: &SourceFile, config: &Config) ->
             code_tokens: &function.code_tokens,
             docstring: &function.docstring,
             docstring_tokens: &accepted.docstring_tokens,
-            sha: &sha,
+            sha: &repo.sha,
             url: &format!("{}{}#L{first}-L{last}", repo.url_prefix, file.path),
             partition: split,
         };
@@ -85,10 +83,13 @@ pub fn extract(repo: &Repo, split: Split, file: &SourceFile, config: &Config) ->
     Ok(Extracted { counts, member })
 }
 
-/// The id that git gives to a file with these bytes.
-fn blob_id(bytes: &[u8]) -> Result<String> {
-    let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, Kind::Blob, bytes);
-    Ok(id.map_err(|error| ledger::Invalid(error.to_string()))?.to_string())
+/// The member with another value of the field `sha` in each record; none where it is damaged. No text of a record holds the pattern: its
+/// quotes are escaped there.
+pub fn with_sha(member: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
+    let mut lines = String::new();
+    GzDecoder::new(member).take(MAX_RECORDS).read_to_string(&mut lines).ok()?;
+    let field = |sha: &str| Some(format!(",\"sha\":{},\"url\":\"", serde_json::to_string(sha).ok()?));
+    layout::member(lines.replace(&field(old)?, &field(new)?).as_bytes()).ok()
 }
 
 #[cfg(test)]
@@ -96,7 +97,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_file_is_the_one_that_git_gives() {
-        assert_eq!(blob_id(b"hello\n").unwrap(), "ce013625030ba8dba906f756967f9e9ca394464a");
+    fn only_the_field_sha_of_each_record_is_replaced() {
+        let line = |sha: &str| {
+            let text = "x = ',\"sha\":\"old\",\"url\":\"'";
+            format!("{{\"code\":{},\"sha\":\"{sha}\",\"url\":\"u\"}}\n", serde_json::to_string(text).unwrap())
+        };
+        let member = |sha: &str| layout::member((line(sha) + &line(sha)).as_bytes()).unwrap();
+        assert_eq!(with_sha(&member("old"), "old", "new").unwrap(), member("new"));
+        assert_eq!(with_sha(b"no gzip", "old", "new"), None);
     }
 }

@@ -101,7 +101,7 @@ impl EntryVisitor for PackageVisitor<'_> {
             self.licence = self.licence.take().or_else(|| licence_of_package(self.filter.registry, &bytes));
         } else if let Some(language) = language_of(&path) {
             let (path, content) = (self.filter.inner(&path), Digest::of_bytes(&bytes).to_string());
-            self.found.files.push(SourceFile { path, language, content, sha: None, bytes: FileBytes::Read(bytes) });
+            self.found.files.push(SourceFile { path, language, content, bytes: FileBytes::Read(bytes) });
         }
         Ok(())
     }

@@ -165,10 +165,9 @@ impl<'a> Reader<'a> {
         }
         let fetched = packages::fetch(registry, packages, self.cache, self.progress)?;
         for (package, fetched) in packages.iter().zip(fetched) {
-            let (licence, mut files) = self.package(registry, package, &fetched.path)?;
+            let (licence, files) = self.package(registry, package, &fetched.path)?;
             let version = package.version.clone().or_else(|| fetched.version.clone()).unwrap_or_else(|| "any".to_owned());
             let kind = if registry == Registry::Debian { "deb/debian" } else { registry.name() };
-            files.files.iter_mut().for_each(|file| file.sha = Some(fetched.sha256.clone()));
             let repo = Repo {
                 name: format!("{}/{}", registry.name(), package.name),
                 url_template: None,
@@ -250,7 +249,7 @@ impl<'a> Reader<'a> {
             match language {
                 Ok(language) => {
                     let bytes = FileBytes::Object { revision: revision.clone(), id, max_bytes };
-                    found.files.push(SourceFile { path, language, content: id.to_string(), sha: Some(id.to_string()), bytes });
+                    found.files.push(SourceFile { path, language, content: id.to_string(), bytes });
                 }
                 Err(reason) => self.leave_out(found, path, reason),
             }
@@ -290,7 +289,7 @@ impl<'a> Reader<'a> {
                     let content = Digest::of_bytes(&bytes).to_string();
                     self.contents.insert(format!("{within}{path}"), content.clone());
                     if self.keeps_files {
-                        found.files.push(SourceFile { path, language, content, sha: None, bytes: FileBytes::Read(bytes) });
+                        found.files.push(SourceFile { path, language, content, bytes: FileBytes::Read(bytes) });
                     }
                 }
                 Err(Some(reason)) => {

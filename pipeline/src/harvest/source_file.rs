@@ -13,8 +13,6 @@ pub struct SourceFile {
     pub language: Language,
     /// Digest of the bytes.
     pub content: String,
-    /// What the field `sha` of a record names; none: the id that git gives to the file.
-    pub sha: Option<String>,
     pub bytes: FileBytes,
 }
 

@@ -143,7 +143,7 @@ impl Harvester<'_> {
         for group in files.chunks(GROUP) {
             let of_file = |file: &SourceFile| -> Result<(Digest, bool, Extracted)> {
                 let key = extraction::key(repo, split, file, &self.settings)?;
-                let earlier = self.earlier.as_ref().and_then(|earlier| earlier.get(&key));
+                let earlier = self.earlier.as_ref().and_then(|earlier| earlier.get(&key, &repo.sha));
                 let (is_earlier, extracted) = (earlier.is_some(), earlier.map_or_else(|| extract(repo, split, file, self.config), Ok)?);
                 Ok((key, is_earlier, extracted))
             };
@@ -151,7 +151,8 @@ impl Harvester<'_> {
             for (file, (key, is_earlier, extracted)) in group.iter().zip(found) {
                 self.run.count_shard(is_earlier);
                 let Extracted { counts, member } = extracted;
-                let entry = Entry { key, repo: repo.name.clone(), path: file.path.clone(), language: file.language, counts, member: None };
+                let (name, path, sha) = (repo.name.clone(), file.path.clone(), repo.sha.clone());
+                let entry = Entry { key, repo: name, path, language: file.language, sha, counts, member: None };
                 self.write(split, entry, &member)?;
             }
         }
