@@ -74,9 +74,9 @@ enum Command {
     /// Build, evaluate, publish and report, as a scheduler does every night
     ///
     /// Reads the configuration (sections `model` and `nightly` too) and the artifacts in --data; writes the artifacts of the stages
-    /// that are not up to date, the published bundle, and reports/nightly.html, nightly.json and nights.jsonl. Uses the current release of the encoder, so
-    /// that nothing is trained: see `codenets model`. Exit status: 0 published or unchanged, 1 failed, 3 a gate refused the bundle, 75
-    /// another run has the data folder.
+    /// that are not up to date, the published bundle, and reports/nightly.html, nightly.json and nights.jsonl. A repository that cannot
+    /// be read keeps its functions of an earlier night. Uses the current release of the encoder, so that nothing is trained: see
+    /// `codenets model`. Exit status: 0 published or unchanged, 1 failed, 3 a gate refused the bundle, 75 another run has the data folder.
     #[command(after_help = "Example: codenets nightly --conf conf/nightly.conf --data data-nightly --json")]
     Nightly(NightlyArgs),
     /// Manage the releases of the encoder that `nightly` uses in place of a training

@@ -1,11 +1,18 @@
 //! Makes releases of the encoder from recorded artifacts.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, ensure};
 use bundle::{fusion::FUSION, reranking::RERANKER};
 use ledger::{ArtifactId, Bundle, Encoder, Recordable, Release, ReleaseId, Releases, Scores, Store, unix_now};
 
 /// End of the name of the score that is shown first: hybrid search over all languages.
 pub const SCORE: &str = "mrr@corpus_all_hybrid";
+
+/// The score that is shown first, among scores by the names of `scores.json`.
+pub fn score_of(scores: &BTreeMap<String, f64>) -> Option<f64> {
+    scores.iter().find(|(name, _)| name.ends_with(SCORE)).map(|(_, score)| *score)
+}
 
 /// Makes a release of the recorded encoder, with the fusion and the reranking model of the recorded bundle, and makes it the current one.
 /// The encoder is pinned, so that its lineage stays: before the release exists, so that a release that was killed here

@@ -231,7 +231,7 @@ fn a_repository_that_cannot_be_read_keeps_its_functions_and_one_that_is_gone_lea
     assert_eq!(names, ["math", "new"], "{unreadable}");
     assert_eq!(published_functions(&workspace), before);
     let text = unreadable["warnings"][0].as_str().unwrap();
-    assert!(text.starts_with("repository math cannot be read: ") && text.contains("(1 nights)"), "{text}");
+    assert!(text.starts_with("repository math cannot be read: ") && text.contains("(1 night)"), "{text}");
     assert!(unreadable["warnings"][1].as_str().unwrap().contains("repository new cannot be read and has no functions"), "{unreadable}");
     assert!(raw.is_dir(), "garbage collection keeps the artifact whose records are kept");
     // Another repository changes meanwhile.

@@ -5,10 +5,7 @@ use clap::Subcommand;
 use ledger::{Registry, ReleaseId, Releases, rfc3339};
 use serde_json::{Value, json};
 
-use crate::{
-    options::Options,
-    releases::{self, SCORE},
-};
+use crate::{options::Options, releases};
 
 #[derive(Debug, Subcommand)]
 pub enum Model {
@@ -91,7 +88,7 @@ fn list(options: &Options, releases: &Releases) -> Result<()> {
     for id in releases.ids()? {
         let release = releases.read(&id)?;
         let (is_current, is_pinned) = (current.as_ref() == Some(&id), pinned.as_ref() == Some(&id));
-        let score = release.scores.iter().find(|(name, _)| name.ends_with(SCORE)).map(|(_, score)| *score);
+        let score = releases::score_of(&release.scores);
         let shown = score.map_or_else(|| "-".to_owned(), |score| format!("{score:.4}"));
         let mark = match (is_current, is_pinned) {
             (_, true) => "  in use, pinned",

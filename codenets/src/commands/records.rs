@@ -1,6 +1,6 @@
 //! Commands on recorded artifacts: save, restore, trace, verify, delete.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use archive::{
@@ -20,7 +20,7 @@ use ledger::{
 use serde_json::{Map, Value, json};
 use trainer::tracking::{Sent, Synced, UploadedRun, sync};
 
-use crate::{options::Options, releases::SCORE};
+use crate::{options::Options, releases::score_of};
 
 /// What is saved, and where.
 #[derive(Debug, Args)]
@@ -275,8 +275,7 @@ pub fn diff(registry: &Registry, options: &Options, a: &str, b: &str) -> Result<
 
 /// The score of hybrid search in the file of scores of a published bundle.
 fn score_in(file: &Path) -> Option<f64> {
-    let scores: BTreeMap<String, f64> = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    scores.into_iter().find(|(name, _)| name.ends_with(SCORE)).map(|(_, score)| score)
+    score_of(&serde_json::from_slice(&fs::read(file).ok()?).ok()?)
 }
 
 /// `events`.

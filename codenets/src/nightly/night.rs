@@ -6,7 +6,7 @@ use indexer::bundle_diff::BundleDiff;
 use serde::{Deserialize, Serialize};
 
 use super::sources::KeptRepository;
-use crate::releases::SCORE;
+use crate::releases::score_of;
 
 /// How a night ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ impl Night {
 
     /// The score of hybrid search over all languages.
     pub fn score(&self) -> Option<f64> {
-        self.scores.iter().find(|(name, _)| name.ends_with(SCORE)).map(|(_, score)| *score)
+        score_of(&self.scores)
     }
 
     /// Three lines: what is published, what changed, what it cost. `before`: the last night that was published.
@@ -159,6 +159,7 @@ impl Night {
 
 #[cfg(test)]
 pub mod tests {
+    use crate::releases::SCORE;
     use indexer::bundle_diff::FunctionsDiff;
 
     use super::*;

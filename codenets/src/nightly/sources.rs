@@ -89,14 +89,16 @@ impl KeptRepository {
     fn text(&self, grace: u32) -> String {
         let Self { name, unreadable, has_functions, since_unix_s, nights } = self;
         let since = rfc3339(*since_unix_s);
+        let word = |count: u32| if count == 1 { "1 night".to_owned() } else { format!("{count} nights") };
+        let (nights, grace) = (word(*nights), word(grace));
         match unreadable {
             Some(reason) if *has_functions => {
-                format!("{WARNING}{name} cannot be read: {reason}; its functions are those of before {since} ({nights} nights)")
+                format!("{WARNING}{name} cannot be read: {reason}; its functions are those of before {since} ({nights})")
             }
             Some(reason) => format!("{WARNING}{name} cannot be read and has no functions: {reason}"),
             None => {
                 format!(
-                    "{WARNING}{name} is gone since {since}: its functions are kept for {grace} nights, this is night {nights}; --accept-removed removes them"
+                    "{WARNING}{name} is gone since {since} ({nights}): its functions are kept for {grace}; `codenets nightly --accept-removed` removes them"
                 )
             }
         }

@@ -95,7 +95,7 @@ pub fn git_dir(root: &Path, dot_git: &Path) -> Result<PathBuf> {
 }
 
 /// The text of a small regular file; none where it does not exist.
-fn text_file(path: &Path) -> Result<Option<String>> {
+pub fn text_file(path: &Path) -> Result<Option<String>> {
     let Ok(meta) = fs::metadata(path) else { return Ok(None) };
     ensure!(meta.is_file() && meta.len() <= MAX_TEXT, "{} is no regular file of at most {MAX_TEXT} bytes", path.display());
     let mut bytes = Vec::new();
@@ -122,7 +122,7 @@ pub fn check_files(git_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
+pub fn is_same(one: &Path, other: &Path) -> bool {
     one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
 }
 

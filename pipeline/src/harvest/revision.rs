@@ -16,7 +16,7 @@ use gix::{
 use ledger::{bail, ensure};
 
 use super::{
-    checkout::{check_files, git_dir, invalid},
+    checkout::{check_files, git_dir, invalid, is_same, text_file},
     left_out::LeftOut,
 };
 use crate::error::{Context, Result};
@@ -167,7 +167,7 @@ fn open_repository(root: &Path) -> Result<ThreadSafeRepository> {
         if dot_git.is_file() {
             check_back_link(root, &own)?;
         }
-        if let Ok(common) = fs::read_to_string(own.join("commondir")) {
+        if let Some(common) = text_file(&own.join("commondir"))? {
             check_files(&own.join(common.trim_end()))?;
         }
         dot_git
@@ -185,14 +185,11 @@ fn open_repository(root: &Path) -> Result<ThreadSafeRepository> {
 /// A file `.git` could name any repository that this user can read: the named one must name this folder too, as a linked working tree
 /// (`gitdir`) or a submodule (`core.worktree`).
 fn check_back_link(root: &Path, git_dir: &Path) -> Result<()> {
-    let linked = fs::read_to_string(git_dir.join("gitdir")).ok().map(|text| PathBuf::from(text.trim_end()));
-    let is_linked = linked.and_then(|file| Some(file.parent()?.canonicalize().ok()? == root.canonicalize().ok()?));
-    let is_own = match is_linked {
-        Some(is_own) => is_own,
+    let is_own = match text_file(&git_dir.join("gitdir"))? {
+        Some(linked) => Path::new(linked.trim_end()).parent().is_some_and(|tree| is_same(tree, root)),
         None => {
             let repository = Options::isolated().open_path_as_is(true).open(git_dir).map_err(|error| invalid(&error))?.to_thread_local();
-            let tree = repository.workdir().and_then(|tree| tree.canonicalize().ok());
-            tree.is_some() && tree == root.canonicalize().ok()
+            repository.workdir().is_some_and(|tree| is_same(tree, root))
         }
     };
     ensure!(is_own, "the file .git names {}, which is the repository of another folder", git_dir.display());
