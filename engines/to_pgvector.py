@@ -15,6 +15,7 @@ exit status: 0 handed over, 1 error, 3 a check refused; after 1 and 3 the old sc
 """
 
 import os
+import random
 import string
 import sys
 import time
@@ -197,9 +198,10 @@ def lock_readers_out(connection, wait):
             return
         except psycopg.errors.LockNotAvailable:
             if time.monotonic() > end:
-                raise HandOverError(f"a transaction has read the schema codenets for {wait} s; end it, or use --wait with more seconds") from None
+                raise HandOverError(f"transactions have read the schema codenets without a gap for {wait} s; end them, or use --wait with more seconds") from None
             tables.reverse()
-            time.sleep(0.05)
+            # A pause of random length, so that the tries do not keep step with a reader that repeats itself.
+            time.sleep(random.uniform(0.01, 0.1))
 
 
 def swap(connection, bundle, wait):
