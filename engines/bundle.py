@@ -1,4 +1,4 @@
-"""Reads a published bundle (docs/bundle-format.md, formats 4 and 5) for the hand-over scripts of this folder.
+"""Reads a published bundle (docs/bundle-format.md, formats 4 to 6) for the hand-over scripts of this folder.
 
 A hand-over has the same steps for every engine:
 
@@ -22,7 +22,7 @@ import time
 import numpy
 import pyarrow.parquet
 
-FORMATS = (4, 5)
+FORMATS = (4, 5, 6)
 BATCH = 500
 # Columns of docs.parquet, in the order in which they are sent. The last three exist since format 5 and are null in format 4.
 TEXTS = ["id", "split", "language", "repo", "path", "func_name", "url", "summary", "docstring", "code"]

@@ -17,7 +17,10 @@ use bundle::{
 use clap::{Subcommand, ValueEnum};
 use indexer::{
     embed,
-    index::segments::{self, SegmentOptions},
+    index::{
+        Plan, documents,
+        segments::{self, SegmentOptions},
+    },
     lexical::tantivy_document,
     vectors::{Hnsw, MatrixWriter, build},
 };
@@ -110,21 +113,21 @@ const HNSW: Hnsw = Hnsw { from_rows: 0, graph_rows: 250_000, connectivity: 16, e
 fn lexical_index(shards: &Shards, engine: Engine, rows: u64, threads: usize) -> Result<Value> {
     let dir = tempfile::tempdir()?;
     let target = dir.path().join("tantivy");
-    let rows = rows.min(shards.rows()?);
+    let rows = u32::try_from(rows.min(shards.rows()?))?;
     let shards: Vec<&Shard> = shards.iter().collect();
     let (clock, cpu) = (Instant::now(), cpu_seconds());
     match engine {
         Engine::Ours => {
-            segments::write(&SEGMENTS, &shards, rows, &target, &dir.path().join("segments"), || ())?;
+            segments::write(&SEGMENTS, &shards, &Plan::all_rows(rows), (dir.path(), &dir.path().join("segments")), || ())?;
         }
         Engine::Bare => {
             fs::create_dir(&target)?;
             let schema = schema(tokenizer(SEGMENTS.stemming));
             let index = Index::create_in_dir(&target, schema.clone())?;
             let mut writer = index.writer_with_num_threads(threads, SEGMENTS.megabytes * 1_000_000)?;
-            let parts = threads as u64;
-            (0..parts).into_par_iter().try_for_each(|part| {
-                segments::documents(&shards, part * rows / parts..(part + 1) * rows / parts, |document| {
+            let all: Vec<u32> = (0..rows).collect();
+            all.par_chunks(all.len().div_ceil(threads).max(1)).try_for_each(|part| {
+                documents::documents(&shards, part, |document| {
                     writer.add_document(tantivy_document(&schema, &document)?)?;
                     Ok(())
                 })
@@ -135,7 +138,7 @@ fn lexical_index(shards: &Shards, engine: Engine, rows: u64, threads: usize) -> 
     }
     let (seconds, cpu_seconds) = (clock.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let searcher = Index::open_in_dir(&target)?.reader()?.searcher();
-    ensure!(searcher.num_docs() == rows, "the index holds {} rows of {rows}", searcher.num_docs());
+    ensure!(searcher.num_docs() == u64::from(rows), "the index holds {} rows of {rows}", searcher.num_docs());
     Ok(json!({
         "rows": rows, "seconds": seconds, "cpu_seconds": cpu_seconds, "bytes": bytes_below(&target)?,
         "segments": searcher.segment_readers().len(), "peak_mib": peak_rss_mib(),

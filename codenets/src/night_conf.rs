@@ -60,6 +60,12 @@ pub fn with_kept(conf: Conf, file: &Path) -> Result<Conf> {
     Ok(conf.with_section(Harvest::NAME, serde_json::to_value(harvest)?))
 }
 
+/// The configuration of a build that keeps segments of a recorded bundle.
+pub fn with_earlier(conf: Conf, key: Option<String>) -> Result<Conf> {
+    let section = index::Config { earlier: key, ..conf.section(Index::NAME)? };
+    Ok(conf.with_section(Index::NAME, serde_json::to_value(section)?))
+}
+
 /// The configuration of a build that is evaluated as a night does.
 pub fn as_night(conf: Conf) -> Result<Conf> {
     let own: Config = conf.section(SECTION)?;

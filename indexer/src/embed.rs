@@ -1,7 +1,7 @@
 //! Stage `embed`: encodes every function as a vector with ONNX Runtime.
 //!
-//! A text that the same encoder encoded in the previous version of the shard keeps its vector, where the new one would have the same
-//! bits. Each thread then holds the vectors of one previous shard in memory.
+//! A function whose text (the columns that the encoder reads) was in the previous version of the shard keeps its vector, where the new one
+//! would have the same bits. Each thread then holds the vectors of one previous shard in memory.
 
 use std::{
     collections::HashMap,
@@ -13,12 +13,13 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray},
+    array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array},
+    compute::take_record_batch,
     datatypes::{DataType, Field},
 };
 use inference::{Provider, TextEncoder};
 use ledger::{
-    Artifact, Digest, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax, ensure,
+    Artifact, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax, ensure,
     table::{self, TableWriter, text_field, vector_field},
 };
 use schemars::JsonSchema;
@@ -64,7 +65,7 @@ impl Report for EmbedReport {
 impl Stage for Embed {
     const NAME: &'static str = "embed";
     const ABOUT: &'static str = "Encode functions as vectors with ONNX Runtime";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Encoder>);
     type Output = Embeddings;
@@ -78,6 +79,8 @@ impl Stage for Embed {
         let dimension = encoder.spec().dimension;
         let schema = table::schema(vec![text_field("id", false), text_field("text", false), vector_field("embedding", dimension)]);
         let columns = columns(&encoder);
+        let text_columns: Vec<&str> =
+            columns.into_iter().filter(|name| *name != "id" && (config.documentation || *name != "doc_words")).collect();
         let read = AtomicU64::new(0);
         let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, last, target, bar| -> Result<u64> {
             let known = last.filter(|_| encoder.is_batch_invariant()).map(|last| KnownVectors::read(last, dimension)).transpose()?;
@@ -86,11 +89,11 @@ impl Stage for Embed {
             let mut rows = 0u64;
             for batch in table::read(&shard.path, &columns)? {
                 let batch = batch?;
-                let texts = Texts::of(&encoder, &batch, config.documentation)?;
-                let digests = texts.digests()?;
-                let new: Vec<usize> = (0..digests.len()).filter(|&row| known.vector(&digests[row]).is_none()).collect();
-                let encoded = texts.encode(&encoder, &new, config.batch_tokens)?;
+                let digests = digests(&batch, &text_columns)?;
+                let new: UInt32Array =
+                    (0..).zip(&digests).filter(|(_, digest)| known.vector(digest).is_none()).map(|(row, _)| row).collect();
                 read.fetch_add(new.len() as u64, Ordering::Relaxed);
+                let encoded = vectors_of(&encoder, &take_record_batch(&batch, &new)?, config.documentation, config.batch_tokens)?;
                 let mut encoded = encoded.chunks_exact(dimension);
                 let mut vectors = Vec::with_capacity(digests.len() * dimension);
                 for digest in &digests {
@@ -131,42 +134,23 @@ pub fn columns(encoder: &TextEncoder) -> [&'static str; 6] {
 
 /// Vectors of the functions of a batch with [`columns`], `[rows, dimension]` flat, with or without their documentation.
 pub fn vectors_of(encoder: &TextEncoder, batch: &RecordBatch, documentation: bool, batch_tokens: usize) -> Result<Vec<f32>> {
-    let texts = Texts::of(encoder, batch, documentation)?;
-    texts.encode(encoder, &(0..batch.num_rows()).collect::<Vec<_>>(), batch_tokens)
+    let code_text = encoder.spec().code_text;
+    let text = |name: &str| table::texts(batch, name);
+    let (languages, names, docs, codes) = (text("language")?, text("name_words")?, text("doc_words")?, text("code_words")?);
+    let tokens = table::text_lists(batch, code_text.token_column())?;
+    let ids = (0..batch.num_rows())
+        .map(|row| {
+            let docs = if documentation { docs.value(row) } else { "" };
+            encoder.code_ids(languages.value(row), &code_text.of_row(names.value(row), docs, codes.value(row), tokens.row(row)))
+        })
+        .collect::<inference::Result<Vec<_>>>()?;
+    let languages: Vec<&str> = (0..batch.num_rows()).map(|row| languages.value(row)).collect();
+    Ok(encoder.encode_codes(&languages, &ids, batch_tokens)?)
 }
 
-/// Token ids and languages of the functions of a batch.
-struct Texts {
-    languages: Vec<String>,
-    ids: Vec<Vec<u32>>,
-}
-
-impl Texts {
-    fn of(encoder: &TextEncoder, batch: &RecordBatch, documentation: bool) -> Result<Self> {
-        let code_text = encoder.spec().code_text;
-        let text = |name: &str| table::texts(batch, name);
-        let (languages, names, docs, codes) = (text("language")?, text("name_words")?, text("doc_words")?, text("code_words")?);
-        let tokens = table::text_lists(batch, code_text.token_column())?;
-        let ids = (0..batch.num_rows())
-            .map(|row| {
-                let docs = if documentation { docs.value(row) } else { "" };
-                encoder.code_ids(languages.value(row), &code_text.of_row(names.value(row), docs, codes.value(row), tokens.row(row)))
-            })
-            .collect::<inference::Result<Vec<_>>>()?;
-        Ok(Self { languages: (0..batch.num_rows()).map(|row| languages.value(row).to_owned()).collect(), ids })
-    }
-
-    /// Digests of language and ids; the language selects the graph.
-    fn digests(&self) -> Result<Vec<String>> {
-        self.languages.iter().zip(&self.ids).map(|text| Ok(Digest::of(&text)?.to_string()[..32].to_owned())).collect()
-    }
-
-    /// Vectors of some of the rows, `[rows, dimension]` flat.
-    fn encode(&self, encoder: &TextEncoder, rows: &[usize], batch_tokens: usize) -> Result<Vec<f32>> {
-        let languages: Vec<&str> = rows.iter().map(|&row| self.languages[row].as_str()).collect();
-        let ids: Vec<Vec<u32>> = rows.iter().map(|&row| self.ids[row].clone()).collect();
-        Ok(encoder.encode_codes(&languages, &ids, batch_tokens)?)
-    }
+/// Digests of what the encoder reads of each row, and of the language, which selects the graph.
+fn digests(batch: &RecordBatch, columns: &[&str]) -> Result<Vec<String>> {
+    Ok(table::row_digests(batch, columns, "")?.iter().map(|digest| format!("{:032x}", u128::from_be_bytes(*digest))).collect())
 }
 
 /// The vectors of the previous version of a shard, by digest of the text.

@@ -1,7 +1,7 @@
-//! Writes NumPy files.
+//! Writes and reads NumPy files.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufWriter, Seek, SeekFrom, Write},
     path::Path,
 };
@@ -25,4 +25,17 @@ pub fn finish_vector(mut file: BufWriter<File>, descr: &str, length: usize) -> R
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&header)?;
     Ok(file.flush()?)
+}
+
+/// Reads the numbers of a file, little-endian.
+///
+/// # Errors
+/// The file has another type or shape.
+pub fn read(path: &Path, descr: &str, shape: &[usize]) -> Result<Vec<u8>> {
+    let mut bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let header = npy_header(descr, shape);
+    let item = descr[2..].parse::<usize>().context("a type of numbers has no size")?;
+    let expected = shape.iter().try_fold(item, |bytes, dim| bytes.checked_mul(*dim)).and_then(|bytes| bytes.checked_add(header.len()));
+    ensure!(bytes.starts_with(&header) && expected == Some(bytes.len()), "{} is no {descr} matrix of shape {shape:?}", path.display());
+    Ok(bytes.split_off(header.len()))
 }

@@ -36,6 +36,11 @@ impl Digest {
         &self.0
     }
 
+    /// The first 128 bits.
+    pub fn half(&self) -> [u8; 16] {
+        self.0.first_chunk().copied().unwrap_or_default()
+    }
+
     /// The first 12 hex digits, for folder names and messages.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()

@@ -31,7 +31,7 @@ fn published() -> (Workspace, PathBuf) {
 #[test]
 fn a_bundle_of_an_unknown_format_is_refused() {
     let (workspace, original) = published();
-    for (format, is_read) in [(2, false), (3, true), (4, true), (5, true), (6, false)] {
+    for (format, is_read) in [(2, false), (3, true), (4, true), (5, true), (6, true), (7, false)] {
         let output = search_changed(&workspace, &original, &|copy| {
             let path = copy.join("manifest.json");
             let mut manifest: Value = read_json(&path);
@@ -40,7 +40,7 @@ fn a_bundle_of_an_unknown_format_is_refused() {
         });
         let (_, err) = texts(&output);
         assert_eq!(output.status.success(), is_read, "format {format}: {err}");
-        assert!(is_read || (err.contains(&format!("bundle format {format}")) && err.contains("3 to 5")), "{err}");
+        assert!(is_read || (err.contains(&format!("bundle format {format}")) && err.contains("3 to 6")), "{err}");
     }
 }
 

@@ -39,6 +39,13 @@ const FORMAT_4: [(&str, [(&str, f64); 3]); 3] = [
     ("HTTPHeader value", [("ParseHeader", 1.0), ("LruCache.get", 0.406_961), ("Template.render", 0.394_218)]),
 ];
 
+/// The same for the fixture of format 5, which version 0.2.0 wrote before its bundles had format 6.
+const FORMAT_5: [(&str, [(&str, f64); 3]); 3] = [
+    ("parse an iso date", [("parse_iso_date", 12.998_226), ("ParseHeader", 4.865_887), ("Clock.format_duration", 5.122_531)]),
+    ("edit distance between two strings", [("levenshtein", 8.877_292), ("parseQueryString", 5.787_766), ("camel_to_snake", 5.979)]),
+    ("HTTPHeader value", [("ParseHeader", 10.142_883), ("merge_settings", 4.572_447), ("LruCache.get", 4.416_262)]),
+];
+
 fn require_hits(hits: &[Value], expected: &[(&str, f64)]) {
     assert_eq!(hits.len(), expected.len());
     for (hit, (name, score)) in hits.iter().zip(expected) {
@@ -62,6 +69,23 @@ fn a_bundle_of_format_4_answers_as_before() {
     workspace.run(&["verify"]);
     for (query, expected) in FORMAT_4 {
         require_hits(&workspace.search(&[query, "--limit", "3"]), &expected);
+    }
+}
+
+#[test]
+fn a_bundle_of_format_5_answers_as_before() {
+    let workspace = with_bundle("bundle-format-5.tar.gz");
+    workspace.run(&["verify"]);
+    for (query, expected) in FORMAT_5 {
+        require_hits(&workspace.search(&[query, "--limit", "3"]), &expected);
+    }
+}
+
+#[test]
+fn a_python_reader_reads_a_bundle_of_format_5() {
+    let workspace = with_bundle("bundle-format-5.tar.gz");
+    for (query, expected) in FORMAT_5 {
+        require_hits(&read_bundle("read_bundle.py", &workspace.path("data/serve/current"), "hybrid", query)[..3], &expected);
     }
 }
 

@@ -41,7 +41,7 @@ fn inspect_describes_the_published_bundle() {
     let rows = workspace.manifest("bundle")["report"]["rows"].as_u64().unwrap();
     assert!(text.contains(&rows.to_string()) && text.contains('5'), "{text}");
     let manifest: serde_json::Value = serde_json::from_str(&workspace.run(&["inspect", "--json"]).0).unwrap();
-    assert_eq!((&manifest["bundle_format"], manifest["rows"].as_u64()), (&5.into(), Some(rows)));
+    assert_eq!((&manifest["bundle_format"], manifest["rows"].as_u64()), (&6.into(), Some(rows)));
 }
 
 #[test]

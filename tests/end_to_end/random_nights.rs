@@ -1,18 +1,20 @@
 //! Nights of random changes give what a build from nothing gives.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 
 use crate::{
     nightly::{night, repositories},
-    workspace::{CONF, Workspace, files_below, git, source},
+    python_readers::require_equal_hits,
+    workspace::{CONF, Workspace, files_below, git, read_json, source},
 };
 
 /// Adds, edits, moves, deletions, another branch, a repository that is gone and comes back.
 #[test]
-fn nights_of_random_changes_give_the_bytes_of_a_build_from_nothing() {
+fn nights_of_random_changes_give_what_a_build_from_nothing_gives() {
     let workspace = Workspace::tokenized();
     let folder = repositories(&workspace);
     let settings = format!("path = {}, each-subfolder = true, revision = HEAD", folder.display());
@@ -31,9 +33,35 @@ fn nights_of_random_changes_give_the_bytes_of_a_build_from_nothing() {
         let adopted = format!("adopt.from = {0}/encoder\nindex.reranking.learned.from = {0}/reranker.json\n", models.display());
         fs::write(fresh.path(CONF), format!("{own}\n{adopted}")).unwrap();
         fresh.run_until("index");
-        for kind in ["raw", "functions", "syntax", "embeddings", "bundle"] {
+        for kind in ["raw", "functions", "syntax", "embeddings"] {
             assert_eq!(workspace.manifest(kind)["outputs"], fresh.manifest(kind)["outputs"], "step {step}: {kind}");
         }
+        require_equal_bundles(&workspace, &fresh);
+    }
+    let documents = read_json(&workspace.path("data/serve/current/manifest.json"))["lexical"]["documents"].as_u64();
+    assert!(documents > workspace.manifest("bundle")["rows"]["written"].as_u64(), "{documents:?}: no document was kept without its row");
+    require_equal_hits(&workspace);
+}
+
+/// The bundle of a night has documents of earlier nights: every file but those of the lexical index has the bytes of a build from nothing,
+/// vector search finds the same functions with the same scores, lexical search the same functions.
+fn require_equal_bundles(nights: &Workspace, fresh: &Workspace) {
+    let of_documents = ["tantivy/", "document-rows", "count", "manifest.json", "CHECKSUMS", "schema.md"];
+    let others = |workspace: &Workspace| -> BTreeMap<String, Value> {
+        let outputs = workspace.manifest("bundle")["outputs"].as_object().unwrap().clone();
+        let is_other = |path: &str| !of_documents.iter().any(|start| path.trim_start_matches("bundle/").starts_with(start));
+        outputs.into_iter().filter(|(path, _)| is_other(path)).collect()
+    };
+    assert_eq!(others(nights), others(fresh));
+    let found = |workspace: &Workspace, mode: &str, query: &str| -> BTreeMap<String, f64> {
+        let bundle = workspace.artifact("bundle").join("bundle");
+        let hits = workspace.search(&[query, "--mode", mode, "--limit", "100", "--bundle", bundle.to_str().unwrap()]);
+        hits.iter().map(|hit| (hit["id"].as_str().unwrap().to_owned(), hit["score"].as_f64().unwrap())).collect()
+    };
+    for query in ["parse an iso date", "return the value", "shortest path between nodes", "distance of two strings"] {
+        assert_eq!(found(nights, "vector", query), found(fresh, "vector", query), "{query}");
+        let (ours, theirs) = (found(nights, "bm25", query), found(fresh, "bm25", query));
+        assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "{query}");
     }
 }
 

@@ -6,6 +6,7 @@ Written from the `schema.md` of the bundle. Prints the ten best functions as JSO
 import atexit
 import collections
 import functools
+import itertools
 import json
 import math
 import os
@@ -36,6 +37,32 @@ def lexical_index(bundle):
     for file in (bundle / "tantivy").iterdir():
         (folder / file.name).symlink_to(file.resolve())
     return tantivy.Index.open(str(folder))
+
+
+@functools.cache
+def document_rows(bundle):
+    """The row of each document, and the number of documents before each segment. Up to format 5 documents are rows."""
+    segments = json.loads((bundle / "tantivy/meta.json").read_text())["segments"]
+    starts = [0, *itertools.accumulate(segment["max_doc"] for segment in segments)]
+    path = bundle / "document-rows.npy"
+    return numpy.load(path) if path.exists() else numpy.arange(starts[-1]), starts
+
+
+def rows_of(bundle, addresses):
+    """The rows of documents, and their addresses, without the documents that have no row any more."""
+    rows, starts = document_rows(bundle)
+    for address in addresses:
+        row = int(rows[starts[address.segment_ord] + address.doc])
+        if row != GONE:
+            yield row, address
+
+
+GONE = 2**32 - 1
+
+
+def documents_of(manifest):
+    """Number of documents of the lexical index: up to format 5 the rows."""
+    return manifest["lexical"].get("documents", manifest["rows"])
 
 
 def fields(manifest, hidden=()):
@@ -90,7 +117,7 @@ def with_names_first(bundle, text, ranked):
     searcher, key = index.searcher(), "".join(letter for letter in text.lower() if letter.isalnum())
     either = [(tantivy.Occur.Should, tantivy.Query.term_query(index.schema, "symbol", form)) for form in (key, "/" + key)]
     hits = searcher.search(tantivy.Query.boolean_query(either), 1000).hits
-    named = {searcher.doc(address)["row"][0] for _, address in hits} - deleted(bundle)
+    named = {row for row, _ in rows_of(bundle, [address for _, address in hits])} - deleted(bundle)
     missing = [(row, 0.0) for row in sorted(named - {row for row, _ in ranked})]
     return sorted(ranked + missing, key=lambda hit: hit[0] not in named)
 
@@ -120,8 +147,8 @@ def scored_terms(manifest, query):
 
 
 def idf_of(searcher, manifest, word):
-    having, rows = searcher.doc_freq("any", word), manifest["rows"]
-    return math.log(1 + (rows - having + 0.5) / (having + 0.5))
+    having, documents = searcher.doc_freq("any", word), documents_of(manifest)
+    return math.log(1 + (documents - having + 0.5) / (having + 0.5))
 
 
 def length_of(norm):
@@ -132,16 +159,19 @@ def length_of(norm):
     return 24 + (bits if shift < 0 else (bits | 8) << shift)
 
 
-def frequencies(index, searcher, manifest, field, mean, lengths, word):
-    """Frequency of a word in a field by row, from tantivy's score of the one word (k1 1.2, b .75, mean length over all rows)."""
-    having, rows = searcher.doc_freq(field, word), manifest["rows"]
+def frequencies(bundle, manifest, field, mean, lengths, word):
+    """Frequency of a word in a field by row, from tantivy's score of the one word (k1 1.2, b .75, mean length over all documents)."""
+    index, documents = lexical_index(bundle), documents_of(manifest)
+    searcher = index.searcher()
+    having = searcher.doc_freq(field, word)
     if having == 0:
         return {}
-    idf = math.log(1 + (rows - having + 0.5) / (having + 0.5))
+    idf = math.log(1 + (documents - having + 0.5) / (having + 0.5))
     term = tantivy.Query.term_query(index.schema, field, word, index_option="freq")
     found = {}
-    for score, address in searcher.search(term, rows).hits:
-        row = searcher.doc(address)["row"][0]
+    score_of = {address: score for score, address in searcher.search(term, documents).hits}
+    for row, address in rows_of(bundle, score_of):
+        score = score_of[address]
         share = score / (idf * 2.2)
         found[row] = round(share * 1.2 * (0.25 + 0.75 * lengths[row] / mean) / (1 - share))
     return found
@@ -150,7 +180,7 @@ def frequencies(index, searcher, manifest, field, mean, lengths, word):
 def bm25f(bundle, manifest, query):
     """BM25F of every row that has a word in a searched field."""
     index = lexical_index(bundle)
-    searcher, rows, k1 = index.searcher(), manifest["rows"], manifest["lexical"]["k1"]
+    searcher, documents, k1 = index.searcher(), documents_of(manifest), manifest["lexical"]["k1"]
     norms = numpy.load(bundle / "lengths.npy", mmap_mode="r")
     lengths_of_norms = numpy.array([length_of(norm) for norm in range(256)])
     scores = collections.Counter()
@@ -160,7 +190,7 @@ def bm25f(bundle, manifest, query):
         for name, (position, field) in fields(manifest).items():
             lengths = lengths_of_norms[norms[:, position]]
             mean = field["words"] / max(field["rows"], 1)
-            for row, frequency in frequencies(index, searcher, manifest, name, field["words"] / rows, lengths, word).items():
+            for row, frequency in frequencies(bundle, manifest, name, field["words"] / documents, lengths, word).items():
                 counts[row] += field["weight"] * frequency / (1 - field["b"] + field["b"] * lengths[row] / mean)
         for row, count in counts.items():
             scores[row] += idf * (k1 + 1) * count / (k1 + count)
@@ -226,7 +256,7 @@ def vector(bundle, manifest, query):
 
 def coverage(bundle, manifest, query):
     """By group of fields the sum of the idf of the terms that each row has; the words that each row has; the idf of the words."""
-    index, rows = lexical_index(bundle), manifest["rows"]
+    index, documents = lexical_index(bundle), documents_of(manifest)
     searcher, searched = index.searcher(), fields(manifest)
     query_terms, compounds = scored_terms(manifest, query)
     groups = {"name": ["name", "class", "qualified"], "path": ["file"], "code": ["signature", "code", "comments", "strings"], "any": list(searched)}
@@ -236,8 +266,8 @@ def coverage(bundle, manifest, query):
             if group == "any" and word in compounds:
                 continue
             one = [(tantivy.Occur.Should, tantivy.Query.term_query(index.schema, name, word)) for name in names if name in searched]
-            for _, address in searcher.search(tantivy.Query.boolean_query(one), rows).hits if one else []:
-                row = searcher.doc(address)["row"][0]
+            hits = searcher.search(tantivy.Query.boolean_query(one), documents).hits if one else []
+            for row, _ in rows_of(bundle, [address for _, address in hits]):
                 covered[group][row] += idf_of(searcher, manifest, word)
                 if group == "any":
                     words_of_rows[row].add(word)
@@ -357,12 +387,12 @@ def arranged(bundle, manifest, text, mode, ranked):
     return distinct(bundle, manifest, ranked if mode == "vector" else with_names_first(bundle, text, ranked))
 
 
-def search(folder, mode, text, version, lexical, features, arrange):
-    """Prints the ten best functions of a bundle of this format."""
+def search(folder, mode, text, versions, lexical, features, arrange):
+    """Prints the ten best functions of a bundle of one of these formats."""
     # `current` may be another bundle a moment later.
     bundle = pathlib.Path(folder).resolve()
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert manifest["bundle_format"] == version, f"this reader supports format {version}"
+    assert manifest["bundle_format"] in versions, f"this reader supports formats {versions}"
     query = Parsed(manifest, text)
     if mode == "bm25":
         ranked = lexical(bundle, manifest, query)
@@ -378,4 +408,4 @@ def search(folder, mode, text, version, lexical, features, arrange):
 
 
 if __name__ == "__main__":
-    search(*sys.argv[1:], 5, lexical, features, arranged)
+    search(*sys.argv[1:], (5, 6), lexical, features, arranged)

@@ -79,4 +79,4 @@ def as_ranked(bundle, manifest, text, mode, ranked):
 
 
 if __name__ == "__main__":
-    reader.search(*sys.argv[1:], 4, lexical, features, as_ranked)
+    reader.search(*sys.argv[1:], (4,), lexical, features, as_ranked)

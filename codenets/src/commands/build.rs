@@ -48,6 +48,9 @@ pub struct RunArgs {
     /// File with the repositories that are not read
     #[arg(long, hide = true, requires = "part_of_run", value_name = "FILE")]
     pub kept: Option<PathBuf>,
+    /// Key of the recorded bundle whose segments are kept
+    #[arg(long, hide = true, requires = "part_of_run", value_name = "KEY")]
+    pub earlier: Option<String>,
     /// Was --conf given, or is it the default?
     #[arg(skip)]
     pub conf_is_given: bool,
@@ -99,6 +102,7 @@ pub fn arguments(stage: &str, options: &Options, args: &RunArgs) -> Vec<OsString
     );
     arguments.extend(args.night.then(|| "--night".into()));
     arguments.extend(args.kept.iter().flat_map(|file| ["--kept".into(), file.clone().into()]));
+    arguments.extend(args.earlier.iter().flat_map(|key| ["--earlier".into(), key.into()]));
     arguments.extend(args.release.iter().flat_map(|id| ["--release".into(), id.into()]));
     if stage == Train::NAME {
         arguments.extend(args.resume.then(|| "--resume".into()));
@@ -119,6 +123,9 @@ pub fn configuration(registry: &Registry, options: &Options, args: &RunArgs) -> 
     }
     if let Some(file) = &args.kept {
         conf = night_conf::with_kept(conf, file)?;
+    }
+    if args.earlier.is_some() {
+        conf = night_conf::with_earlier(conf, args.earlier.clone())?;
     }
     let Some(folder) = &args.restore else { return Ok(conf) };
     let config =

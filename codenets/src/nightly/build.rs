@@ -3,12 +3,14 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::Result;
-use indexer::Evaluate;
-use ledger::{Registry, ReleaseId, Stage, StageSelection, Store};
+use indexer::{Evaluate, Index};
+use ledger::{AnyStage, Bundle, Manifest, Recordable, Registry, ReleaseId, Stage, StageSelection, Store, conf::Conf};
+use serde_json::Value;
 
 use super::night::StageRun;
 use crate::{
     commands::build::{self, RunArgs},
+    night_conf,
     options::Options,
 };
 
@@ -34,17 +36,21 @@ pub enum Protocol {
 impl Build<'_> {
     /// Runs every stage up to `evaluate` that is not up to date.
     pub fn run(&self, release: Option<&ReleaseId>, protocol: Protocol) -> Result<Vec<StageRun>> {
-        let args = RunArgs {
+        let mut args = RunArgs {
             conf_is_given: self.conf_is_given,
             release: release.map(ToString::to_string),
             night: protocol == Protocol::Night,
             kept: self.kept.clone(),
             ..RunArgs::default()
         };
-        let conf = build::configuration(self.registry, self.options, &args)?;
+        let mut conf = build::configuration(self.registry, self.options, &args)?;
         let mut runs = Vec::new();
         for stage in self.registry.prepared(self.store, &conf, &StageSelection::Until(Evaluate::NAME.to_owned()))? {
             let (clock, cpu) = (Instant::now(), cpu_seconds());
+            if stage.name() == Index::NAME && protocol == Protocol::Night {
+                args.earlier = self.earlier(stage, &conf)?;
+                conf = night_conf::with_earlier(conf, args.earlier.clone())?;
+            }
             let freshness = stage.freshness(self.store, &conf)?;
             let is_up_to_date = freshness.is_up_to_date();
             let own_process = self.options.is_program && !is_up_to_date;
@@ -58,6 +64,16 @@ impl Build<'_> {
             });
         }
         Ok(runs)
+    }
+
+    /// The bundle that the index extends: the recorded one. Where that is up to date: the one that it extended itself.
+    fn earlier(&self, stage: &dyn AnyStage, conf: &Conf) -> Result<Option<String>> {
+        let is_extended = |manifest: &Manifest| manifest.stage == Index::NAME && manifest.revision == Index::REVISION;
+        let recorded = self.store.current_manifest(Bundle::KIND).filter(|(_, manifest)| is_extended(manifest));
+        let Some((_, manifest)) = recorded else { return Ok(None) };
+        let before = manifest.config.get("earlier").and_then(Value::as_str).map(str::to_owned);
+        let freshness = stage.freshness(self.store, &night_conf::with_earlier(conf.clone(), before.clone())?)?;
+        Ok(if freshness.is_up_to_date() { before } else { Some(manifest.key) })
     }
 }
 

@@ -75,7 +75,7 @@ impl Bundle {
         let rows = usize::try_from(manifest.rows)?;
         let lexical_dir = dir.join(LEXICAL);
         let lexical = guarded(&lexical_dir, || {
-            let lexical = Lexical::open(&lexical_dir, manifest.lexical.settings())?;
+            let lexical = Lexical::open(dir, manifest.lexical.settings())?;
             match manifest.lexical.counts {
                 Some(counts) => lexical.with_counts(dir, counts),
                 None => Ok(lexical),

@@ -24,31 +24,31 @@ pub fn keep_distinct<S>(ranked: &mut Vec<(u32, S)>, group_of: GroupOf<'_>) {
     ranked.retain(|(row, _)| seen.insert(group_of(*row)));
 }
 
-/// Collects the best `limit` rows. Rows are offered in ascending order, each with a value of the caller.
+/// Collects the best `limit` rows, which are offered in any order, each with a value of the caller.
 pub struct Best<'g, T = ()> {
     limit: usize,
     /// Only the best row of each group is collected; none: every row.
     distinct: Option<GroupOf<'g>>,
     /// Up to twice `limit`; the worse half is dropped when it is full.
     rows: Vec<(Scored, T)>,
-    threshold: f32,
+    /// The worst of the best rows, as soon as there are `limit` of them.
+    worst: Scored,
 }
 
 impl<'g, T> Best<'g, T> {
     /// Collects `limit` rows, only the best of each group where `distinct` is given.
     pub fn new(limit: usize, distinct: Option<GroupOf<'g>>) -> Self {
-        Self { limit, distinct, rows: Vec::with_capacity(2 * limit), threshold: f32::NEG_INFINITY }
+        Self { limit, distinct, rows: Vec::with_capacity(2 * limit), worst: (u32::MAX, f32::NEG_INFINITY) }
     }
 
-    /// A row that does not score more than this is not among the best.
+    /// A row that scores less than this is not among the best. Of rows that score this, only smaller ones than the worst row are.
     pub fn threshold(&self) -> f32 {
-        self.threshold
+        self.worst.1
     }
 
-    /// Offers a row, greater than every row before.
+    /// Offers a row.
     pub fn offer(&mut self, scored: Scored, value: T) {
-        // Of equal scores the smaller row is better, and it was offered before.
-        if self.limit > 0 && scored.1 > self.threshold {
+        if self.limit > 0 && best_first(&scored, &self.worst).is_lt() {
             self.rows.push((scored, value));
             if self.rows.len() == 2 * self.limit {
                 self.shrink();
@@ -65,7 +65,7 @@ impl<'g, T> Best<'g, T> {
         if self.rows.len() > self.limit {
             self.rows.select_nth_unstable_by(self.limit - 1, |a, b| best_first(&a.0, &b.0));
             self.rows.truncate(self.limit);
-            self.threshold = self.rows[self.limit - 1].0.1;
+            self.worst = self.rows[self.limit - 1].0;
         }
     }
 
@@ -85,7 +85,8 @@ mod tests {
         for (count, limit) in [(0, 3), (2, 3), (3, 3), (1000, 7), (1000, 400), (5, 0)] {
             let rows: Vec<Scored> = (0..count).map(|row| (row, ((row * 7919) % 13) as f32)).collect();
             let mut best = Best::new(limit, None);
-            rows.iter().for_each(|&row| best.offer(row, row.0));
+            // 7 and 1000 have no common divisor: every row is offered once, in no order.
+            (0..count as usize).map(|index| rows[index * 7 % count as usize]).for_each(|row| best.offer(row, row.0));
             let (mut found, mut sorted) = (best.into_rows(), rows);
             assert!(found.iter().all(|(scored, value)| scored.0 == *value));
             found.sort_by(|a, b| best_first(&a.0, &b.0));

@@ -12,12 +12,23 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::bm25f;
-use crate::{Result, error::Context, fusion, lexical::FieldStatistics, reranking, vectors::Hnsw};
+use crate::{
+    Result,
+    error::Context,
+    fusion,
+    lexical::{self, FieldStatistics},
+    reranking,
+    vectors::Hnsw,
+};
 
 /// Section `index`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
+    /// Key of the recorded bundle whose segments are kept where their functions did not change. A night sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub earlier: Option<String>,
     /// Functions in one segment of the lexical index; segments are built in parallel.
     pub segment_rows: u64,
     /// Buffer of each segment's writer, in megabytes.
@@ -71,13 +82,14 @@ impl Config {
     }
 
     /// The lexical index in the manifest of a bundle.
-    pub(super) fn lexical_info(&self, segments: u64, statistics: &[FieldStatistics; TEXT_FIELDS.len()]) -> LexicalInfo {
+    pub(super) fn lexical_info(&self, segments: u64, documents: u64, statistics: &[FieldStatistics; TEXT_FIELDS.len()]) -> LexicalInfo {
         LexicalInfo {
-            engine: format!("tantivy {}", tantivy::version_string()),
+            engine: lexical::engine(),
             tokenizer: tokenizer(self.stemming).to_owned(),
             scoring: self.bm25f.scoring(statistics),
             stop_words: self.stop_words.clone(),
             segments,
+            documents: Some(documents),
             counts: None,
         }
     }

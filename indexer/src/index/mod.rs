@@ -4,9 +4,12 @@ mod bm25f;
 pub mod checksums;
 mod config;
 mod content;
+pub mod documents;
 mod groups;
 mod learning;
 mod names;
+mod plan;
+mod row_digests;
 mod rows;
 mod schema_page;
 pub mod segments;
@@ -14,9 +17,8 @@ pub mod segments;
 use std::{collections::BTreeMap, fs, path::Path};
 
 use bundle::{
-    BundleManifest, FORMAT, VectorInfo,
+    BundleManifest, FORMAT, LexicalInfo, VectorInfo,
     fusion::{FUSION, Fusion},
-    lexical::{LENGTHS, LEXICAL},
     manifest::MANIFEST,
     reranking::RERANKER,
     vectors::{HnswInfo, VECTORS, Vectors},
@@ -27,8 +29,11 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     config::Config,
     learning::{LearningReport, write_examples},
+    plan::Plan,
 };
 use self::{
+    plan::Earlier,
+    row_digests::RowDigests,
     rows::{write_docs, write_vectors},
     schema_page::schema_page,
     segments::SegmentOptions,
@@ -72,7 +77,7 @@ impl Report for IndexReport {
 impl Stage for Index {
     const NAME: &'static str = "index";
     const ABOUT: &'static str = "Build the bundle: lexical index, vector index, fusion, encoder";
-    const REVISION: u32 = 10;
+    const REVISION: u32 = 11;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
@@ -109,12 +114,8 @@ impl Stage for Index {
         let opened = encoder.open()?;
         let dimension = opened.spec.dimension;
         let bar = run.progress.bar("index", rows, "functions");
-        let options = SegmentOptions { rows: config.segment_rows, megabytes: config.writer_megabytes, stemming: config.stemming };
-        let segments = segments::write(&options, &shards, rows, &dir.join(LEXICAL), &run.out.join("segments"), || bar.add(1))?;
-        let statistics = lexical::write_lengths(&dir.join(LEXICAL), rows, &dir.join(LENGTHS))?;
-        let mut lexical_info = config.lexical_info(segments, &statistics);
-        lexical_info.counts = Some(lexical::write_counts(&dir, &lexical_info.scoring)?);
-        let opened_lexical = lexical::open_checked(&dir.join(LEXICAL), lexical_info.settings(), rows)?;
+        let lexical_info = write_lexical(config, syntax, &shards, &dir, run, || bar.add(1))?;
+        let opened_lexical = lexical::open_checked(&dir, lexical_info.settings(), rows)?;
         let languages = write_docs(&shards, &dir)?;
         let aliases = groups::write(&dir, rows)?;
         let names = names::write(&dir, rows, &opened_lexical)?;
@@ -148,7 +149,7 @@ impl Stage for Index {
         let graph_recall_at_10 = manifest.vectors.hnsw.map(|hnsw| hnsw.recall_at_10);
         Ok(IndexReport {
             rows,
-            segments,
+            segments: manifest.lexical.segments,
             dimension: dimension as u64,
             languages: manifest.languages,
             graph_recall_at_10,
@@ -156,6 +157,47 @@ impl Stage for Index {
             reranking,
         })
     }
+}
+
+/// Writes the lexical index: what is kept of the one that the configuration names, and new segments.
+fn write_lexical(
+    config: &Config,
+    syntax: &Artifact<Syntax>,
+    shards: &[&Shard],
+    dir: &Path,
+    run: &Run<'_>,
+    done: impl Fn() + Sync,
+) -> Result<LexicalInfo> {
+    let earlier = match &config.earlier {
+        Some(key) => run.recorded::<Bundle>(key).with_context(|| format!("index.earlier = {key}")).map(Some)?,
+        None => None,
+    };
+    let opened = earlier.as_ref().and_then(|artifact| {
+        let opened = Earlier::open(artifact, config.stemming);
+        opened.unwrap_or_else(|error| {
+            run.progress
+                .message(&format!("index     every segment is written anew: the bundle {} is damaged: {error}", artifact.dir().display()));
+            None
+        })
+    });
+    let digests = RowDigests::of(syntax, shards, opened.as_ref().map(|earlier| &earlier.digests))?;
+    digests.write(run.out)?;
+    let mut plan = Plan::all_rows(u32::try_from(digests.rows.len())?);
+    if let (Some(artifact), Some(opened)) = (&earlier, &opened) {
+        plan = Plan::extending(opened, &digests.rows, config.segment_rows)?;
+        for name in plan.without_damaged(artifact)? {
+            run.progress.message(&format!("index     the segment {name} of {} is damaged: it is written anew", artifact.dir().display()));
+        }
+        let (kept, new) = (plan.kept.len(), plan.new_rows.len());
+        run.progress.message(&format!("index     {kept} segments are kept, {new} functions of {} are written", digests.rows.len()));
+    }
+    let options = SegmentOptions { rows: config.segment_rows, megabytes: config.writer_megabytes, stemming: config.stemming };
+    let segments = segments::write(&options, shards, &plan, (dir, &run.out.join("segments")), done)?;
+    let document_rows = plan.document_rows();
+    let statistics = lexical::write_lengths(dir, &document_rows)?;
+    let mut info = config.lexical_info(segments, document_rows.len() as u64, &statistics);
+    info.counts = Some(lexical::write_counts(dir, &info.scoring)?);
+    Ok(info)
 }
 
 /// Name of the stage that records an encoder from another source.

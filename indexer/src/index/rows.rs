@@ -12,7 +12,7 @@ use ledger::{
     table::{self, TableWriter, text_field, u32_field},
 };
 
-use super::{content::content, segments::summaries};
+use super::{content::content, documents::summaries};
 use crate::{Result, error::Context, vectors::MatrixWriter};
 
 fn schema() -> SchemaRef {

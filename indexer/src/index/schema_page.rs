@@ -65,8 +65,9 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
     format!(
         r#"# Bundle format {format}
 
-{rows} functions. Row numbers join all files: row r is the r-th row of `docs.parquet`, the r-th row of the matrices, and
-the document of `tantivy/` whose fast field `row` is r.
+{rows} functions. Row numbers join all files: row r is the r-th row of `docs.parquet` and the r-th row of the matrices.
+`document-rows.npy`, u32 [{documents}], has the row of each document of `tantivy/`: segments in the order of `meta.json`, their documents in
+order. 4294967295: the document has no row (its function was changed or deleted since); leave it out of results.
 
 - `docs.parquet`: id, split, language, repo, path, func_name, line_start, line_end, url, licence, summary, docstring, code, duplicate_of, alias_of, content.
 - `tombstones.parquet`: ids that were retracted; leave them out of results. It changes, by rename, while the bundle is served.
@@ -75,7 +76,7 @@ the document of `tantivy/` whose fast field `row` is r.
 - `lengths.npy`: u8 [{rows}, {field_count}], the field norms of the text fields, in the order below. A norm below 24 is the number of words; a larger one,
   less 24, has 3 bits of mantissa `m` and an exponent `e` above: 24 + m if e is 0, else 24 + (8 + m) * 2^(e - 1).
 - `counts.npy`: u32 [{counts}], the counts of step 1 as f32, computed for faster searches. One for each posting of `any`: segments in order, terms
-  in the order of their bytes, rows in order. The lowest four bits are not part of the number: they tell whether the name (1), path (2), documentation
+  in the order of their bytes, documents in order. The lowest four bits are not part of the number: they tell whether the name (1), path (2), documentation
   (4) or code (8) has the term. `count-starts.npy`: u64, where the counts of each term start, and the end of the last ones.
 - `groups.npy`: u32 [{rows}, 4], the groups of a row: file, repository, similar (near-duplicates), alias (equal code and documentation). The
   number of a group is its first row. `aliases.npy`: u32 [{aliases}, 2], group and row of every row that has aliases.
@@ -95,9 +96,9 @@ split into its overlapping pairs. Where one language is searched, its name is le
 ## Search
 1. Lexical: what the tokenizer `{tokenizer}` makes of the words{stop_words}, each distinct term. Its count in a row is the sum over the text fields of
    `weight * tf / (1 - b + b * length / mean length)`; the score is the sum over terms of `idf * (k1 + 1) * count / (k1 + count)`, k1 {k1},
-   `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`, n rows with the term in `any`. The best {candidates}.
+   `idf = ln(1 + (N - n + 0.5) / (n + 0.5))`, N the documents, n those with the term in `any`. The best {candidates}.
 
-   | text field | weight | b | mean length of the rows where it is not empty |
+   | text field | weight | b | mean length of the documents where it is not empty |
    |---|---|---|---|
 {fields}
 2. Vector: ids = ids of {query_prefix:?} + tokenizer(words joined by spaces) + {query_suffix:?}, the words cut so that there are
@@ -112,6 +113,7 @@ split into its overlapping pairs. Where one language is searched, its name is le
 7. Aliases: all lists have only the best row of each group of aliases; where the vector list has another one than the lexical list, it
    takes the lexical list's row.
 {features}{reranking_features}"#,
+        documents = manifest.lexical.documents.unwrap_or(manifest.rows),
         features = match &manifest.fusion {
             Fusion::Learned { .. } => format!("\n## Features\n{FEATURES_EXPLAINED}"),
             _ => String::new(),

@@ -124,33 +124,37 @@ mod tests {
 
     use bundle::{
         ParsedQuery,
-        lexical::{Bm25f, Document, FieldSettings, Lexical, LexicalSettings, Selection, TEXT_FIELDS, TermScores, tokenizer},
+        lexical::{
+            Bm25f, DOCUMENT_ROWS, Document, FieldSettings, GONE, Lexical, LexicalSettings, Selection, TEXT_FIELDS, TermScores, tokenizer,
+        },
     };
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lexical::{SegmentWriter, assemble, write_lengths};
+    use crate::lexical::{SegmentWriter, assemble, write_document_rows, write_lengths};
 
     const WORDS: [&str; 6] = ["read", "row", "date", "file", "parse", "csv"];
 
     /// Words of each text field of one row.
     type Row = [Vec<&'static str>; TEXT_FIELDS.len()];
 
-    /// Writes a bundle's lexical index with this number of rows in a segment; the field `strings` has weight 0.
-    fn written(dir: &Path, rows: &[Row], segment_rows: usize) -> LexicalSettings {
+    /// Writes a bundle's lexical index with this number of documents in a segment, and the row of each document; the field `strings` has
+    /// weight 0.
+    fn written(dir: &Path, rows: &[Row], segment_rows: usize, document_rows: &[u32]) -> LexicalSettings {
         let segments = rows.chunks(segment_rows).enumerate().map(|(number, chunk)| {
             let part = dir.join(number.to_string());
             let mut writer = SegmentWriter::create(&part, tokenizer(false), 20_000_000).unwrap();
             for (index, row) in chunk.iter().enumerate() {
                 let row_number = (number * segment_rows + index) as u64;
-                let mut document = Document { row: row_number, words: row.each_ref().map(|words| words.join(" ")), ..Document::default() };
+                let mut document = Document { words: row.each_ref().map(|words| words.join(" ")), ..Document::default() };
                 document.stored[0] = format!("{row_number:032x}");
                 writer.write(&document).unwrap();
             }
-            (part, writer.finish().unwrap())
+            writer.finish().unwrap()
         });
         assemble(&segments.collect::<Vec<_>>(), &dir.join(LEXICAL)).unwrap();
-        let statistics = write_lengths(&dir.join(LEXICAL), rows.len() as u64, &dir.join("lengths.npy")).unwrap();
+        write_document_rows(document_rows, dir).unwrap();
+        let statistics = write_lengths(dir, document_rows).unwrap();
         let fields = TEXT_FIELDS.iter().zip(statistics).enumerate().map(|(index, (name, statistics))| FieldSettings {
             name: (*name).to_owned(),
             weight: if *name == "strings" { 0.0 } else { 1.0 + index as f64 / 3.0 },
@@ -165,6 +169,11 @@ mod tests {
         let selection = Selection { limit: 100, ..Selection::default() };
         let (found, _) = lexical.search(&ParsedQuery::words_of(query), &selection, others).unwrap();
         (found.ranked.into_iter().collect(), found.term_scores.into_iter().collect())
+    }
+
+    /// Every document is the row of its number.
+    fn consecutive(rows: &[Row]) -> Vec<u32> {
+        (0..).take(rows.len()).collect()
     }
 
     fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -182,8 +191,8 @@ mod tests {
             query in prop::collection::vec(prop::sample::select(&WORDS[..]), 1..4),
         ) {
             let dir = tempfile::tempdir().unwrap();
-            let settings = written(dir.path(), &rows, segment_rows);
-            let open = || Lexical::open(&dir.path().join(LEXICAL), settings.clone()).unwrap();
+            let settings = written(dir.path(), &rows, segment_rows, &consecutive(&rows));
+            let open = || Lexical::open(dir.path(), settings.clone()).unwrap();
             let counts = write(dir.path(), &settings.scoring).unwrap();
             let query = query.join(" ");
             let (by_field, terms_by_field) = scores(&open(), &query, &[0]);
@@ -199,13 +208,72 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// The stated effect of documents without a row: the other scores are those of an index in which they are rows.
+        #[test]
+        fn scores_are_those_of_all_documents_and_documents_without_a_row_are_not_found(
+            rows in rows(),
+            segment_rows in 1usize..12,
+            query in prop::collection::vec(prop::sample::select(&WORDS[..]), 1..4),
+            order in prop::collection::vec((any::<u32>(), any::<bool>()), 12),
+        ) {
+            let has_row = |document: usize| order[document].1;
+            let mut with_row: Vec<usize> = (0..rows.len()).filter(|document| has_row(*document)).collect();
+            with_row.sort_by_key(|document| order[*document].0);
+            let mut document_rows = vec![GONE; rows.len()];
+            with_row.iter().zip(0..).for_each(|(document, row)| document_rows[*document] = row);
+            let (all, some) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let settings = written(all.path(), &rows, segment_rows, &consecutive(&rows));
+            prop_assert_eq!(&settings.scoring, &written(some.path(), &rows, segment_rows, &document_rows).scoring);
+            let counts = write(some.path(), &settings.scoring).unwrap();
+            let query = query.join(" ");
+            let expected: BTreeMap<u32, f32> = scores(&Lexical::open(all.path(), settings.clone()).unwrap(), &query, &[]).0
+                .into_iter()
+                .filter_map(|(document, score)| Some((document_rows[document as usize], score)).filter(|(row, _)| *row != GONE))
+                .collect();
+            let lexical = Lexical::open(some.path(), settings).unwrap();
+            prop_assert_eq!((lexical.rows(), lexical.documents()), (with_row.len() as u64, rows.len() as u64));
+            let others: Vec<u32> = (0..).take(with_row.len()).collect();
+            let (by_field, terms_by_field) = scores(&lexical, &query, &others);
+            prop_assert_eq!(&by_field, &expected);
+            let lexical = lexical.with_counts(some.path(), counts).unwrap();
+            let (by_count, terms_by_count) = scores(&lexical, &query, &others);
+            prop_assert!(by_count.iter().all(|(row, score)| (score - expected[row]).abs() < 1e-4) && by_count.len() == expected.len());
+            for row in &others {
+                let id = format!("{:032x}", with_row[*row as usize]);
+                prop_assert_eq!(&lexical.document(*row).unwrap().stored[0], &id);
+                prop_assert_eq!(lexical.rows_of_ids(&[id]).unwrap(), [Some(*row)]);
+                prop_assert!((terms_by_field[row].score - terms_by_count[row].score).abs() < 1e-4);
+            }
+            let gone: Vec<String> = (0..rows.len()).filter(|document| !has_row(*document)).map(|document| format!("{document:032x}")).collect();
+            prop_assert!(lexical.rows_of_ids(&gone).unwrap().iter().all(Option::is_none));
+        }
+    }
+
+    #[test]
+    fn rows_of_documents_that_are_not_those_of_a_bundle_are_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows: Vec<Row> = (0..3).map(|_| std::array::from_fn(|_| vec!["read"])).collect();
+        let settings = written(dir.path(), &rows, 2, &[1, GONE, 0]);
+        assert_eq!(Lexical::open(dir.path(), settings.clone()).unwrap().rows(), 2);
+        for damaged in [&[0, 0, 1][..], &[0, 1, 3], &[0, GONE, 2], &[0, 1], &[]] {
+            write_document_rows(damaged, dir.path()).unwrap();
+            let error = Lexical::open(dir.path(), settings.clone()).unwrap_err();
+            assert!(matches!(&error, bundle::Error::Damaged { file, .. } if file.ends_with(DOCUMENT_ROWS)), "{damaged:?}: {error}");
+        }
+        std::fs::remove_file(dir.path().join(DOCUMENT_ROWS)).unwrap();
+        assert!(Lexical::open(dir.path(), settings).unwrap_err().to_string().contains(DOCUMENT_ROWS));
+    }
+
     #[test]
     fn counts_of_another_length_or_too_few_of_a_word_are_damage() {
         let dir = tempfile::tempdir().unwrap();
         let rows: Vec<Row> = (0..3).map(|_| std::array::from_fn(|_| vec!["read", "row"])).collect();
-        let settings = written(dir.path(), &rows, 2);
+        let settings = written(dir.path(), &rows, 2, &consecutive(&rows));
         let counts = write(dir.path(), &settings.scoring).unwrap();
-        let open = || Lexical::open(&dir.path().join(LEXICAL), settings.clone()).unwrap();
+        let open = || Lexical::open(dir.path(), settings.clone()).unwrap();
         assert_eq!(counts, 6);
         assert!(matches!(open().with_counts(dir.path(), counts + 1), Err(bundle::Error::Damaged { file, .. }) if file.ends_with(COUNTS)));
         let path = dir.path().join(COUNT_STARTS);

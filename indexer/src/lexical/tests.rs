@@ -34,7 +34,6 @@ fn index(stemming: bool) -> (tempfile::TempDir, Lexical) {
         let repo = if row < 3 { "owner/one" } else { "owner/two" };
         writer
             .write(&Document {
-                row: row as u64,
                 language: "python".to_owned(),
                 split: "test".to_owned(),
                 stored: [&format!("{row:032x}"), repo, path, name, "", "", documentation, code].map(str::to_owned),
@@ -54,21 +53,21 @@ fn index(stemming: bool) -> (tempfile::TempDir, Lexical) {
             })
             .unwrap();
     }
-    let segment = (dir.path().join("part"), writer.finish().unwrap());
-    assemble(&[segment], &dir.path().join("tantivy")).unwrap();
+    assemble(&[writer.finish().unwrap()], &dir.path().join("tantivy")).unwrap();
+    write_document_rows(&[0, 1, 2, 3], dir.path()).unwrap();
     let lexical = open(&dir, settings(&dir, 1.2, 0.75, &[]));
     (dir, lexical)
 }
 
 fn open(dir: &tempfile::TempDir, settings: LexicalSettings) -> Lexical {
-    Lexical::open(&dir.path().join("tantivy"), settings).unwrap()
+    Lexical::open(dir.path(), settings).unwrap()
 }
 
 /// BM25F with these weights, and 0 for all other fields.
 const WEIGHTS: [(&str, f64); 4] = [("name", 2.0), ("code", 1.0), ("documentation", 1.0), ("file", 0.5)];
 
 fn settings(dir: &tempfile::TempDir, k1: f64, b: f64, stop_words: &[&str]) -> LexicalSettings {
-    let statistics = write_lengths(&dir.path().join("tantivy"), FUNCTIONS.len() as u64, &dir.path().join("lengths.npy")).unwrap();
+    let statistics = write_lengths(dir.path(), &[0, 1, 2, 3]).unwrap();
     let fields = TEXT_FIELDS.iter().zip(statistics).map(|(name, statistics)| FieldSettings {
         name: (*name).to_owned(),
         weight: WEIGHTS.iter().find(|(weighted, _)| weighted == name).map_or(0.0, |(_, weight)| *weight),

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fs, path::Path, str::FromStr};
 
 use bundle::{
     BundleManifest,
-    lexical::{LEXICAL, Lexical},
+    lexical::Lexical,
     tombstones::{self, TOMBSTONES},
 };
 use ledger::{BundleId, Retracted, Retraction, Serve, Store, ensure};
@@ -192,7 +192,7 @@ pub fn apply(data: &Path, folder: &Path) -> Result<()> {
 }
 
 fn open(folder: &Path) -> Result<Lexical> {
-    let open = || -> Result<Lexical> { Ok(Lexical::open(&folder.join(LEXICAL), BundleManifest::read(folder)?.lexical.settings())?) };
+    let open = || -> Result<Lexical> { Ok(Lexical::open(folder, BundleManifest::read(folder)?.lexical.settings())?) };
     open().with_context(|| format!("reading bundle {}", folder.display()))
 }
 

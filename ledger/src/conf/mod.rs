@@ -102,7 +102,7 @@ impl From<&'static str> for Section {
 }
 
 /// A loaded configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Conf {
     root: hocon::Config,
     path: PathBuf,

@@ -253,6 +253,7 @@ impl Store {
             work_dir,
             progress: &self.progress,
             threads: self.threads,
+            artifacts: self.root.join(S::Output::KIND),
             shards: ShardRecords { previous, config: request.config.clone(), inputs: request.records.clone(), ..ShardRecords::default() },
             changed: OnceLock::new(),
         };

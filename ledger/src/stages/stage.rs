@@ -11,8 +11,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{inputs::Inputs, shard_records::ShardRecords};
 use crate::{
-    artifacts::{manifest::Rows, recordable::Recordable},
-    digest::Digest,
+    artifacts::{artifact::Artifact, manifest::Rows, recordable::Recordable},
+    digest::{Digest, is_key},
+    ensure,
     error::{BoxError, Error},
     progress::Progress,
 };
@@ -74,6 +75,8 @@ pub struct Run<'a> {
     pub progress: &'a Progress,
     /// Number of worker threads.
     pub threads: usize,
+    /// Folder of the artifacts of the kind that the stage writes.
+    pub(crate) artifacts: PathBuf,
     pub(crate) shards: ShardRecords,
     /// Name of an external input that changed during the run.
     pub(crate) changed: OnceLock<String>,
@@ -84,6 +87,15 @@ impl Run<'_> {
     /// must be what the stage would write itself.
     pub fn previous(&self) -> Option<&Path> {
         self.shards.previous.as_ref().map(|(dir, _)| dir.as_path())
+    }
+
+    /// An artifact of the kind that the stage writes, by its key.
+    ///
+    /// # Errors
+    /// There is none with this key.
+    pub fn recorded<A: Recordable>(&self, key: &str) -> Result<Artifact<A>, Error> {
+        ensure!(is_key(key), "{key:?} is no key of an artifact");
+        Artifact::at(self.artifacts.join(key))
     }
 
     /// Counts a part of the output that was taken from the previous artifact, or written anew.

@@ -10,6 +10,7 @@ use arrow::{
     array::{Array, ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch, StringArray, UInt32Array},
     compute::{cast, filter_record_batch, is_null},
     datatypes::{DataType, Field, Schema, SchemaRef},
+    row::{Row, RowConverter, SortField},
 };
 use parquet::{
     arrow::{ArrowWriter, ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
@@ -21,7 +22,10 @@ use parquet::{
     schema::types::ColumnPath,
 };
 
-use crate::error::{Context, Error, Result};
+use crate::{
+    digest::Digest,
+    error::{Context, Error, Result},
+};
 
 /// Rows of a record batch: what a stage has in memory for each thread.
 pub const BATCH_ROWS: usize = 1024;
@@ -230,8 +234,20 @@ pub fn vectors(batch: &RecordBatch, name: &str) -> Result<(Float32Array, usize)>
     Ok((list.values().as_any().downcast_ref::<Float32Array>().cloned().with_context(wanted)?, width))
 }
 
+/// 128 bits of a digest of each row of a batch, over `salt` and the named columns. Equal rows have equal digests while the types of the
+/// columns and the version of Arrow are the same.
+pub fn row_digests(batch: &RecordBatch, columns: &[&str], salt: &str) -> Result<Vec<[u8; 16]>> {
+    let arrays = columns.iter().map(|name| column(batch, name).cloned()).collect::<Result<Vec<ArrayRef>>>()?;
+    let fields = arrays.iter().map(|array| SortField::new(array.data_type().clone())).collect();
+    let rows = RowConverter::new(fields).and_then(|converter| converter.convert_columns(&arrays)).context("digesting rows")?;
+    let salted = |row: Row<'_>| Digest::of_bytes(&[salt.as_bytes(), row.as_ref()].concat()).half();
+    Ok(rows.iter().map(salted).collect())
+}
+
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ListBuilder, StringBuilder};
+
     use super::*;
 
     #[test]
@@ -268,5 +284,20 @@ mod tests {
         let batch = read(&path, &["ids"]).unwrap().next().unwrap().unwrap();
         let ids = id_lists(&batch, "ids").unwrap();
         assert_eq!([0, 1, 2].map(|row| ids.row(row)), rows);
+    }
+
+    #[test]
+    fn digests_of_rows_tell_values_columns_lists_and_salts_apart() {
+        let mut words = ListBuilder::new(StringBuilder::new()).with_field(Field::new_list_field(DataType::Utf8, false));
+        [&["a", "b"][..], &["ab"], &["a", "b"], &["a", "b"]].into_iter().for_each(|list| words.append_value(list.iter().map(Some)));
+        let schema = schema(vec![text_field("x", false), text_field("y", true), texts_field("words")]);
+        let x = Arc::new(StringArray::from(vec!["p", "p", "p", "pq"]));
+        let y = Arc::new(StringArray::from(vec![Some("q"), Some("q"), Some("q"), None]));
+        let batch = RecordBatch::try_new(schema, vec![x, y, Arc::new(words.finish())]).unwrap();
+        let digests = |columns: &[&str], salt: &str| row_digests(&batch, columns, salt).unwrap();
+        let all = digests(&["x", "y", "words"], "");
+        assert!(all[0] == all[2] && all[0] != all[1] && all[0] != all[3]);
+        assert!(all[0] != digests(&["y", "x", "words"], "")[0] && all[0] != digests(&["x", "y", "words"], "s")[0]);
+        assert!(row_digests(&batch, &["z"], "").is_err());
     }
 }

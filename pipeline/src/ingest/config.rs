@@ -12,6 +12,9 @@ use super::near_duplicates::Thresholds;
 pub struct Config {
     /// Number of shards per split. A later run only processes shards whose rows changed.
     pub shards: usize,
+    /// Number of shards that the rows of one repository are in, where its split has more. Null: all shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards_of_repository: Option<usize>,
     /// Longest line of a raw file, in bytes. Longer lines are rejected.
     pub max_line_bytes: usize,
     /// Largest share of rejected lines, from 0 to 1. A run that rejects more fails and reports the reasons.

@@ -12,7 +12,7 @@ use super::{
     config::{Config, SplitLeaks},
     near_duplicates::UniqueRows,
     report::IngestReport,
-    tables::{FunctionsWriter, RejectsWriter, RowId, WrittenRow},
+    tables::{Buckets, FunctionsWriter, RejectsWriter, RowId, WrittenRow},
 };
 use crate::{
     error::Result,
@@ -82,7 +82,7 @@ impl<'a> TableSink<'a> {
     /// Creates the tables in `out`. `licences`: licence by name of the repository.
     pub fn new(out: &'a Path, config: &Config, licences: &'a BTreeMap<String, String>) -> Result<Self> {
         Ok(Self {
-            functions: FunctionsWriter::new(out, config.shards, licences)?,
+            functions: FunctionsWriter::new(out, Buckets::new(config), licences)?,
             rejects: RejectsWriter::create(&out.join("rejects.parquet"))?,
             unique: UniqueRows::new(config.duplicates.clone(), out)?,
             unique_ids: Vec::new(),

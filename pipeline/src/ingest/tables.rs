@@ -12,6 +12,7 @@ use ledger::{
 };
 use rayon::prelude::*;
 
+use super::config::Config;
 use crate::{
     error::Result,
     records::{Record, TextList},
@@ -99,9 +100,37 @@ pub struct WrittenRow {
 /// Writes rows to their shards. A few batches per shard are in memory.
 pub struct FunctionsWriter<'a> {
     root: &'a Path,
-    buckets: usize,
+    buckets: Buckets,
     licences: &'a BTreeMap<String, String>,
     open: BTreeMap<(Split, usize), OpenShard>,
+}
+
+/// The shards of a split.
+#[derive(Debug, Clone, Copy)]
+pub struct Buckets {
+    count: usize,
+    /// Shards that the rows of one repository are in.
+    of_repository: usize,
+}
+
+impl Buckets {
+    pub fn new(config: &Config) -> Self {
+        let count = config.shards.max(1);
+        Self { count, of_repository: config.shards_of_repository.unwrap_or(count).clamp(1, count) }
+    }
+
+    /// The shard of a row. It depends on the repository and the path only.
+    fn of(self, repo: &str, path: &str) -> usize {
+        let groups = self.count / self.of_repository;
+        let group = if groups > 1 { index_of(repo, groups) } else { 0 };
+        group * self.of_repository + index_of(&format!("{repo}\n{path}"), self.of_repository)
+    }
+}
+
+/// A number below `count` by the digest of a text.
+fn index_of(text: &str, count: usize) -> usize {
+    let bytes: [u8; 8] = blake3::hash(text.as_bytes()).as_bytes()[..8].try_into().expect("a hash has 32 bytes");
+    usize::try_from(u64::from_le_bytes(bytes) % count as u64).unwrap_or_default()
 }
 
 /// Rows of one shard that are written at once, and their bytes.
@@ -117,29 +146,22 @@ struct OpenShard {
 }
 
 impl<'a> FunctionsWriter<'a> {
-    /// `buckets`: number of shards per split. `licences`: licence by name of the repository.
-    pub fn new(root: &'a Path, buckets: usize, licences: &'a BTreeMap<String, String>) -> Result<Self> {
+    /// `licences`: licence by name of the repository.
+    pub fn new(root: &'a Path, buckets: Buckets, licences: &'a BTreeMap<String, String>) -> Result<Self> {
         for split in Split::ALL {
             fs::create_dir_all(root.join(split.name()))?;
         }
-        Ok(Self { root, buckets: buckets.max(1), licences, open: BTreeMap::new() })
-    }
-
-    /// The shard of a row. It depends on the repository and the path only.
-    fn bucket(&self, record: &Record) -> usize {
-        let hash = blake3::hash(format!("{}\n{}", record.repo, record.path).as_bytes());
-        let bytes: [u8; 8] = hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes");
-        usize::try_from(u64::from_le_bytes(bytes) % self.buckets as u64).unwrap_or_default()
+        Ok(Self { root, buckets, licences, open: BTreeMap::new() })
     }
 
     /// Adds a row; [`FunctionsWriter::flush`] writes it.
     pub fn push(&mut self, row: WrittenRow) -> Result<()> {
-        let key = (row.record.split, self.bucket(&row.record));
+        let key = (row.record.split, self.buckets.of(&row.record.repo, &row.record.path));
         let shard = match self.open.entry(key) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let path = self.root.join(Shards::name(key.0, key.1));
-                let bytes = WRITERS_BYTES / (self.buckets * Split::ALL.len());
+                let bytes = WRITERS_BYTES / (self.buckets.count * Split::ALL.len());
                 let writer = TableWriter::create(&path, functions_schema())?.with_row_group_bytes(bytes.clamp(1 << 20, 32 << 20));
                 entry.insert(OpenShard { writer, pending: Vec::new(), pending_bytes: 0 })
             }
@@ -280,5 +302,34 @@ impl RejectsWriter {
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
         Ok(self.writer.finish()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn shards(settings: &str, repositories: u32) -> Vec<BTreeSet<usize>> {
+        let all = r#""max-line-bytes": 1, "max-reject-fraction": 1, "split-leaks": "refuse", "duplicates": null"#;
+        let buckets = Buckets::new(&serde_json::from_str(&format!("{{ {settings}, {all} }}")).unwrap());
+        let shards_of = |repository: u32| (0..200).map(|file| buckets.of(&format!("o/{repository}"), &format!("{file}.py"))).collect();
+        (0..repositories).map(shards_of).collect()
+    }
+
+    #[test]
+    fn the_files_of_a_repository_are_in_so_many_shards_next_to_each_other() {
+        let found = shards(r#""shards": 13, "shards-of-repository": 4"#, 40);
+        assert!(found.iter().all(|shards| shards.len() == 4 && shards.first().unwrap() % 4 == 0), "{found:?}");
+        assert_eq!(found.into_iter().flatten().collect::<BTreeSet<_>>(), (0..12).collect());
+    }
+
+    #[test]
+    fn without_a_number_the_files_of_a_repository_are_in_all_shards() {
+        for settings in [r#""shards": 5"#, r#""shards": 5, "shards-of-repository": 9"#] {
+            assert_eq!(shards(settings, 1), [(0..5).collect::<BTreeSet<_>>()]);
+        }
+        assert_eq!(shards(r#""shards": 0"#, 1), [BTreeSet::from([0])]);
     }
 }

@@ -1,6 +1,6 @@
 //! Fields of the lexical index.
 
-use tantivy::schema::{FAST, INDEXED, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions};
+use tantivy::schema::{IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions};
 
 /// Text fields of format 5. Each holds words joined by spaces.
 ///
@@ -58,8 +58,6 @@ pub const LENGTHS: &str = "lengths.npy";
 /// A function in the lexical index.
 #[derive(Debug, Default, Clone)]
 pub struct Document {
-    /// Row of the bundle.
-    pub row: u64,
     pub language: String,
     pub split: String,
     /// Values of [`STORED_FIELDS`].
@@ -88,7 +86,6 @@ pub fn tokenizer(stemming: bool) -> &'static str {
 /// The tantivy schema of a lexical index with a [`tokenizer`].
 pub fn schema(tokenizer: &str) -> Schema {
     let mut builder = Schema::builder();
-    builder.add_u64_field("row", FAST | INDEXED | STORED);
     builder.add_text_field("language", STRING | STORED);
     builder.add_text_field("split", STRING);
     for name in STORED_FIELDS {

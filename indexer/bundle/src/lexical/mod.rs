@@ -7,6 +7,7 @@ mod counts;
 mod directory;
 mod fields;
 mod prefix;
+mod rows;
 mod scorer;
 mod selection;
 mod settings;
@@ -16,7 +17,7 @@ mod symbols;
 use std::{collections::BTreeMap, path::Path};
 
 use tantivy::{
-    DocAddress, DocSet, Index, IndexReader, ReloadPolicy, Searcher, TERMINATED, Term,
+    DocSet, Index, IndexReader, ReloadPolicy, Searcher, TERMINATED, Term,
     collector::DocSetCollector,
     query::{BooleanQuery, Occur, PhraseQuery, Query, TermQuery},
     schema::{Field, IndexRecordOption, Schema},
@@ -26,12 +27,14 @@ use tantivy::{
 
 use self::{
     counts::Counts,
-    scorer::{Scorer, TermIndex, row_of},
+    rows::DocumentRows,
+    scorer::{Scorer, TermIndex},
 };
 pub use self::{
     counts::{COUNT_STARTS, COUNTS, Count},
     directory::ReadOnlyDirectory,
     fields::{ANY_FIELD, Document, Filter, LENGTHS, Part, STORED_FIELDS, SYMBOL_FIELD, TEXT_FIELDS, schema, tokenizer},
+    rows::{DOCUMENT_ROWS, GONE},
     scorer::{LexicalList, QueryStats, TermScores, TextField},
     selection::Selection,
     settings::{Bm25f, Boosts, FieldSettings, LexicalSettings, Scoring, SumOfFields},
@@ -41,6 +44,9 @@ use crate::{Error, ParsedQuery, Result, deadline::Deadline, error::Context, path
 
 /// Name of the folder in a bundle.
 pub const LEXICAL: &str = "tantivy";
+
+/// The field that numbers the documents in formats 3 to 5.
+const ROW_FIELD: &str = "row";
 
 /// Decompressed blocks of stored documents that an open index keeps for each segment.
 const STORE_BLOCKS: usize = 100;
@@ -58,8 +64,7 @@ pub struct Lexical {
     symbol: Option<Field>,
     settings: LexicalSettings,
     analyzer: TextAnalyzer,
-    /// First row of each segment.
-    starts: Vec<u32>,
+    rows: DocumentRows,
     /// Stored documents of each segment.
     stores: Vec<StoreReader>,
 }
@@ -71,11 +76,12 @@ impl std::fmt::Debug for Lexical {
 }
 
 impl Lexical {
-    /// Opens the index in a folder.
+    /// Opens the index of the bundle in a folder.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where a field is missing or the rows of the segments are not consecutive.
-    pub fn open(dir: &Path, settings: LexicalSettings) -> Result<Self> {
+    /// [`Error::Damaged`] where a field is missing, or the rows of the documents are not those of a bundle.
+    pub fn open(bundle: &Path, settings: LexicalSettings) -> Result<Self> {
+        let dir = &bundle.join(LEXICAL);
         let directory = ReadOnlyDirectory::open(dir).with_context(|| format!("opening {}", dir.display()))?;
         let index = Index::open(directory).with_context(|| format!("opening {}", dir.display()))?;
         let schema = index.schema();
@@ -89,20 +95,13 @@ impl Lexical {
         };
         let (any, symbol) = (field_of_format_5(ANY_FIELD)?, field_of_format_5(SYMBOL_FIELD)?);
         let analyzer = index.tokenizer_for_field(text_fields[0].field)?;
-        let (mut starts, mut next) = (Vec::new(), 0);
-        for segment in searcher.segment_readers() {
-            let rows = segment.fast_fields().u64("row")?;
-            let last = segment.max_doc().checked_sub(1).ok_or_else(|| Error::damaged(dir, "a segment is empty"))?;
-            let (start, end) = (row_of(&rows, 0)?, row_of(&rows, last)?);
-            if start != next || end.checked_sub(start) != Some(last) {
-                return Err(Error::damaged(dir, "the rows of a segment are not consecutive"));
-            }
-            next = end.checked_add(1).ok_or_else(|| Error::damaged(dir, "it holds too many rows"))?;
-            starts.push(start);
-        }
-        let stores =
-            searcher.segment_readers().iter().map(|segment| segment.get_store_reader(STORE_BLOCKS)).collect::<std::io::Result<_>>()?;
-        Ok(Self { searcher, schema, stores, text_fields, any, counts: None, symbol, settings, analyzer, starts })
+        let segments = searcher.segment_readers();
+        let rows = match schema.get_field(ROW_FIELD) {
+            Ok(_) => DocumentRows::consecutive(dir, segments)?,
+            Err(_) => DocumentRows::open(bundle, segments)?,
+        };
+        let stores = segments.iter().map(|segment| segment.get_store_reader(STORE_BLOCKS)).collect::<std::io::Result<_>>()?;
+        Ok(Self { searcher, schema, stores, text_fields, any, counts: None, symbol, settings, analyzer, rows })
     }
 
     /// Also opens the counts of words in the folder of a bundle, whose manifest has their number: searches are faster.
@@ -118,6 +117,11 @@ impl Lexical {
 
     /// Number of functions.
     pub fn rows(&self) -> u64 {
+        self.rows.count() as u64
+    }
+
+    /// Number of documents: more than functions where segments of earlier builds hold documents of changed and deleted functions.
+    pub fn documents(&self) -> u64 {
         self.searcher.num_docs()
     }
 
@@ -176,13 +180,14 @@ impl Lexical {
 
     fn scorer(&self, query: &ParsedQuery, hidden: Option<Part>) -> Result<Scorer<'_>> {
         let (terms, words) = self.scored_terms(query);
-        let index = TermIndex { searcher: &self.searcher, fields: &self.text_fields, any: self.any, counts: self.counts.as_ref() };
+        let (searcher, fields, rows) = (&self.searcher, &self.text_fields, &self.rows);
+        let index = TermIndex { searcher, fields, rows, any: self.any, counts: self.counts.as_ref() };
         Scorer::new(index, &self.settings.scoring, &terms, words, hidden)
     }
 
     /// The part of a row's score that each text field adds; fields that add nothing are left out.
     pub fn field_scores(&self, query: &ParsedQuery, row: u32) -> Result<BTreeMap<String, f32>> {
-        let address = self.address(row)?;
+        let address = self.rows.address(row)?;
         self.scorer(query, None)?.field_scores(self.searcher.segment_reader(address.segment_ord), address.doc_id)
     }
 
@@ -193,7 +198,7 @@ impl Lexical {
         for key in symbols::query_keys(text) {
             let query = TermQuery::new(Term::from_field_text(field, &key), IndexRecordOption::Basic);
             let found = self.searcher.search(&query, &DocSetCollector)?;
-            rows.extend(found.into_iter().map(|address| self.starts[address.segment_ord as usize] + address.doc_id));
+            rows.extend(found.into_iter().filter_map(|address| self.rows.row(address)));
         }
         rows.sort_unstable();
         rows.dedup();
@@ -226,8 +231,9 @@ impl Lexical {
     }
 
     fn set(&self, rows: &mut [bool], segment: usize, document: u32) -> Result<()> {
-        let row = self.starts[segment] as usize + document as usize;
-        *rows.get_mut(row).with_context(|| format!("the lexical index is damaged: row {row} of {}", self.rows()))? = true;
+        if let Some(row) = self.rows.of_segment(segment).row(document) {
+            *rows.get_mut(row as usize).with_context(|| format!("the lexical index is damaged: row {row} of {}", self.rows()))? = true;
+        }
         Ok(())
     }
 
@@ -288,28 +294,22 @@ impl Lexical {
         ids.iter()
             .map(|id| {
                 let query = TermQuery::new(Term::from_field_text(field, id), IndexRecordOption::Basic);
-                let found = self.searcher.search(&query, &DocSetCollector)?.into_iter().next();
-                Ok(found.map(|address| self.starts[address.segment_ord as usize] + address.doc_id))
+                let found = self.searcher.search(&query, &DocSetCollector)?;
+                Ok(found.into_iter().find_map(|address| self.rows.row(address)))
             })
             .collect()
     }
 
-    fn address(&self, row: u32) -> Result<DocAddress> {
-        let segment = self.starts.partition_point(|&start| start <= row).checked_sub(1).filter(|_| u64::from(row) < self.rows());
-        let segment = segment.with_context(|| format!("row {row} is not in the lexical index"))?;
-        Ok(DocAddress::new(u32::try_from(segment)?, row - self.starts[segment]))
-    }
-
     /// The stored document of a row.
     pub fn document(&self, row: u32) -> Result<Document> {
-        let address = self.address(row)?;
+        let address = self.rows.address(row)?;
         let bytes = self.stores[address.segment_ord as usize].get_document_bytes(address.doc_id)?;
         let texts = stored::texts(&bytes).with_context(|| format!("the lexical index is damaged: the document of row {row} ends early"))?;
         let text = |name: &str| -> Result<String> {
             let field = self.schema.get_field(name)?.field_id();
             Ok(texts.iter().find(|(other, _)| *other == field).map_or(String::new(), |(_, text)| (*text).to_owned()))
         };
-        let mut document = Document { row: u64::from(row), language: text("language")?, ..Document::default() };
+        let mut document = Document { language: text("language")?, ..Document::default() };
         for (slot, name) in document.stored.iter_mut().zip(STORED_FIELDS) {
             *slot = text(name)?;
         }

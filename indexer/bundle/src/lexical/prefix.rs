@@ -3,7 +3,7 @@
 use tantivy::{DocSet, TERMINATED, postings::TermInfo, schema::IndexRecordOption};
 
 use super::Lexical;
-use crate::{Result, deadline::Deadline, error::Context};
+use crate::{Result, deadline::Deadline};
 
 /// Words of a field that a prefix stands for; further words are ignored.
 pub const MAX_EXPANSIONS: usize = 1000;
@@ -15,16 +15,12 @@ impl Lexical {
         let stem = self.terms(&[prefix.to_owned()]).pop().unwrap_or_else(|| prefix.to_owned());
         let mut rows = vec![false; usize::try_from(self.rows())?];
         for (number, segment) in self.searcher.segment_readers().iter().enumerate() {
-            let start = self.starts[number] as usize;
             for field in &self.text_fields {
                 let inverted = segment.inverted_index(field.field)?;
                 let mut mark = |info: &TermInfo| -> Result<()> {
                     let mut postings = inverted.read_postings_from_terminfo(info, IndexRecordOption::Basic)?;
                     while postings.doc() != TERMINATED {
-                        let row = start + postings.doc() as usize;
-                        *rows
-                            .get_mut(row)
-                            .with_context(|| format!("the lexical index is damaged: row {row} of {}", self.searcher.num_docs()))? = true;
+                        self.set(&mut rows, number, postings.doc())?;
                         postings.advance();
                     }
                     Ok(())

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Bundle format that this version writes.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 /// Bundle formats that this version reads.
 pub const FORMATS_READ: RangeInclusive<u32> = 3..=FORMAT;
 /// Name of the manifest in a bundle.
@@ -90,6 +90,10 @@ pub struct LexicalInfo {
     pub stop_words: BTreeSet<String>,
     /// Number of tantivy segments.
     pub segments: u64,
+    /// Number of documents of the segments: the functions, and functions of earlier builds that were changed or deleted since. Not in
+    /// formats 3 to 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<u64>,
     /// Length of the file with the counts of words; not in formats 3 and 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<u64>,
@@ -158,7 +162,7 @@ mod tests {
         fs::write(dir.path().join(MANIFEST), r#"{"bundle_format": 99}"#).unwrap();
         let error = BundleManifest::read(dir.path()).unwrap_err();
         assert!(matches!(error, Error::UnknownFormat { found: 99, .. }));
-        assert!(error.to_string().contains("format 99, this version reads 3 to 5"), "{error}");
+        assert!(error.to_string().contains("format 99, this version reads 3 to 6"), "{error}");
     }
 
     #[test]

@@ -1,19 +1,18 @@
 //! Scores from the counts of words in all fields: one list of postings for each word.
 
-use std::ops::Range;
-
 use tantivy::{
-    SegmentReader, Term,
+    DocAddress, SegmentReader, Term,
     postings::{BlockSegmentPostings, TermInfo},
     schema::{Field, IndexRecordOption},
 };
 
-use super::{Found, Scorer, TermScores, WeightedTerm, row_of};
+use super::{Found, Scorer, TermScores, WeightedTerm, by_address};
 use crate::{
     Result,
     error::Context,
     lexical::{
         counts::{Count, Counts},
+        rows::SegmentRows,
         selection::Selection,
     },
     ranking::{Best, best_first},
@@ -31,8 +30,7 @@ struct WordPostings<'a> {
 /// A segment and the words of the query that it has.
 struct Segment<'a> {
     reader: &'a SegmentReader,
-    /// Its rows.
-    rows: Range<u32>,
+    rows: SegmentRows<'a>,
     words: Vec<WordPostings<'a>>,
 }
 
@@ -57,7 +55,7 @@ impl<'a> Scorer<'a> {
         for (number, reader) in self.index.searcher.segment_readers().iter().enumerate() {
             let segment = self.open_segment((counts, any), number, reader)?;
             self.score_all(&segment, any, selection, &mut scores)?;
-            offer_all(&scores, segment.rows.start, selection, unmatched, &mut best);
+            offer_all(&scores, segment.rows, selection, unmatched, &mut best);
             segments.push(segment);
         }
         let mut ranked: Vec<_> = best.into_rows().into_iter().map(|(scored, ())| scored).collect();
@@ -65,18 +63,15 @@ impl<'a> Scorer<'a> {
         let mut rows: Vec<u32> = ranked.iter().map(|(row, _)| *row).chain(others.iter().copied()).collect();
         rows.sort_unstable();
         rows.dedup();
-        let mut term_scores: Vec<_> = rows.into_iter().map(|row| (row, TermScores::default())).collect();
-        for segment in &segments {
-            let position = |row: u32| term_scores.partition_point(|(other, _)| *other < row);
-            let of_segment = position(segment.rows.start)..position(segment.rows.end);
-            self.score_by_word(segment, any, &mut term_scores[of_segment])?;
+        let mut found: Vec<_> =
+            by_address(self.index.rows, &rows)?.into_iter().map(|(address, row)| (address, row, TermScores::default())).collect();
+        for of_segment in found.chunk_by_mut(|a, b| a.0.segment_ord == b.0.segment_ord) {
+            self.score_by_word(&segments[of_segment[0].0.segment_ord as usize], any, of_segment)?;
         }
-        Ok((ranked, term_scores))
+        Ok((ranked, found.into_iter().map(|(_, row, scores)| (row, scores)).collect()))
     }
 
     fn open_segment<'s>(&'s self, (counts, any): (&'s Counts, Field), number: usize, reader: &'s SegmentReader) -> Result<Segment<'s>> {
-        let start = row_of(&reader.fast_fields().u64("row")?, 0)?;
-        let end = start.checked_add(reader.max_doc()).context("the lexical index is damaged: it holds too many rows")?;
         let (inverted, mut words) = (reader.inverted_index(any)?, Vec::new());
         for (index, term) in self.terms.iter().enumerate() {
             let key = Term::from_field_text(any, &term.term);
@@ -87,13 +82,13 @@ impl<'a> Scorer<'a> {
                 if term.is_word { u32::try_from(index).ok().and_then(|index| 1u64.checked_shl(index)).unwrap_or_default() } else { 0 };
             words.push(WordPostings { term, bit, info, counts });
         }
-        Ok(Segment { reader, rows: start..end, words })
+        Ok(Segment { reader, rows: self.index.rows.of_segment(number), words })
     }
 
-    /// Scores of all rows of a segment.
+    /// Scores of all documents of a segment.
     fn score_all(&self, segment: &Segment<'_>, any: Field, selection: &Selection<'_>, scores: &mut Vec<f32>) -> Result<()> {
         scores.clear();
-        scores.resize(segment.rows.len(), 0.0);
+        scores.resize(segment.reader.max_doc() as usize, 0.0);
         for word in &segment.words {
             selection.deadline.check()?;
             let (mut blocks, mut counts) = (segment.blocks(any, word)?, word.counts);
@@ -116,22 +111,22 @@ impl<'a> Scorer<'a> {
         Ok(())
     }
 
-    /// Scores by word of some rows of a segment, in ascending order.
-    fn score_by_word(&self, segment: &Segment<'_>, any: Field, rows: &mut [(u32, TermScores)]) -> Result<()> {
+    /// Scores by word of some documents of a segment, in ascending order.
+    fn score_by_word(&self, segment: &Segment<'_>, any: Field, found: &mut [(DocAddress, u32, TermScores)]) -> Result<()> {
         for word in &segment.words {
-            let (mut blocks, mut counts, mut rows) = (segment.blocks(any, word)?, word.counts, &mut *rows);
-            while blocks.block_len() > 0 && !rows.is_empty() {
+            let (mut blocks, mut counts, mut found) = (segment.blocks(any, word)?, word.counts, &mut *found);
+            while blocks.block_len() > 0 && !found.is_empty() {
                 let (of_block, rest) = counts.split_at_checked(blocks.block_len()).context(TOO_FEW_COUNTS)?;
                 counts = rest;
                 let documents = blocks.docs();
                 let last = documents[documents.len() - 1];
-                let (before, after) = rows.split_at_mut(rows.partition_point(|(row, _)| row - segment.rows.start <= last));
-                for (row, scores) in before {
-                    if let Ok(index) = documents.binary_search(&(*row - segment.rows.start)) {
+                let (before, after) = found.split_at_mut(found.partition_point(|(address, ..)| address.doc_id <= last));
+                for (address, _, scores) in before {
+                    if let Ok(index) = documents.binary_search(&address.doc_id) {
                         self.add(scores, word, Count::from_bytes(of_block[index]));
                     }
                 }
-                rows = after;
+                found = after;
                 blocks.advance();
             }
         }
@@ -150,16 +145,20 @@ impl<'a> Scorer<'a> {
     }
 }
 
-/// Offers the rows of a segment that the selection accepts, from the row `start` on.
-fn offer_all(scores: &[f32], start: u32, selection: &Selection<'_>, unmatched: bool, best: &mut Best<'_>) {
-    for (rows, chunk) in (start..).step_by(SCANNED).zip(scores.chunks(SCANNED)) {
-        let least = if unmatched { best.threshold() } else { best.threshold().max(0.0) };
+/// Offers the rows of a segment that the selection accepts.
+fn offer_all(scores: &[f32], rows: SegmentRows<'_>, selection: &Selection<'_>, unmatched: bool, best: &mut Best<'_>) {
+    for (first, chunk) in (0..).step_by(SCANNED).zip(scores.chunks(SCANNED)) {
+        let least = best.threshold();
         // Scores are not negative, so their bits are in the same order; integers are compared with vector instructions.
-        if least >= 0.0 && chunk.iter().map(|score| score.to_bits()).max() <= Some(least.to_bits()) {
+        let most = f32::from_bits(chunk.iter().map(|score| score.to_bits()).max().unwrap_or_default());
+        if most < least || (most == 0.0 && !unmatched) {
             continue;
         }
-        for (row, &score) in (rows..).zip(chunk) {
-            if (score > 0.0 || unmatched) && score > best.threshold() && selection.accepts(row) {
+        for (document, &score) in (first..).zip(chunk) {
+            if (score > 0.0 || unmatched)
+                && score >= best.threshold()
+                && let Some(row) = rows.row(document).filter(|row| selection.accepts(*row))
+            {
                 best.offer((row, score), ());
             }
         }

@@ -2,7 +2,7 @@
 
 use tantivy::{SegmentReader, Term, schema::IndexRecordOption};
 
-use super::{Found, Part, Scorer, TermScores, row_of};
+use super::{Found, Part, Scorer, TermScores, by_address};
 use crate::{
     Result,
     deadline::Deadline,
@@ -40,23 +40,22 @@ impl Scorer<'_> {
         let mut best = Best::new(selection.limit, selection.distinct);
         let mut term_scores = Vec::with_capacity(others.len());
         let mut cells = Vec::new();
-        for segment in self.index.searcher.segment_readers() {
+        let mut others = by_address(self.index.rows, others)?.into_iter().peekable();
+        for (number, segment) in self.index.searcher.segment_readers().iter().enumerate() {
             self.accumulate(segment, &mut cells, selection.deadline)?;
-            let rows = segment.fast_fields().u64("row")?;
-            let start = row_of(&rows, 0)?;
-            for (doc, cell) in cells.iter_mut().enumerate() {
+            let rows = self.index.rows.of_segment(number);
+            for (document, cell) in (0..).zip(&mut cells) {
                 self.close(cell);
                 let score = cell.scores.score;
-                if (score > 0.0 || unmatched) && score > best.threshold() {
-                    let row = start + doc as u32;
-                    if selection.accepts(row) {
-                        best.offer((row, score), cell.scores);
-                    }
+                if (score > 0.0 || unmatched)
+                    && score >= best.threshold()
+                    && let Some(row) = rows.row(document).filter(|row| selection.accepts(*row))
+                {
+                    best.offer((row, score), cell.scores);
                 }
             }
-            let from = others.partition_point(|&row| row < start);
-            for &row in others[from..].iter().take_while(|&&row| ((row - start) as usize) < cells.len()) {
-                term_scores.push((row, cells[(row - start) as usize].scores));
+            while let Some((address, row)) = others.next_if(|(address, _)| address.segment_ord as usize == number) {
+                term_scores.push((row, cells[address.doc_id as usize].scores));
             }
         }
         let mut found = best.into_rows();

@@ -9,16 +9,15 @@ mod by_field;
 use std::collections::BTreeMap;
 
 use tantivy::{
-    DocSet, Searcher, SegmentReader, Term,
-    columnar::Column,
+    DocAddress, DocSet, Searcher, SegmentReader, Term,
     fieldnorm::FieldNormReader,
     postings::Postings,
     query::Bm25StatisticsProvider,
     schema::{Field, IndexRecordOption},
 };
 
-use super::{counts::Counts, fields::Part, selection::Selection, settings::Scoring};
-use crate::{Result, error::Context, ranking::Scored};
+use super::{counts::Counts, fields::Part, rows::DocumentRows, selection::Selection, settings::Scoring};
+use crate::{Result, ranking::Scored};
 
 /// Scores of a row by the words of a query.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -102,6 +101,7 @@ struct WeightedTerm {
 pub(super) struct TermIndex<'a> {
     pub searcher: &'a Searcher,
     pub fields: &'a [TextField],
+    pub rows: &'a DocumentRows,
     /// The field that has the words of all fields, in format 5.
     pub any: Option<Field>,
     pub counts: Option<&'a Counts>,
@@ -131,7 +131,7 @@ impl<'a> Scorer<'a> {
     /// the others are compounds. `hidden`: a group of fields that is not searched.
     pub fn new(index: TermIndex<'a>, scoring: &Scoring, terms: &[String], words: usize, hidden: Option<Part>) -> Result<Self> {
         let TermIndex { searcher, fields, any, .. } = index;
-        let rows = searcher.total_num_docs()?;
+        let documents = searcher.total_num_docs()?;
         let saturation = scoring.k1() as f32 + 1.0;
         let mut stats = QueryStats { terms: words, ..QueryStats::default() };
         let mut weighted = Vec::with_capacity(terms.len());
@@ -141,7 +141,7 @@ impl<'a> Scorer<'a> {
             let searched = |field: &TextField| field.weight > 0.0 && Some(field.part) != hidden;
             let doc_freq = |field| searcher.doc_freq(&Term::from_field_text(field, term));
             if let Some(any) = any {
-                weighted_term.idf = idf(doc_freq(any)?, rows);
+                weighted_term.idf = idf(doc_freq(any)?, documents);
                 for (field, weight) in fields.iter().zip(&mut weighted_term.by_field).filter(|(field, _)| searched(field)) {
                     *weight = field.weight;
                 }
@@ -150,10 +150,10 @@ impl<'a> Scorer<'a> {
                 let mut frequency = 0;
                 for (field, weight) in fields.iter().zip(&mut weighted_term.by_field).filter(|(field, _)| searched(field)) {
                     let having = doc_freq(field.field)?;
-                    *weight = if having > 0 { field.weight * idf(having, rows) * saturation } else { 0.0 };
+                    *weight = if having > 0 { field.weight * idf(having, documents) * saturation } else { 0.0 };
                     frequency = frequency.max(having);
                 }
-                weighted_term.idf = idf(frequency, rows);
+                weighted_term.idf = idf(frequency, documents);
                 stats.max_score += weighted_term.by_field.iter().copied().fold(0.0, f32::max);
             }
             stats.idf += if is_word { weighted_term.idf } else { 0.0 };
@@ -229,11 +229,13 @@ impl<'a> Scorer<'a> {
 /// Rows with their score, best first, and the scores by word of these and of other rows.
 type Found = (Vec<Scored>, Vec<(u32, TermScores)>);
 
-fn idf(doc_freq: u64, rows: u64) -> f32 {
-    (1.0 + (rows.saturating_sub(doc_freq) as f32 + 0.5) / (doc_freq as f32 + 0.5)).ln()
+fn idf(doc_freq: u64, documents: u64) -> f32 {
+    (1.0 + (documents.saturating_sub(doc_freq) as f32 + 0.5) / (doc_freq as f32 + 0.5)).ln()
 }
 
-/// The row of a document.
-pub(super) fn row_of(rows: &Column<u64>, doc: u32) -> Result<u32> {
-    Ok(u32::try_from(rows.first(doc).context("the lexical index is damaged: a document has no row")?)?)
+/// Rows with their documents, in the order of the documents.
+fn by_address(rows: &DocumentRows, of: &[u32]) -> Result<Vec<(DocAddress, u32)>> {
+    let mut found = of.iter().map(|&row| Ok((rows.address(row)?, row))).collect::<Result<Vec<_>>>()?;
+    found.sort_unstable();
+    Ok(found)
 }
