@@ -29,6 +29,7 @@ mod graph;
 mod installation;
 mod provider;
 mod runtime;
+mod token_counts;
 mod tokenizer;
 
 pub use encoder::{BATCH_TOKENS, TextEncoder};
@@ -37,4 +38,5 @@ pub use graph::{Graph, GraphOptions, PaddedRows};
 pub use installation::{ChosenBy, InstalledLibrary, LIBRARY, PINNED_VERSION, installed, load_installed, user_folder};
 pub use provider::{Provider, UnknownProvider};
 pub use runtime::{API_VERSION, TELEMETRY_VARIABLE, environment, is_loaded, load};
+pub use token_counts::TokenCounts;
 pub use tokenizer::EncoderTokenizer;

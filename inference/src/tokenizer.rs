@@ -6,7 +6,11 @@ use ledger::{EncoderSpec, ensure};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use crate::{Error, Result, error::Context};
+use crate::{
+    Error, Result,
+    error::Context,
+    token_counts::{TokenCounts, UNKNOWN},
+};
 
 /// Largest `tokenizer.json`, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -79,6 +83,14 @@ impl EncoderTokenizer {
     /// Ids of code in a language: prefix, text, suffix; the text is cut so that all are at most `max` ids.
     pub fn code_ids(&self, language: &str, text: &str, max: usize) -> Result<Vec<u32>> {
         self.ids(&self.spec.code_prefix, text, &self.spec.code_suffix, language, max)
+    }
+
+    /// Adds the tokens of a text, without prefix and suffix, and not cut.
+    pub fn count(&self, text: &str, counts: &mut TokenCounts) -> Result<()> {
+        let encoding = self.tokenizer.encode(text, false).map_err(Error::tokenizer)?;
+        let unknown = UNKNOWN.iter().find_map(|token| self.tokenizer.token_to_id(token));
+        counts.add(encoding.get_ids(), encoding.get_word_ids(), unknown);
+        Ok(())
     }
 
     fn ids(&self, before: &[String], text: &str, after: &[String], language: &str, max: usize) -> Result<Vec<u32>> {

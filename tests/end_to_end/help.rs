@@ -56,7 +56,7 @@ fn the_plan_of_an_empty_data_folder_names_every_stage() {
 #[test]
 fn the_version_names_commit_onnx_runtime_and_bundle_format() {
     let text = help(&["--version"]);
-    for part in [env!("CARGO_PKG_VERSION"), "commit", "ONNX Runtime", "bundle format 5"] {
+    for part in [env!("CARGO_PKG_VERSION"), "commit", "ONNX Runtime", "bundle format 6"] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

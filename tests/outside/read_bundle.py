@@ -48,13 +48,13 @@ def document_rows(bundle):
     return numpy.load(path) if path.exists() else numpy.arange(starts[-1]), starts
 
 
-def rows_of(bundle, addresses):
-    """The rows of documents, and their addresses, without the documents that have no row any more."""
+def rows_of(bundle, hits):
+    """Row and score of each hit, without the documents that have no row any more."""
     rows, starts = document_rows(bundle)
-    for address in addresses:
+    for score, address in hits:
         row = int(rows[starts[address.segment_ord] + address.doc])
         if row != GONE:
-            yield row, address
+            yield row, score
 
 
 GONE = 2**32 - 1
@@ -117,7 +117,7 @@ def with_names_first(bundle, text, ranked):
     searcher, key = index.searcher(), "".join(letter for letter in text.lower() if letter.isalnum())
     either = [(tantivy.Occur.Should, tantivy.Query.term_query(index.schema, "symbol", form)) for form in (key, "/" + key)]
     hits = searcher.search(tantivy.Query.boolean_query(either), 1000).hits
-    named = {row for row, _ in rows_of(bundle, [address for _, address in hits])} - deleted(bundle)
+    named = {row for row, _ in rows_of(bundle, hits)} - deleted(bundle)
     missing = [(row, 0.0) for row in sorted(named - {row for row, _ in ranked})]
     return sorted(ranked + missing, key=lambda hit: hit[0] not in named)
 
@@ -169,9 +169,7 @@ def frequencies(bundle, manifest, field, mean, lengths, word):
     idf = math.log(1 + (documents - having + 0.5) / (having + 0.5))
     term = tantivy.Query.term_query(index.schema, field, word, index_option="freq")
     found = {}
-    score_of = {address: score for score, address in searcher.search(term, documents).hits}
-    for row, address in rows_of(bundle, score_of):
-        score = score_of[address]
+    for row, score in rows_of(bundle, searcher.search(term, documents).hits):
         share = score / (idf * 2.2)
         found[row] = round(share * 1.2 * (0.25 + 0.75 * lengths[row] / mean) / (1 - share))
     return found
@@ -267,7 +265,7 @@ def coverage(bundle, manifest, query):
                 continue
             one = [(tantivy.Occur.Should, tantivy.Query.term_query(index.schema, name, word)) for name in names if name in searched]
             hits = searcher.search(tantivy.Query.boolean_query(one), documents).hits if one else []
-            for row, _ in rows_of(bundle, [address for _, address in hits]):
+            for row, _ in rows_of(bundle, hits):
                 covered[group][row] += idf_of(searcher, manifest, word)
                 if group == "any":
                     words_of_rows[row].add(word)

@@ -4,6 +4,7 @@
 //! policy   section `model`: which release of the encoder a night uses, or that it trains one
 //! sources  repositories that cannot be read keep their functions of an earlier night
 //! build    the stages of a night, each in a process of its own
+//! drift    how far the functions are from those that the release was first used for
 //! night    the record of a night and its three lines
 //! nights   the records of all nights, and the night that is running
 //! page     reports/nightly.html
@@ -12,6 +13,7 @@
 //! if the gates pass, collect garbage, report. The published bundle changes in the step `publish` only.
 
 mod build;
+pub mod drift;
 pub mod night;
 mod nights;
 mod page;
@@ -95,7 +97,7 @@ pub fn nightly(registry: &Registry, options: &Options, args: &NightlyArgs) -> Re
         night.warnings.push(format!("the night of {} did not end: {}", rfc3339(unfinished.started_unix_s), unfinished.why()));
         before.0.push(unfinished);
     }
-    let last = before.0.last().map_or(&[][..], |night| &night.kept);
+    let last = before.0.last();
     let ended = Steps { registry, options, args, store: &store, conf: &conf, last }.run(&mut night);
     if let Err(error) = &ended {
         (night.ending, night.why) = (ending_of(error), Some(format!("{error:#}")));
@@ -133,8 +135,7 @@ struct Steps<'a> {
     args: &'a NightlyArgs,
     store: &'a Store,
     conf: &'a Conf,
-    /// Repositories that the last night did not read.
-    last: &'a [KeptRepository],
+    last: Option<&'a Night>,
 }
 
 impl Steps<'_> {
@@ -148,6 +149,9 @@ impl Steps<'_> {
             Ok(stages) => stages,
         };
         night.stages.extend(stages);
+        if let Some(id) = &release {
+            self.measure_drift(id, night);
+        }
         self.publish(night)?;
         self.collect(night)
     }
@@ -180,7 +184,8 @@ impl Steps<'_> {
     fn build(&self, night: &mut Night) -> Result<Build<'_>> {
         let config: night_conf::Config = self.conf.section(night_conf::SECTION)?;
         let grace = if self.args.accept_removed { 0 } else { config.grace };
-        let plan = Plan::make(self.conf, self.store, self.last, night.started_unix_s, grace)?;
+        let last: &[KeptRepository] = self.last.map_or(&[], |night| &night.kept);
+        let plan = Plan::make(self.conf, self.store, last, night.started_unix_s, grace)?;
         let warnings = plan.warnings(grace);
         warnings.iter().for_each(|warning| self.store.progress().message(&format!("nightly   {warning}")));
         night.warnings.extend(warnings);
@@ -193,7 +198,9 @@ impl Steps<'_> {
     fn release(&self, build: &Build<'_>, night: &mut Night) -> Result<ReleaseId> {
         let releases = Releases::of(self.store.root());
         let config: policy::Config = self.conf.section(policy::SECTION)?;
-        let (why, current) = match policy::choose(&config, &releases, night.started_unix_s) {
+        let current = releases.current_id().map(|id| id.to_string());
+        let drift = self.last.filter(|last| last.release == current).and_then(|last| last.drift.as_ref());
+        let (why, current) = match policy::choose(&config, &releases, night.started_unix_s, drift) {
             Choice::Use(id) => return Ok(id),
             Choice::Train { why, current } => (why, current),
         };
@@ -225,6 +232,22 @@ impl Steps<'_> {
         Ok(id)
     }
 
+    /// Measures the drift, which no night fails for.
+    fn measure_drift(&self, release: &ReleaseId, night: &mut Night) {
+        let score =
+            self.store.current::<Scores>().and_then(|scores| scores.open()).ok().and_then(|scores| releases::score_of(&scores.flat));
+        let measured = drift::measure(self.store, release, score);
+        match measured.and_then(|drift| Ok((drift, drift.exceeds(&self.conf.section::<policy::Config>(policy::SECTION)?.drift)))) {
+            Ok((drift, exceeds)) => {
+                night.drift = Some(drift);
+                let warning =
+                    |why| format!("the functions have drifted from those of the release: {why}; model.policy = drift trains a new one");
+                night.warnings.extend(exceeds.map(warning));
+            }
+            Err(error) => night.warnings.push(format!("the drift is not measured: {error:#}")),
+        }
+    }
+
     fn publish(&self, night: &mut Night) -> Result<()> {
         let serve = Serve::of(self.store.root());
         let before = serve.current_id();
@@ -239,6 +262,7 @@ impl Steps<'_> {
         }
         let published = publish::publish(self.store, &config, night.is_published_damaged)?;
         night.ending = if published == before { Ending::Unchanged } else { Ending::Published };
+        night.deleted_next = publish::deleted_next(self.store, config.keep)?.map(|id| id.to_string());
         if let (Some(old), Some(new)) = (before.filter(|_| night.ending == Ending::Published), published) {
             let [old, new] = [old, new].map(|id| serve.bundle(&id));
             // The bundle of before may be damaged, or deleted by `publish.keep`.

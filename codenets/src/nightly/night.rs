@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use indexer::bundle_diff::BundleDiff;
 use serde::{Deserialize, Serialize};
 
-use super::sources::KeptRepository;
+use super::{drift::Drift, sources::KeptRepository};
 use crate::releases::score_of;
 
 /// How a night ended.
@@ -65,6 +65,12 @@ pub struct Night {
     pub left_out: BTreeMap<String, u64>,
     /// Scores of the recorded bundle.
     pub scores: BTreeMap<String, f64>,
+    /// Drift since the first night with the release; none where it was not measured.
+    #[serde(default)]
+    pub drift: Option<Drift>,
+    /// The published bundle that the next publication deletes.
+    #[serde(default)]
+    pub deleted_next: Option<String>,
     /// Unreferenced artifacts that were deleted.
     pub deleted: u64,
     pub deleted_bytes: u64,
@@ -104,6 +110,8 @@ impl Night {
             kept: Vec::new(),
             left_out: BTreeMap::new(),
             scores: BTreeMap::new(),
+            drift: None,
+            deleted_next: None,
             deleted: 0,
             deleted_bytes: 0,
             warnings: Vec::new(),
@@ -159,7 +167,7 @@ impl Night {
 
 #[cfg(test)]
 pub mod tests {
-    use crate::releases::SCORE;
+    use crate::{nightly::drift::tests::drift, releases::SCORE};
     use indexer::bundle_diff::FunctionsDiff;
 
     use super::*;
@@ -183,6 +191,8 @@ pub mod tests {
             kept: Vec::new(),
             left_out: BTreeMap::from([("folder <tests>".to_owned(), 3)]),
             scores: BTreeMap::from([(format!("test_{SCORE}"), score)]),
+            drift: Some(drift()),
+            deleted_next: Some("<b0>".to_owned()),
             deleted: 2,
             deleted_bytes: 3 << 20,
             warnings: Vec::new(),

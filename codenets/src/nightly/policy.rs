@@ -7,6 +7,8 @@ use ledger::{ReleaseId, Releases};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use super::drift::{Drift, Limits};
+
 /// Name of the section.
 pub const SECTION: &str = "model";
 
@@ -18,6 +20,9 @@ pub struct Config {
     pub policy: Policy,
     /// Age of the last training from which the policy `every` trains again: `7d`, `12h`, `2w`.
     pub every: Period,
+    /// What the policy `drift` trains for; every night warns of it.
+    #[serde(default)]
+    pub drift: Limits,
 }
 
 /// When a night trains a new release.
@@ -28,6 +33,8 @@ pub enum Policy {
     Pinned,
     /// When the last training is older than `model.every`.
     Every,
+    /// When the functions have drifted from those of the first night with the release, at most once in `model.every`.
+    Drift,
     /// Every night.
     Always,
 }
@@ -60,22 +67,22 @@ pub enum Choice {
     Train { why: String, current: Option<ReleaseId> },
 }
 
-/// Chooses the encoder of a night that begins at `now`, in seconds since 1970.
-pub fn choose(config: &Config, releases: &Releases, now: u64) -> Choice {
+/// Chooses the encoder of a night that begins at `now`, in seconds since 1970. `drift`: as the last night with the current release found it.
+pub fn choose(config: &Config, releases: &Releases, now: u64, drift: Option<&Drift>) -> Choice {
     if let Some(id) = releases.pinned() {
         return Choice::Use(id);
     }
     let Some(current) = releases.current_id() else {
         return Choice::Train { why: "there is no release yet".to_owned(), current: None };
     };
+    // A clock that went back makes no training old.
+    let age = Duration::from_secs(now.saturating_sub(releases.last_training_unix_s().unwrap_or_default()));
+    let is_old = age >= config.every.0;
     let why = match config.policy {
         Policy::Pinned => None,
         Policy::Always => Some("model.policy is always".to_owned()),
-        Policy::Every => {
-            // A clock that went back makes no training old.
-            let age = Duration::from_secs(now.saturating_sub(releases.last_training_unix_s().unwrap_or_default()));
-            (age >= config.every.0).then(|| format!("the last training is older than {}", humantime::format_duration(config.every.0)))
-        }
+        Policy::Every => is_old.then(|| format!("the last training is older than {}", humantime::format_duration(config.every.0))),
+        Policy::Drift => drift.filter(|_| is_old).and_then(|drift| drift.exceeds(&config.drift)),
     };
     match why {
         Some(why) => Choice::Train { why, current: Some(current) },
@@ -90,6 +97,7 @@ mod tests {
     use ledger::Release;
 
     use super::*;
+    use crate::nightly::drift::tests::drift;
 
     fn config(policy: &str, every: &str) -> Config {
         serde_json::from_value(serde_json::json!({ "policy": policy, "every": every })).unwrap()
@@ -108,12 +116,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let releases = Releases::of(dir.path());
         let now = 1_795_372_800;
-        assert!(matches!(choose(&config("pinned", "7d"), &releases, now), Choice::Train { current: None, .. }));
+        assert!(matches!(choose(&config("pinned", "7d"), &releases, now, None), Choice::Train { current: None, .. }));
         let record =
             Release { created_unix_s: now, encoder: "0123456789ab".to_owned(), bundle: "ba9876543210".to_owned(), scores: BTreeMap::new() };
         let id = releases.create(&record, &[], &[]).unwrap();
         releases.set_last_training(now).unwrap();
-        let trains = |policy: &str, now: u64| match choose(&config(policy, "7d"), &releases, now) {
+        let far = Drift { similarity: 0.5, ..drift() };
+        let trains_after = |policy: &str, now: u64, drift: Option<&Drift>| match choose(&config(policy, "7d"), &releases, now, drift) {
             Choice::Use(used) => {
                 assert_eq!(used, id);
                 false
@@ -123,7 +132,10 @@ mod tests {
                 true
             }
         };
+        let trains = |policy: &str, now: u64| trains_after(policy, now, Some(&far));
         let week = 7 * 86_400;
+        assert!(trains("drift", now + week) && !trains("drift", now + week - 1));
+        assert!(!trains_after("drift", now + week, None) && !trains_after("drift", now + week, Some(&drift())));
         assert!(!trains("pinned", now + 100 * week) && trains("always", now));
         assert_eq!([now - week, now, now + week - 1, now + week].map(|now| trains("every", now)), [false, false, false, true]);
         releases.pin(Some(&id)).unwrap();

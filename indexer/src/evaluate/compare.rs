@@ -64,11 +64,23 @@ fn read(dir: &Path) -> Result<LazyFrame> {
     Ok(DataFrame::new(ranks.len(), columns)?.lazy().unique_generic(Some(keys.into_iter().map(col).collect()), UniqueKeepStrategy::Last))
 }
 
-/// Compares the artifacts of kind `scores` in two folders, system by system, on the queries that both have.
-pub fn compare(first: &Path, second: &Path) -> Result<Vec<SystemDifference>> {
+/// The queries that two evaluations have, in a fixed order: the second one's columns end in `_right`.
+fn joined(first: &Path, second: &Path) -> Result<DataFrame> {
     let keys = KEYS.map(col);
     let joined = read(first)?.join(read(second)?, keys.clone(), keys, JoinArgs::new(JoinType::Inner));
-    let joined = joined.sort(KEYS, SortMultipleOptions::default()).collect()?;
+    Ok(joined.sort(KEYS, SortMultipleOptions::default()).collect()?)
+}
+
+/// Difference of the reciprocal ranks of one system and set, for each query that both evaluations have: of the first one less the second.
+pub fn differences(first: &Path, second: &Path, set: &str, system: Mode) -> Result<Vec<f64>> {
+    let of_set = joined(first, second)?.lazy().filter(col(KEYS[0]).eq(lit(set)));
+    let difference = (col(system.name()) - col(format!("{}_right", system.name()))).alias("difference");
+    Ok(of_set.select([difference]).collect()?.column("difference")?.f64()?.iter().flatten().collect())
+}
+
+/// Compares the artifacts of kind `scores` in two folders, system by system, on the queries that both have.
+pub fn compare(first: &Path, second: &Path) -> Result<Vec<SystemDifference>> {
+    let joined = joined(first, second)?;
     ensure!(joined.height() > 0, "{} and {} have no query in common: compare evaluations of one split", first.display(), second.display());
     let sets: BTreeSet<&str> = joined.column(KEYS[0])?.str()?.iter().flatten().collect();
     let mut lines = Vec::new();

@@ -13,7 +13,7 @@ mod page;
 mod ranks;
 mod report;
 mod reports;
-mod significance;
+pub(crate) mod significance;
 mod table;
 
 use std::{

@@ -1,21 +1,34 @@
 //! The gates of `publish`: a bundle that is worse than configured, or than the published one, is not published.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use bundle::Mode;
-use ledger::{ALL_LANGUAGES, MRR_AT_CORPUS, ScoreKey, Scores, Serve};
+use bundle::{Mode, manifest::MANIFEST};
+use ledger::{ALL_LANGUAGES, MRR_AT_CORPUS, Recordable, ScoreKey, Scores, Serve, Stage, is_key};
+use serde_json::Value;
 
 use super::Config;
-use crate::{Error, Result};
+use crate::{
+    Error, Evaluate, Result,
+    evaluate::{
+        compare::differences,
+        significance::{Interval, interval},
+    },
+};
 
 const WITHOUT: &str = "set publish { min-mrr = 0, min-share-of-current = 0 } to publish without scores";
 const REMEDY: &str = "set publish.min-share-of-current = 0 to publish without comparing";
 
+/// Least number of queries that both bundles have, from which their ranks decide and not the scores of both samples.
+const LEAST_COMMON: usize = 50;
+
 /// Checks the scores of a bundle. Scores of two bundles are compared only under one key: same split, same protocol.
-pub fn check(serve: &Serve, config: &Config, scores: &Scores) -> Result<()> {
+///
+/// The queries of two nights differ. So the ranks of the queries that both evaluations have decide: the bundle is refused where the 95 %
+/// interval of the mean difference lies below what the configuration allows. Returns what the comparison says, where it was made.
+pub fn check(data: &Path, serve: &Serve, config: &Config, scores: &Scores) -> Result<Option<String>> {
     let Some((key, score)) = gating_score(&scores.flat) else {
         if config.min_mrr <= 0.0 && config.min_share_of_current <= 0.0 {
-            return Ok(());
+            return Ok(None);
         }
         return Err(Error::NotPublished(format!("the evaluation had no queries: harvest more repositories, or {WITHOUT}")));
     };
@@ -23,16 +36,41 @@ pub fn check(serve: &Serve, config: &Config, scores: &Scores) -> Result<()> {
         return Err(Error::NotPublished(format!("{key} is {score:.4}, publish.min-mrr is {:.4}", config.min_mrr)));
     }
     if config.min_share_of_current <= 0.0 || !serve.current().exists() {
-        return Ok(());
+        return Ok(None);
     }
     let before = published_score(serve, &key)?;
     let least = before * config.min_share_of_current;
-    if score.is_nan() || score < least {
-        return Err(Error::NotPublished(format!(
-            "{key} fell from {before:.4} to {score:.4}, less than publish.min-share-of-current allows ({least:.4})"
-        )));
+    let is_refused;
+    let comparison = match common_differences(data, serve, &key, scores) {
+        Some(differences) => {
+            let Interval { low, high } = interval(&differences);
+            let mean = differences.iter().sum::<f64>() / differences.len() as f64;
+            is_refused = before + high < least;
+            format!(
+                "; on the {} queries of both bundles it changed by {mean:+.4} (95 % interval {low:+.4} to {high:+.4})",
+                differences.len()
+            )
+        }
+        None => {
+            is_refused = score < least;
+            String::new()
+        }
+    };
+    let change = format!("{key} {} from {before:.4} to {score:.4}{comparison}", if score < before { "fell" } else { "changed" });
+    if is_refused {
+        return Err(Error::NotPublished(format!("{change}: less than publish.min-share-of-current allows ({least:.4})")));
     }
-    Ok(())
+    Ok((!comparison.is_empty()).then_some(change))
+}
+
+/// Differences of the reciprocal ranks of the queries that the new and the published bundle were both scored with, if there are enough. The
+/// ranks of the published bundle are in the artifact that its manifest names, while that is here.
+fn common_differences(data: &Path, serve: &Serve, key: &ScoreKey, scores: &Scores) -> Option<Vec<f64>> {
+    let manifest: Value = serde_json::from_slice(&fs::read(serve.current().join(MANIFEST)).ok()?).ok()?;
+    let before = manifest.pointer(&format!("/published/stages/{}/key", Evaluate::NAME))?.as_str().filter(|key| is_key(key))?;
+    let before = data.join(Scores::KIND).join(before);
+    let differences = differences(&scores.dir, &before, &key.split, Mode::Hybrid).ok()?;
+    Some(differences).filter(|differences| differences.len() >= LEAST_COMMON)
 }
 
 /// The score that gates: hybrid search, all languages, the whole split.
@@ -85,13 +123,17 @@ mod tests {
     }
 
     fn error(serve: &Serve, config: &Config, hybrid: f64) -> String {
-        check(serve, config, &scores(hybrid)).unwrap_err().to_string()
+        check(Path::new(""), serve, config, &scores(hybrid)).unwrap_err().to_string()
+    }
+
+    fn pass(serve: &Serve, config: &Config, scores: &Scores) {
+        assert_eq!(check(Path::new(""), serve, config, scores).unwrap(), None);
     }
 
     #[test]
     fn a_score_below_the_minimum_is_not_published() {
         let (_dir, serve) = published(0.5);
-        check(&serve, &config(0.5, 0.0), &scores(0.5)).unwrap();
+        pass(&serve, &config(0.5, 0.0), &scores(0.5));
         assert!(error(&serve, &config(0.6, 0.0), 0.5).contains("not published: test_mrr@corpus_all_hybrid is 0.5000, publish.min-mrr"));
         assert!(error(&serve, &config(0.6, 0.0), f64::NAN).contains("publish.min-mrr"));
     }
@@ -100,9 +142,9 @@ mod tests {
     fn a_bundle_without_scores_is_published_only_where_both_gates_are_off() {
         let (_dir, serve) = published(0.5);
         let none = Scores { flat: BTreeMap::new(), ..scores(0.5) };
-        check(&serve, &config(0.0, 0.0), &none).unwrap();
+        pass(&serve, &config(0.0, 0.0), &none);
         for gate in [config(0.1, 0.0), config(0.0, 0.9)] {
-            let error = check(&serve, &gate, &none).unwrap_err().to_string();
+            let error = check(Path::new(""), &serve, &gate, &none).unwrap_err().to_string();
             assert!(error.contains("had no queries") && error.contains("min-mrr = 0, min-share-of-current = 0"), "{error}");
         }
     }
@@ -110,8 +152,8 @@ mod tests {
     #[test]
     fn a_score_below_the_share_of_the_published_one_is_not_published() {
         let (_dir, serve) = published(0.5);
-        check(&serve, &config(0.0, 0.9), &scores(0.46)).unwrap();
-        assert!(error(&serve, &config(0.0, 0.9), 0.44).contains("fell from 0.5000 to 0.4400, less than publish.min-share-of-current"));
+        pass(&serve, &config(0.0, 0.9), &scores(0.46));
+        assert!(error(&serve, &config(0.0, 0.9), 0.44).contains("fell from 0.5000 to 0.4400: less than publish.min-share-of-current"));
     }
 
     #[test]
@@ -119,5 +161,33 @@ mod tests {
         let (_dir, serve) = published(0.5);
         fs::write(serve.current().join(Scores::FILE), r#"{"valid_mrr@corpus_all_hybrid": 0.1}"#).unwrap();
         assert!(error(&serve, &config(0.0, 0.9), 0.44).contains("has no score test_mrr@corpus_all_hybrid"));
+    }
+
+    /// Writes the ranks of hybrid search of an evaluation.
+    fn write_ranks(dir: &Path, ranks: impl Iterator<Item = usize>) {
+        fs::create_dir_all(dir).unwrap();
+        let line = |(query, rank)| format!(r#"{{"set": "test", "query": "{query}", "ranks": [1, 1, {rank}]}}"#);
+        fs::write(dir.join("ranks.jsonl"), ranks.enumerate().map(line).collect::<Vec<_>>().join("\n")).unwrap();
+    }
+
+    #[test]
+    fn the_queries_of_both_bundles_decide_where_there_are_enough() {
+        let (dir, serve) = published(0.5);
+        fs::write(serve.current().join(MANIFEST), r#"{"published": {"stages": {"evaluate": {"key": "abcdef"}}}}"#).unwrap();
+        let new = dir.path().join("new");
+        let outcome = |queries: usize, before: fn(usize) -> usize, now: fn(usize) -> usize, hybrid: f64| {
+            write_ranks(&dir.path().join("scores/abcdef"), (0..queries).map(before));
+            write_ranks(&new, (0..queries).map(now));
+            check(dir.path(), &serve, &config(0.0, 0.9), &Scores { dir: new.clone(), ..scores(hybrid) }).map_err(|error| error.to_string())
+        };
+        // The sample has harder queries now: those of both bundles are as they were.
+        let same = outcome(60, |query| query % 2 + 1, |query| query % 2 + 1, 0.3).unwrap().unwrap();
+        assert!(same.contains("fell from 0.5000 to 0.3000; on the 60 queries of both bundles it changed by +0.0000"), "{same}");
+        // Easier queries hide that the others are found later.
+        let worse = outcome(60, |_| 1, |query| query % 2 + 1, 0.6).unwrap_err();
+        assert!(worse.contains("it changed by -0.2500 (95 % interval -0.3") && worse.contains("min-share-of-current"), "{worse}");
+        // A chance fall.
+        outcome(60, |query| query % 2 + 1, |query| (query + usize::from(query < 6)) % 2 + 1, 0.44).unwrap();
+        assert!(outcome(49, |_| 1, |_| 1, 0.44).unwrap_err().contains("fell from 0.5000 to 0.4400: less"));
     }
 }

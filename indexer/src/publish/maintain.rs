@@ -57,16 +57,24 @@ pub fn prune_published(store: &Store, keep: usize) -> Result<Vec<BundleId>> {
 /// [`prune_published`] for a caller that holds the lock of the store.
 pub(super) fn prune(store: &Store, keep: usize) -> Result<Vec<BundleId>> {
     let serve = Serve::of(store.root());
-    let ids = serve.ids()?;
     let current = serve.current_id();
+    let mut old = beyond(store, keep.max(1))?;
+    old.retain(|id| Some(id) != current.as_ref());
+    old.iter().try_for_each(|id| serve.delete(id))?;
+    Ok(old)
+}
+
+/// The published bundle that the next publication deletes, if there is one.
+pub fn deleted_next(store: &Store, keep: usize) -> Result<Option<BundleId>> {
+    // The next bundle takes one of the places.
+    Ok(beyond(store, keep.max(1) - 1)?.pop())
+}
+
+/// The published bundles but the newest `keep` and pinned ones, oldest first.
+fn beyond(store: &Store, keep: usize) -> Result<Vec<BundleId>> {
+    let ids = Serve::of(store.root()).ids()?;
     let pinned = store.closure(store.pins()?.into_values())?.into_keys();
     let pinned: BTreeSet<String> = pinned.filter(|id| id.kind == Bundle::KIND).map(|id| id.key).collect();
-    let is_kept = |id: &BundleId| Some(id) == current.as_ref() || pinned.contains(id.key());
-    let old = ids.len().saturating_sub(keep.max(1));
-    let mut deleted = Vec::new();
-    for id in ids.into_iter().take(old).filter(|id| !is_kept(id)) {
-        serve.delete(&id)?;
-        deleted.push(id);
-    }
-    Ok(deleted)
+    let old = ids.len().saturating_sub(keep);
+    Ok(ids.into_iter().take(old).filter(|id| !pinned.contains(id.key())).collect())
 }

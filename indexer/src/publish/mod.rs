@@ -28,7 +28,7 @@ use serde_json::Value;
 use walkdir::WalkDir;
 
 use self::lost::{Content, Lost};
-pub use self::maintain::{prune_published, rollback, verify};
+pub use self::maintain::{deleted_next, prune_published, rollback, verify};
 use crate::{Result, error::Context, index, retract};
 
 /// Section `publish`.
@@ -223,7 +223,9 @@ pub fn publish(store: &Store, config: &Config, again: bool) -> Result<Option<Bun
     // A complete bundle is better than a damaged one, whose scores may be what is damaged.
     let is_comparable = !again || gate::has_scores(&serve);
     let share = if is_comparable { config.min_share_of_current } else { 0.0 };
-    gate::check(&serve, &Config { min_share_of_current: share, ..config.clone() }, &measured)?;
+    if let Some(comparison) = gate::check(store.root(), &serve, &Config { min_share_of_current: share, ..config.clone() }, &measured)? {
+        store.progress().message(&format!("publish   {comparison}"));
+    }
     compare_with_published(store, &serve, config, &bundle)?;
     let id = BundleId::next(&serve.ids()?, key, unix_now());
     let folder = build(store, config, &serve, &bundle, &scores, &id)?;

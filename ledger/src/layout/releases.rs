@@ -5,6 +5,7 @@
 //! models/<id>/reranker.json    the reranking model, where one was learned
 //! models/<id>/fusion.json      the fusion, where one was learned
 //! models/<id>/release.json     what the release was made from
+//! models/<id>/tokens.json      tokens of the functions of the first night with the release, for measuring drift
 //! models/current -> <id>       the release that nightly builds use; replaced atomically by rename(2)
 //! models/pinned                id of the release that is kept whatever the policy says
 //! models/trained               second in which a training for a release began last
@@ -66,6 +67,11 @@ impl Releases {
     /// Folder with the encoder of a release.
     pub fn encoder(&self, id: &ReleaseId) -> PathBuf {
         self.dir(id).join(ENCODER)
+    }
+
+    /// File with the tokens of the functions of the first night with a release.
+    pub fn tokens(&self, id: &ReleaseId) -> PathBuf {
+        self.dir(id).join("tokens.json")
     }
 
     /// Ids of the releases, oldest first.
