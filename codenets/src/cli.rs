@@ -8,7 +8,7 @@ use indexer::retract::By;
 use ledger::Registry;
 
 use crate::{
-    commands::{build, inspect, models, records, search},
+    commands::{build, fetch, inspect, models, records, search},
     help,
     nightly::{self, NightlyArgs},
     options::Options,
@@ -79,6 +79,11 @@ enum Command {
     /// `codenets model`. Exit status: 0 published or unchanged, 1 failed, 3 a gate refused the bundle, 75 another run has the data folder.
     #[command(after_help = "Example: codenets nightly --conf conf/nightly.conf --data data-nightly --json")]
     Nightly(NightlyArgs),
+    /// Fetch the mirrors of remote git repositories, as a night does first
+    ///
+    /// Reads nightly.fetch of the configuration and its list of addresses; writes the mirrors, bare repositories in nightly.fetch.folder.
+    #[command(after_help = "Example: codenets fetch --conf mine.conf")]
+    Fetch,
     /// Manage the releases of the encoder that `nightly` uses in place of a training
     ///
     /// Reads and writes the folder `models` of --data.
@@ -359,6 +364,7 @@ fn dispatch(registry: &Registry, options: &Options, command: Command, conf_is_gi
         Command::Explain { stage } => build::explain(registry, options, stage.as_deref()),
         Command::Setup { gpu } => build::setup(options, gpu),
         Command::Adopt { from } => build::adopt(registry, options, from.as_deref()),
+        Command::Fetch => fetch::fetch(registry, options),
         Command::Nightly(args) => nightly::nightly(registry, options, &NightlyArgs { conf_is_given, ..args }),
         Command::Model(command) => models::model(registry, options, &command),
         Command::Search(args) => search::search(options, args),

@@ -8,7 +8,7 @@ use ledger::Registry;
 /// Groups of commands, in the order of the help.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Build", &["run", "plan", "status", "explain", "setup", "adopt"]),
-    ("Nightly build", &["nightly", "model"]),
+    ("Nightly build", &["nightly", "fetch", "model"]),
     ("Search", &["search", "evaluate", "compare", "predictions", "tour", "rollback", "retract", "prune"]),
     (
         "Records",

@@ -6,7 +6,9 @@
 //! cli            the commands and their help
 //! releases       makes releases of the encoder
 //! night_conf     what a night changes of a configuration
+//! mirrors        mirrors of remote git repositories
 //! nightly        one night of a scheduled build
+//! period         time spans of a configuration
 //! stage_process  runs a stage in a process of its own
 //! faults         messages for faults that end the process at once
 //! commands       one module a group of commands; each reads its arguments and calls the libraries
@@ -31,9 +33,11 @@ pub mod cli;
 mod commands;
 mod faults;
 mod help;
+mod mirrors;
 mod night_conf;
 mod nightly;
 mod options;
+mod period;
 mod releases;
 mod stage_process;
 pub mod stages;

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use trainer::Adopt;
 
+use crate::mirrors;
+
 /// Name of the section.
 pub const SECTION: &str = "nightly";
 
@@ -27,6 +29,9 @@ pub struct Config {
     /// Number of nights for which a repository whose folder is gone keeps its functions.
     #[serde(default = "default_grace")]
     pub grace: u32,
+    /// Repositories that a night fetches first; null: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<mirrors::Config>,
 }
 
 fn default_grace() -> u32 {

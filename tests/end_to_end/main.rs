@@ -24,6 +24,7 @@ mod help;
 mod hostile;
 mod interruptions;
 mod make_targets;
+mod mirrors;
 mod mlflow;
 mod mlflow_refusals;
 mod nightly;

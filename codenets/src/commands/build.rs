@@ -70,6 +70,9 @@ pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()>
         trainer::require_checkpoint(&store, &conf.section(Train::NAME)?)?;
     }
     let stages = registry.prepared(&store, &conf, &selection)?;
+    if let (false, Some(text)) = (args.part_of_run, revised(&stages, &store, &conf)) {
+        store.progress().message(&text);
+    }
     for stage in &stages {
         let is_up_to_date = stage.freshness(&store, &conf).is_ok_and(|freshness| freshness.is_up_to_date());
         let own_process = options.is_program && stages.len() > 1 && !is_up_to_date;
@@ -77,6 +80,14 @@ pub fn run(registry: &Registry, options: &Options, args: &RunArgs) -> Result<()>
     }
     send_events(&store);
     Ok(())
+}
+
+/// What this version of the program builds again because it writes other bytes than the one that recorded it; none: nothing.
+pub fn revised(stages: &[&dyn AnyStage], store: &Store, conf: &Conf) -> Option<String> {
+    let is_revised = |stage: &&&dyn AnyStage| matches!(stage.freshness(store, conf), Ok(Freshness::Revised { .. }));
+    let names: Vec<&str> = stages.iter().filter(is_revised).map(|stage| stage.name()).collect();
+    let after = "and the stages whose inputs change by that";
+    (!names.is_empty()).then(|| format!("this version of codenets writes other artifacts: it builds {} again, {after}", names.join(", ")))
 }
 
 /// Runs a stage: in a process of its own if that process has arguments, else here.

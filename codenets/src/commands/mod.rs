@@ -1,6 +1,7 @@
 //! The commands, one module a group.
 
 pub mod build;
+pub mod fetch;
 pub mod inspect;
 pub mod models;
 pub mod records;

@@ -45,7 +45,11 @@ impl Build<'_> {
         };
         let mut conf = build::configuration(self.registry, self.options, &args)?;
         let mut runs = Vec::new();
-        for stage in self.registry.prepared(self.store, &conf, &StageSelection::Until(Evaluate::NAME.to_owned()))? {
+        let stages = self.registry.prepared(self.store, &conf, &StageSelection::Until(Evaluate::NAME.to_owned()))?;
+        if let Some(text) = build::revised(&stages, self.store, &conf) {
+            self.store.progress().message(&format!("nightly   {text}"));
+        }
+        for stage in stages {
             let (clock, cpu) = (Instant::now(), cpu_seconds());
             if stage.name() == Index::NAME && protocol == Protocol::Night {
                 args.earlier = self.earlier(stage, &conf)?;

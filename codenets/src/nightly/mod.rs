@@ -41,7 +41,12 @@ use self::{
     policy::Choice,
     sources::{KeptRepository, Plan},
 };
-use crate::{commands::build::send_events, night_conf, options::Options, releases};
+use crate::{
+    commands::{build::send_events, fetch::fetch_configured},
+    night_conf,
+    options::Options,
+    releases,
+};
 
 /// What a night may do beyond its configuration.
 #[derive(Debug, Clone, Default, Args)]
@@ -141,6 +146,7 @@ struct Steps<'a> {
 impl Steps<'_> {
     fn run(&self, night: &mut Night) -> Result<()> {
         self.check_published(night);
+        self.fetch(night)?;
         let build = self.build(night)?;
         let release = if self.conf.adopts()? { None } else { Some(self.release(&build, night)?) };
         night.release = release.as_ref().map(ToString::to_string);
@@ -154,6 +160,12 @@ impl Steps<'_> {
         }
         self.publish(night)?;
         self.collect(night)
+    }
+
+    /// Fetches the mirrors, where the configuration names them.
+    fn fetch(&self, night: &mut Night) -> Result<()> {
+        night.warnings.extend(fetch_configured(self.conf, self.store)?.into_iter().flat_map(|fetched| fetched.warnings));
+        Ok(())
     }
 
     /// Verifies the published bundle. Where it is damaged, damaged artifacts are found too, so that their stages run.

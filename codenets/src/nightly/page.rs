@@ -45,13 +45,18 @@ pub fn html(night: &Night, before: &[Night], published: Option<&Night>) -> Resul
     let mut nights: Vec<&Night> = before.iter().chain([night]).collect();
     nights.drain(..nights.len().saturating_sub(SHOWN));
     let scores: Vec<Option<f64>> = nights.iter().map(|night| night.score()).collect();
+    let similarities: Vec<Option<f64>> = nights.iter().map(|night| night.drift.map(|drift| drift.similarity)).collect();
     let costs: Vec<Option<f64>> = nights.iter().map(|night| Some(night.cpu_s)).collect();
     let page = Page {
         started: rfc3339(night.started_unix_s),
         summary: plain(&night.text(published)),
         night,
         nights,
-        plots: vec![plot("mrr@corpus of hybrid search", &scores), plot("CPU seconds", &costs)],
+        plots: vec![
+            plot("mrr@corpus of hybrid search", &scores),
+            plot("Similarity of the tokens to those of the first night with the release", &similarities),
+            plot("CPU seconds", &costs),
+        ],
     };
     Ok(page.render()?)
 }
@@ -84,9 +89,10 @@ mod tests {
         let before: Vec<Night> = (0..40).map(|count| night(Ending::Published, 0.5 + f64::from(count) / 1000.0)).collect();
         let last = Night { why: Some("<script>".to_owned()), ..night(Ending::Failed, 0.6) };
         let page = html(&last, &before, before.last()).unwrap();
-        assert!(!page.contains("<script>") && !page.contains("<tests>"), "{page}");
+        assert!(!page.contains("<script>") && !page.contains("<tests>") && !page.contains("<b0>"), "{page}");
+        assert!(page.contains("similarity of the tokens 0.980") && page.contains("The next publication deletes the bundle"), "{page}");
         assert!(page.contains("<tr><td>go</td><td class=\"n\">400</td><td class=\"n\">672</td>"), "{page}");
-        assert_eq!((page.matches("<circle").count(), page.matches("<td>published</td>").count()), (60, 29));
+        assert_eq!((page.matches("<circle").count(), page.matches("<td>published</td>").count()), (90, 29));
         assert!(page.contains(">0.511</text>") && page.contains(">0.600</text>"), "{page}");
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use ledger::{ReleaseId, Releases};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Serialize};
 
 use super::drift::{Drift, Limits};
+use crate::period::Period;
 
 /// Name of the section.
 pub const SECTION: &str = "model";
@@ -37,25 +37,6 @@ pub enum Policy {
     Drift,
     /// Every night.
     Always,
-}
-
-/// A time span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
-#[schemars(with = "String")]
-pub struct Period(pub Duration);
-
-impl<'de> Deserialize<'de> for Period {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let span = humantime::parse_duration(&text);
-        span.map(Self).map_err(|error| D::Error::custom(format!("{text:?} is no time span ({error}): write `7d`, `12h` or `2w`")))
-    }
-}
-
-impl Serialize for Period {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(self.0))
-    }
 }
 
 /// The encoder of a night.
@@ -101,14 +82,6 @@ mod tests {
 
     fn config(policy: &str, every: &str) -> Config {
         serde_json::from_value(serde_json::json!({ "policy": policy, "every": every })).unwrap()
-    }
-
-    #[test]
-    fn a_time_span_is_read_and_written_and_a_wrong_one_is_named() {
-        assert_eq!(config("every", "7d").every.0, Duration::from_secs(7 * 86_400));
-        assert_eq!(serde_json::to_value(config("every", "36h")).unwrap()["every"], "1day 12h");
-        let error = serde_json::from_value::<Config>(serde_json::json!({ "policy": "every", "every": "seven" })).unwrap_err();
-        assert!(error.to_string().contains("\"seven\" is no time span") && error.to_string().contains("write `7d`"), "{error}");
     }
 
     #[test]
