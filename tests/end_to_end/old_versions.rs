@@ -115,7 +115,8 @@ fn a_data_folder_of_0_1_0_is_up_to_date_but_for_revised_stages() {
     assert_eq!(stale[0], "\"harvest\": \"stage revised from 2 to 5\"", "{stale:?}");
     // Vocabulary, tokens and encoder do not read what was revised (columns, and duplicates as rows): their bytes are the same.
     let messages = workspace.run_all();
-    let announced = "this version of codenets writes other artifacts: it builds harvest, ingest, parse, vocab, tokenize, embed, index, evaluate again";
+    let announced =
+        "this version of codenets writes other artifacts: it builds harvest, ingest, parse, vocab, tokenize, embed, index, evaluate again";
     assert!(messages.contains(announced), "{messages}");
     assert_eq!(ran(&messages), ["harvest", "ingest", "parse", "vocab", "tokenize", "embed", "index", "evaluate"]);
     assert!(workspace.stale().is_empty(), "{:?}", workspace.stale());

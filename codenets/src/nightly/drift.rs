@@ -8,7 +8,7 @@ use ledger::{ReleaseId, Releases, Split, Store, Syntax, table, write_atomically}
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Largest number of functions of the training split whose tokens are counted, evenly spread.
+/// About so many functions of the training split are in the sample whose tokens are counted.
 const SAMPLE: u64 = 2000;
 
 /// `model.drift`: what the policy `drift` trains for.
@@ -85,7 +85,8 @@ fn between(now: &First, first: &First) -> Drift {
     }
 }
 
-/// Counts the tokens of a sample of the training split, as the encoder reads it.
+/// Counts the tokens of a sample of the training split, as the encoder reads it. The ids of functions choose it, so that unchanged functions are
+/// in the sample of every night.
 fn count(store: &Store, tokenizer: &EncoderTokenizer, score: Option<f64>) -> Result<First> {
     let shards = store.current::<Syntax>()?.open()?.shards;
     let train = shards.of(Split::Train);
@@ -93,24 +94,30 @@ fn count(store: &Store, tokenizer: &EncoderTokenizer, score: Option<f64>) -> Res
     for shard in &train {
         rows += table::row_count(&shard.path)?;
     }
-    let (step, code_text) = (rows.div_ceil(SAMPLE).max(1), tokenizer.spec().code_text);
-    let columns = ["name_words", "code_words", code_text.token_column()];
-    let (mut first, mut number) = (First { functions: 0, counts: TokenCounts::default(), score }, 0);
+    let code_text = tokenizer.spec().code_text;
+    let columns = ["id", "name_words", "code_words", code_text.token_column()];
+    let mut first = First { functions: 0, counts: TokenCounts::default(), score };
     for shard in train {
         for batch in table::read(&shard.path, &columns)? {
             let batch = batch?;
-            let (names, codes) = (table::texts(&batch, "name_words")?, table::texts(&batch, "code_words")?);
+            let (ids, names, codes) =
+                (table::texts(&batch, "id")?, table::texts(&batch, "name_words")?, table::texts(&batch, "code_words")?);
             let tokens = table::text_lists(&batch, code_text.token_column())?;
             for row in 0..batch.num_rows() {
-                if number % step == 0 {
+                if is_sampled(ids.value(row), rows) {
                     tokenizer.count(&code_text.of_row(names.value(row), "", codes.value(row), tokens.row(row)), &mut first.counts)?;
                     first.functions += 1;
                 }
-                number += 1;
             }
         }
     }
     Ok(first)
+}
+
+/// Is a function in the sample of so many rows? Ids are digests in hexadecimal.
+fn is_sampled(id: &str, rows: u64) -> bool {
+    let start = id.get(..8).and_then(|start| u32::from_str_radix(start, 16).ok()).unwrap_or_default();
+    u128::from(start) * u128::from(rows) < u128::from(SAMPLE) << 32
 }
 
 impl Drift {
@@ -169,6 +176,15 @@ pub mod tests {
         let far = Drift { unknown_rise: 0.002, split_rise: 0.03, similarity: 0.9, score_fall: Some(0.06), ..drift() };
         let text = "the share of unknown tokens rose by 0.2 %, the share of split words rose by 3.0 %, the similarity of the tokens is 0.900, the score fell by 6.0 %";
         assert_eq!(far.exceeds(&limits).unwrap(), text);
+    }
+
+    #[test]
+    fn about_two_thousand_functions_are_sampled_and_stay_in_the_sample() {
+        let ids: Vec<String> = (0..20_000u32).map(|id| ledger::Digest::of_bytes(&id.to_le_bytes()).to_string()).collect();
+        let sample = |rows: u64| ids.iter().filter(|id| is_sampled(id, rows)).collect::<Vec<_>>();
+        let of_all = sample(20_000);
+        assert!((1850..2150).contains(&of_all.len()), "{}", of_all.len());
+        assert!(sample(21_000).iter().all(|id| of_all.contains(id)) && sample(1_000).len() == ids.len());
     }
 
     #[test]

@@ -32,7 +32,7 @@ use indexer::{
 use ledger::{
     Recordable, Registry, ReleaseId, Releases, Report, Scores, Serve, Stage, Store, conf::Conf, rfc3339, unix_now, write_report_file,
 };
-use pipeline::{Harvest, Ingest};
+use pipeline::{Harvest, Ingest, Parse};
 
 use self::{
     build::{Build, Protocol},
@@ -244,11 +244,13 @@ impl Steps<'_> {
         Ok(id)
     }
 
-    /// Measures the drift, which no night fails for.
+    /// Measures the drift, which no night fails for. Where no function was parsed it is that of the last night.
     fn measure_drift(&self, release: &ReleaseId, night: &mut Night) {
+        let is_parsed = night.stages.iter().any(|stage| stage.ran && stage.stage == Parse::NAME);
+        let last = self.last.filter(|last| !is_parsed && last.release == night.release).and_then(|last| last.drift);
         let score =
-            self.store.current::<Scores>().and_then(|scores| scores.open()).ok().and_then(|scores| releases::score_of(&scores.flat));
-        let measured = drift::measure(self.store, release, score);
+            || self.store.current::<Scores>().and_then(|scores| scores.open()).ok().and_then(|scores| releases::score_of(&scores.flat));
+        let measured = last.map_or_else(|| drift::measure(self.store, release, score()), Ok);
         match measured.and_then(|drift| Ok((drift, drift.exceeds(&self.conf.section::<policy::Config>(policy::SECTION)?.drift)))) {
             Ok((drift, exceeds)) => {
                 night.drift = Some(drift);
