@@ -1,7 +1,7 @@
 //! `repos.json` of a harvest: where each repository came from. `harvest` writes the file, `ingest` reads the licences.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
 };
@@ -25,6 +25,9 @@ pub struct Repo {
     /// Commit, or sha256 of the archive.
     pub sha: String,
     pub licence: String,
+    /// Digest of what the repository says about its licence, from which `licence` was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence_digest: Option<String>,
     /// Link to a line of a file, with placeholders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_template: Option<String>,
@@ -63,4 +66,10 @@ pub fn licences(raw: &Path) -> Result<BTreeMap<String, String>> {
         return Ok(BTreeMap::new());
     }
     Ok(read(raw)?.into_iter().map(|entry| (entry.repo.name, entry.repo.licence)).collect())
+}
+
+/// Licences by [`Repo::licence_digest`]; empty where the raw artifact cannot be read.
+pub fn licences_by_digest(raw: &Path) -> HashMap<String, String> {
+    let entries = read(raw).unwrap_or_default().into_iter();
+    entries.filter_map(|entry| Some((entry.repo.licence_digest?, entry.repo.licence))).collect()
 }

@@ -1,8 +1,10 @@
-//! Licences of packages and folders.
+//! Licences of packages and folders, by their SPDX identifiers where they are known.
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
+use ledger::Digest;
 use regex::Regex;
+use spdx::detection::{Store, TextData, scan::Scanner};
 
 use super::{encoding, source::Registry};
 
@@ -10,12 +12,14 @@ use super::{encoding, source::Registry};
 const MAX_CHARS: usize = 80;
 /// Largest licence file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+/// Least similarity with the text of a known licence, from 0 to 1.
+const LEAST_SIMILAR: f32 = 0.8;
 
 /// The licence in the metadata file of a package.
 pub fn licence_of_package(registry: Registry, metadata: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(metadata);
     let short = |text: &str| Some(short(text.trim().lines().next()?)).filter(|text| !text.is_empty() && text != "UNKNOWN");
-    match registry {
+    let licence = match registry {
         Registry::Pypi => {
             let header = |name: &str| text.lines().take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix(name));
             header("License-Expression: ")
@@ -29,7 +33,14 @@ pub fn licence_of_package(registry: Registry, metadata: &[u8]) -> Option<String>
             short(licence.as_str().or_else(|| licence.get("type")?.as_str())?)
         }
         Registry::Debian => text.lines().find_map(|line| line.strip_prefix("License: ")).and_then(short),
-    }
+    };
+    licence.map(|name| identifier(&name))
+}
+
+/// The SPDX identifier of a name such as `Apache 2.0`; the name where it has none, or is an expression.
+fn identifier(name: &str) -> String {
+    let found = spdx::imprecise_license_id(name).filter(|(_, length)| *length == name.len());
+    found.map_or_else(|| name.to_owned(), |(id, _)| id.name.to_owned())
 }
 
 /// Names of licence files, the most telling first: `LICENSE`, `MIT-LICENSE.txt`, `COPYING.LESSER`, `UNLICENSE`.
@@ -59,34 +70,73 @@ static METADATA: LazyLock<Vec<(Regex, Regex)>> = LazyLock::new(|| {
     .into()
 });
 
-/// Sentences of licences whose text starts with a line of copyright.
-const KNOWN: [(&str, &str); 5] = [
-    ("Permission is hereby granted, free of charge", "MIT License"),
-    ("Permission to use, copy, modify, and", "ISC License"),
-    ("Neither the name of", "BSD 3-Clause License"),
-    ("Redistribution and use in source and binary forms", "BSD 2-Clause License"),
-    ("Licensed under the Apache License", "Apache License 2.0"),
+/// Sentences of licences in texts that are no licence alone: the first one in the text decides.
+const KNOWN: [(&str, &str); 4] = [
+    ("Permission is hereby granted, free of charge", "MIT"),
+    ("Permission to use, copy, modify, and", "ISC"),
+    ("Redistribution and use in source and binary forms", "BSD-2-Clause"),
+    ("Licensed under the Apache License", "Apache-2.0"),
 ];
+/// A sentence that makes a BSD licence one of three clauses.
+const THIRD_CLAUSE: &str = "Neither the name of";
 
-/// The licence of a repository: the first line of its licence file, else what its metadata names. `names`: the files directly in the
-/// repository; `read` reads one of at most this number of bytes.
-pub fn licence_of_files(names: &[String], read: &dyn Fn(&str, u64) -> Option<Vec<u8>>) -> Option<String> {
+/// The texts of all known licences, which are unpacked by the first one that is compared. None: the table of the library is damaged.
+static LICENCES: LazyLock<Option<Store>> = LazyLock::new(|| Store::load_inline().ok());
+
+/// What a repository says about its licence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement {
+    /// The text of a licence file.
+    Text(String),
+    /// What the metadata names.
+    Name(String),
+}
+
+impl Statement {
+    /// Equal for equal statements: to notice that one changed, and to know a licence again without comparing its text.
+    pub fn digest(&self) -> String {
+        let text = match self {
+            Self::Text(text) => text.clone(),
+            Self::Name(name) => format!("name {name}"),
+        };
+        Digest::of_bytes(text.as_bytes()).short()
+    }
+
+    /// The licence: its SPDX identifier, or what the repository calls it. `known`: licences by [digest](Self::digest).
+    pub fn licence(&self, known: &HashMap<String, String>) -> String {
+        known.get(&self.digest()).cloned().unwrap_or_else(|| match self {
+            Self::Text(text) => detected(text).or_else(|| licence_of_text(text)).unwrap_or_else(|| "unknown".to_owned()),
+            Self::Name(name) => identifier(name),
+        })
+    }
+}
+
+/// The licence whose text is most similar.
+fn detected(text: &str) -> Option<String> {
+    let scanner = Scanner::new(LICENCES.as_ref()?).confidence_threshold(LEAST_SIMILAR);
+    Some(scanner.scan(&TextData::from(text)).license?.name.to_string())
+}
+
+/// What a repository says about its licence: its licence file, else what its metadata names. `names`: the files directly in the repository;
+/// `read` reads one of at most this number of bytes.
+pub fn licence_of_files(names: &[String], read: &dyn Fn(&str, u64) -> Option<Vec<u8>>) -> Option<Statement> {
     let read = |name: &String| Some(String::from_utf8_lossy(&encoding::decode(&read(name, MAX_BYTES)?).0).into_owned());
     let files = NAMES.iter().flat_map(|pattern| names.iter().filter(|name| pattern.is_match(name)));
     let metadata = || {
         METADATA.iter().find_map(|(pattern, field)| {
             let text = names.iter().filter(|name| pattern.is_match(name)).find_map(read)?;
-            Some(short(field.captures(&text)?.get(1)?.as_str()))
+            Some(short(field.captures(&text)?.get(1)?.as_str())).filter(|name| !name.is_empty())
         })
     };
-    files.filter_map(read).find_map(|text| licence_of_text(&text)).or_else(metadata).filter(|licence| !licence.is_empty())
+    let has_words = |text: &String| licence_of_text(text).is_some();
+    files.filter_map(read).find(has_words).map(Statement::Text).or_else(|| metadata().map(Statement::Name))
 }
 
 fn short(text: &str) -> String {
     text.trim().chars().take(MAX_CHARS).collect()
 }
 
-/// The first line of a licence; where it names only the owners, the name of the licence.
+/// The first line of a text that is no known licence; where it names only the owners, the licence whose sentence it has.
 fn licence_of_text(text: &str) -> Option<String> {
     let first = text
         .lines()
@@ -95,8 +145,12 @@ fn licence_of_text(text: &str) -> Option<String> {
     let lower = first.to_lowercase();
     let is_owner = ["copyright", "(c)", "©", "redistribution", "permission is"].iter().any(|start| lower.starts_with(start));
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let known = KNOWN.iter().find(|(sentence, _)| is_owner && joined.contains(sentence));
-    Some(known.map_or_else(|| short(first), |(_, name)| (*name).to_owned()))
+    let places = KNOWN.iter().filter_map(|(sentence, name)| Some((joined.find(sentence)?, *name)));
+    let name = match places.min() {
+        Some((place, "BSD-2-Clause")) if joined[place..].contains(THIRD_CLAUSE) => Some("BSD-3-Clause"),
+        other => other.map(|(_, name)| name),
+    };
+    Some(name.filter(|_| is_owner).map_or_else(|| short(first), str::to_owned))
 }
 
 #[cfg(test)]
@@ -111,7 +165,8 @@ mod tests {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         let folder = SourceFolder::open(dir.path()).unwrap();
-        licence_of_files(&folder.names(), &|name, max_bytes| folder.read(name, max_bytes).ok())
+        let statement = licence_of_files(&folder.names(), &|name, max_bytes| folder.read(name, max_bytes).ok())?;
+        Some(statement.licence(&HashMap::new()))
     }
 
     #[test]
@@ -143,15 +198,48 @@ mod tests {
             ]),
             None
         );
-        assert_eq!(of_files(&[("COPYING", "GPL"), ("LICENSE", "MIT License")]).as_deref(), Some("MIT License"));
+        assert_eq!(of_files(&[("COPYING", "GPL"), ("LICENSE", "The Pelican License")]).as_deref(), Some("The Pelican License"));
     }
 
     #[test]
     fn a_licence_that_starts_with_its_owners_has_its_own_name() {
         let mit = "Copyright (c) 2031 Pelican\n\nPermission is hereby\ngranted, free of charge, to any person";
-        assert_eq!(of_files(&[("MIT.txt", &mit.replace("Copyright", ""))]).as_deref(), Some("MIT License"));
-        assert_eq!(of_files(&[("LICENSE", mit)]).as_deref(), Some("MIT License"));
+        assert_eq!(of_files(&[("MIT.txt", &mit.replace("Copyright", ""))]).as_deref(), Some("MIT"));
+        assert_eq!(of_files(&[("LICENSE", mit)]).as_deref(), Some("MIT"));
         assert_eq!(of_files(&[("LICENSE", "Copyright (c) 2031 Pelican\n\nNo use.")]).as_deref(), Some("Copyright (c) 2031 Pelican"));
+    }
+
+    #[test]
+    fn the_text_of_a_licence_has_its_identifier_also_with_another_title_and_owner() {
+        let mit = include_str!("../../../LICENSE");
+        for text in [mit.to_owned(), format!("# Pelican\n\nIt is free.\n\n{mit}"), mit.replace('\n', "\r\n")] {
+            assert_eq!(of_files(&[("LICENSE", &text)]).as_deref(), Some("MIT"));
+        }
+    }
+
+    #[test]
+    fn of_several_licences_in_a_text_the_first_one_counts() {
+        let bsd = "Copyright (c) 2031 Pelican\n\nRedistribution and use in source and binary forms\n";
+        let mit = "\nA part is of others:\nPermission is hereby granted, free of charge";
+        assert_eq!(of_files(&[("LICENSE", &format!("{bsd}{mit}"))]).as_deref(), Some("BSD-2-Clause"));
+        assert_eq!(of_files(&[("LICENSE", &format!("{bsd}Neither the name of Pelican{mit}"))]).as_deref(), Some("BSD-3-Clause"));
+    }
+
+    #[test]
+    fn a_known_statement_is_not_compared_again_and_another_one_has_another_digest() {
+        let text = Statement::Text("Pelican".to_owned());
+        assert_eq!(text.licence(&HashMap::from([(text.digest(), "known".to_owned())])), "known");
+        assert_eq!(text.licence(&HashMap::from([(Statement::Name("Pelican".to_owned()).digest(), "other".to_owned())])), "Pelican");
+    }
+
+    #[test]
+    fn names_in_metadata_become_identifiers() {
+        let of = |name: &str| of_files(&[("package.json", &format!(r#"{{"license": "{name}"}}"#))]);
+        for (name, expected) in
+            [("Apache 2.0", "Apache-2.0"), ("GPLv2", "GPL-2.0-only"), ("MIT OR Apache-2.0", "MIT OR Apache-2.0"), ("Pelican", "Pelican")]
+        {
+            assert_eq!(of(name).as_deref(), Some(expected));
+        }
     }
 
     #[test]

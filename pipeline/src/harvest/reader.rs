@@ -1,7 +1,7 @@
 //! Reads the source files of packages and folders, one repository after the other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,7 +13,7 @@ use super::{
     config::{Config, Exclude, Kept},
     folder::{Listing, SourceFolder, Subfolders, is_listable, subfolders},
     left_out::{LeftOut, language_of},
-    licence::licence_of_files,
+    licence::{Statement, licence_of_files},
     package_files::{PackageFilter, PackageVisitor},
     packages,
     repository_names::repository_name,
@@ -21,7 +21,10 @@ use super::{
     source::{Package, Registry, Source},
     source_file::{FileBytes, RepoFiles, SourceFile},
 };
-use crate::{error::Result, repositories::Repo};
+use crate::{
+    error::Result,
+    repositories::{Repo, licences_by_digest},
+};
 
 /// What a folder source gives, by path: digests of the files that are read, reasons of those that are not, commits and licences. Equal
 /// contents give equal records.
@@ -43,6 +46,8 @@ pub struct Reader<'a> {
     progress: &'a Progress,
     lists_left_out: bool,
     keeps_files: bool,
+    /// Licences by the digest of what a repository says about them.
+    known_licences: HashMap<String, String>,
     /// Number of files that were left out, by reason.
     pub skipped: BTreeMap<String, u64>,
     /// Of the folder source that was read last.
@@ -71,6 +76,7 @@ impl<'a> Reader<'a> {
             progress,
             lists_left_out: false,
             keeps_files: true,
+            known_licences: HashMap::new(),
             skipped: BTreeMap::new(),
             contents: Contents::new(),
         }
@@ -79,6 +85,11 @@ impl<'a> Reader<'a> {
     /// Reads folders for their contents only: no repository has files, so that one file at a time is in memory.
     pub fn without_files(self) -> Self {
         Self { keeps_files: false, ..self }
+    }
+
+    /// Takes licences from an earlier raw artifact, so that their texts are not compared again.
+    pub fn with_licences_of(self, raw: Option<&Path>) -> Self {
+        Self { known_licences: raw.map(licences_by_digest).unwrap_or_default(), ..self }
     }
 
     /// Also returns the paths that are not read, with the reasons.
@@ -108,19 +119,22 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let within = if *each_subfolder { format!("{}/", file_name(&folder)) } else { String::new() };
-            let (commit, found_licence, files) = match revision {
+            let (commit, statement, files) = match revision {
                 Some(revision) => self.revision(&folder, revision, &within)?,
                 None => self.folder(&folder, &within)?,
             };
             // No path of a file ends with a slash.
             self.contents.insert(format!("{within}commit/"), commit.clone());
-            self.contents.insert(format!("{within}licence/"), found_licence.clone().unwrap_or_default());
+            let licence_digest = statement.as_ref().map(Statement::digest);
+            self.contents.insert(format!("{within}licence/"), licence_digest.clone().unwrap_or_default());
+            let found = || statement.filter(|_| self.keeps_files).map(|statement| statement.licence(&self.known_licences));
             let repo = Repo {
                 name: repository,
                 url_prefix: url_prefix.clone(),
                 url_template: url_template.clone(),
                 sha: commit,
-                licence: licence.clone().or(found_licence).unwrap_or_else(|| "unknown".into()),
+                licence: licence.clone().or_else(found).unwrap_or_else(|| "unknown".into()),
+                licence_digest: licence_digest.filter(|_| licence.is_none()),
                 source: path.clone(),
             };
             take(&repo, files)?;
@@ -174,6 +188,7 @@ impl<'a> Reader<'a> {
                 url_prefix: format!("pkg:{kind}/{}@{version}#", package.name),
                 sha: fetched.sha256,
                 licence,
+                licence_digest: None,
                 source: PathBuf::new(),
             };
             take(&repo, files)?;
@@ -207,7 +222,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a folder: its commit, its licence and its files. `within`: text before their paths in the contents of the source.
-    fn folder(&mut self, root: &Path, within: &str) -> Result<(String, Option<String>, RepoFiles)> {
+    fn folder(&mut self, root: &Path, within: &str) -> Result<(String, Option<Statement>, RepoFiles)> {
         let folder = SourceFolder::open(root)?;
         if let Some(checkout) = folder.enclosing_checkout() {
             self.progress.message(&format!(
@@ -221,7 +236,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a commit: its id, its licence and its files, whose bytes stay in the repository.
-    fn revision(&mut self, root: &Path, revision: &str, within: &str) -> Result<(String, Option<String>, RepoFiles)> {
+    fn revision(&mut self, root: &Path, revision: &str, within: &str) -> Result<(String, Option<Statement>, RepoFiles)> {
         let revision = Arc::new(Revision::open(root, revision)?);
         self.contents.insert(format!("{within}tree/"), revision.tree());
         let files = revision.root_files();

@@ -37,7 +37,7 @@ pub struct Harvest;
 impl Stage for Harvest {
     const NAME: &'static str = "harvest";
     const ABOUT: &'static str = "Extract functions with their documentation from packages, folders and git checkouts";
-    const REVISION: u32 = 5;
+    const REVISION: u32 = 6;
     type Config = Config;
     type Inputs = ();
     type Output = Raw;
@@ -68,7 +68,7 @@ impl Stage for Harvest {
             entries: Vec::new(),
             report: HarvestReport::default(),
         };
-        let mut reader = Reader::new(config, run.cache, run.progress);
+        let mut reader = Reader::new(config, run.cache, run.progress).with_licences_of(run.previous());
         for (index, source) in config.all_sources().enumerate() {
             harvester.source(index, source, &mut reader)?;
         }
