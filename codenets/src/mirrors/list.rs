@@ -37,15 +37,22 @@ fn parse(text: &str) -> Result<Vec<Remote>> {
     Ok(remotes)
 }
 
+const ADDRESSES: &str = "the address must start with https://, ssh:// or file://, or be user@host:path";
+
 fn remote(url: &str, name: Option<&str>) -> Result<Remote> {
-    let (host, is_ssh) = match url.split_once("://") {
-        Some((scheme @ ("https" | "ssh" | "file"), rest)) => (rest.split('/').next().unwrap_or_default(), scheme == "ssh"),
-        // `user@host:path`
-        None if !url.starts_with('-') && url.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/')) => {
-            ("", true)
+    let (host, path, is_ssh) = match url.split_once("://") {
+        Some((scheme @ ("https" | "ssh" | "file"), rest)) => {
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            (host, path, scheme == "ssh")
         }
-        _ => bail!("the address must start with https://, ssh:// or file://, or be user@host:path"),
+        // `user@host:path`
+        None if !url.starts_with('-') => match url.split_once(':').filter(|(host, _)| host.contains('@') && !host.contains('/')) {
+            Some((host, path)) => (host, path, true),
+            None => bail!(ADDRESSES),
+        },
+        _ => bail!(ADDRESSES),
     };
+    ensure!(!path.trim_matches('/').is_empty(), "the address names no repository");
     let (user, server) = host.rsplit_once('@').unwrap_or(("", host));
     // ssh takes a host that starts with a hyphen as an option.
     ensure!(!server.starts_with('-') && !user.starts_with('-'), "the name of the host starts with a hyphen");
@@ -53,7 +60,7 @@ fn remote(url: &str, name: Option<&str>) -> Result<Remote> {
         !user.contains(':') && (is_ssh || user.is_empty()),
         "the address contains a user or a password: use a credential helper of git, or ssh"
     );
-    let last = url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
+    let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let name = name.unwrap_or(last).trim_end_matches(".git");
     let is_plain = |letter: char| letter.is_alphanumeric() || "._-+".contains(letter);
     ensure!(
@@ -83,7 +90,7 @@ mod tests {
     #[test]
     fn dangerous_and_wrong_lines_are_refused_with_their_number() {
         for (line, reason) in [
-            ("ext::sh -c touch", "must start with"),
+            ("ext::sh", "must start with"),
             ("/srv/one", "must start with"),
             ("http://example.org/one", "must start with"),
             ("--upload-pack=touch@x:y", "must start with"),
@@ -94,7 +101,7 @@ mod tests {
             ("ssh://git:secret@example.org/one", "a user or a password"),
             ("https://example.org/one ../two", "no name of a folder"),
             ("https://example.org/one .two", "no name of a folder"),
-            ("https://example.org/", "no name of a folder"),
+            ("https://example.org/", "names no repository"),
             ("https://example.org/one two three", "found more"),
         ] {
             let error = format!("{:#}", parse(&format!("\n{line}")).unwrap_err());

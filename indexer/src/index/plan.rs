@@ -145,7 +145,7 @@ fn is_intact(artifact: &Artifact<Bundle>, lexical: &Path, name: Uuid) -> Result<
 /// The segments that a build keeps.
 fn kept_segments(segments: Vec<KeptSegment>, segment_rows: u64) -> Vec<KeptSegment> {
     let live = |segment: &KeptSegment| segment.rows.iter().filter(|row| **row != GONE).count();
-    let gone = |segment: &KeptSegment| 1.0 - live(segment) as f64 / segment.rows.len() as f64;
+    let gone = |segment: &KeptSegment| (segment.rows.len() - live(segment)) as f64 / segment.rows.len() as f64;
     let is_small = |segment: &KeptSegment| (live(segment) as u64) < segment_rows / 4;
     let most = segments.iter().map(gone).fold(MANY_GONE, f64::max);
     let mut worst_is_left = most > MANY_GONE;
