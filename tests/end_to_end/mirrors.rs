@@ -106,6 +106,35 @@ fn only_mirrors_that_this_program_made_are_fetched() {
 }
 
 #[test]
+fn what_a_killed_git_left_is_removed_and_a_damaged_mirror_is_not_the_repository_above_it() {
+    let (workspace, _) = with_mirrors(", all-branches-and-tags = true, depth = null");
+    git(workspace.root(), &["init", "-q", "-b", "own"]);
+    git(workspace.root(), &["commit", "-q", "--allow-empty", "-m", "own"]);
+    workspace.run(&["fetch"]);
+    for lock in ["shallow.lock", "HEAD.lock", "packed-refs.lock", "refs/heads/x.lock"] {
+        fs::write(workspace.path("mirrors/math.git").join(lock), "").unwrap();
+    }
+    fs::remove_file(workspace.path("mirrors/text.git/HEAD")).unwrap();
+    let (out, _) = workspace.run(&["fetch", "--json"]);
+    assert!(out.contains("/text is not fetched") && !out.contains("/math is not fetched"), "{out}");
+    assert_eq!(git(workspace.root(), &["branch", "--format=%(refname)"]), "refs/heads/own");
+}
+
+#[test]
+fn the_whole_history_is_fetched_where_only_the_last_commit_was() {
+    let (workspace, remotes) = with_mirrors("");
+    git(&remotes.join("math"), &["commit", "-q", "--allow-empty", "-m", "second"]);
+    workspace.run(&["fetch"]);
+    let mirror = workspace.path("mirrors/math.git");
+    let commits = || git(&mirror, &["rev-list", "--count", "HEAD"]);
+    assert_eq!(commits(), "1");
+    let conf = fs::read_to_string(workspace.path(crate::workspace::CONF)).unwrap();
+    fs::write(workspace.path(crate::workspace::CONF), conf + "\nnightly.fetch.depth = null\n").unwrap();
+    workspace.run(&["fetch"]);
+    assert_eq!(commits(), "2");
+}
+
+#[test]
 fn a_remote_that_does_not_answer_is_given_up() {
     let (workspace, _) = with_mirrors(", timeout = 1s");
     // A server that accepts connections and says nothing.

@@ -69,6 +69,49 @@ fn a_night_with_a_release_gives_the_bytes_of_a_build_that_adopts_it() {
     assert_eq!(other.manifest("bundle")["outputs"], workspace.manifest("bundle")["outputs"]);
 }
 
+/// Adds a function and makes a night of it, which finds it and everything else.
+fn night_with(workspace: &Workspace, name: &str) {
+    let text =
+        format!("def {name}(number):\n    \"\"\"Return the number {name}.\"\"\"\n    result = number, '{name}'\n    return result\n");
+    fs::write(workspace.path(&format!("corpus/math/{name}.py")), text).unwrap();
+    assert_eq!(night(workspace, &[], 0)["ending"], "published");
+    workspace.run(&["verify"]);
+    for name in [name, "levenshtein", "parse_iso_date", "ParseHeader"] {
+        assert_eq!(workspace.search(&[name])[0]["func_name"], name);
+    }
+}
+
+#[test]
+fn a_night_keeps_the_segments_of_the_bundle_before_unless_they_are_damaged() {
+    let (workspace, _) = first_night();
+    let documents = || {
+        let manifest = read_json(&workspace.path("data/serve/current/manifest.json"));
+        (manifest["lexical"]["segments"].as_u64().unwrap(), manifest["lexical"]["documents"].as_u64().unwrap())
+    };
+    let (segments, rows) = documents();
+    night_with(&workspace, "first");
+    assert_eq!(documents(), (segments + 1, rows + 1));
+    // A file of a segment is gone.
+    let index = workspace.artifact("bundle").join("bundle/tantivy");
+    let norms =
+        crate::workspace::files_below(&index).into_iter().find(|file| file.extension().is_some_and(|end| end == "fieldnorm")).unwrap();
+    fs::remove_file(norms).unwrap();
+    night_with(&workspace, "second");
+    // Two documents have each other's row, in the artifact and in the published bundle: their files are one.
+    let path = workspace.artifact("bundle").join("bundle/document-rows.npy");
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes.copy_within(end - 4..end, end - 8);
+    fs::write(&path, bytes).unwrap();
+    night_with(&workspace, "third");
+    assert_eq!(documents(), (1, rows + 3), "every segment is written anew");
+    fs::remove_file(workspace.path("corpus/math/third.py")).unwrap();
+    night(&workspace, &[], 0);
+    assert_eq!(documents().1, rows + 3, "the document stays without a row");
+    night(&workspace, &["--rebuild-index"], 0);
+    assert_eq!(documents(), (1, rows + 2));
+}
+
 #[test]
 fn a_bundle_that_a_gate_refuses_is_held_back_and_published_by_force_with_the_reason() {
     let (workspace, first) = first_night();

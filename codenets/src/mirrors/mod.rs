@@ -12,7 +12,7 @@ mod git;
 mod list;
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,7 +23,12 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::{git::Git, list::Remote};
+use walkdir::WalkDir;
+
+use self::{
+    git::{Git, Refs},
+    list::Remote,
+};
 use crate::period::Period;
 
 /// `nightly.fetch`: repositories that are fetched.
@@ -83,11 +88,11 @@ pub struct Fetched {
 pub fn fetch(config: &Config, done: impl Fn() + Sync) -> Result<Fetched> {
     let remotes = list::read(&config.list)?;
     fs::create_dir_all(&config.folder).with_context(|| format!("creating {}", config.folder.display()))?;
-    remove_unfinished(&config.folder)?;
-    let git = Git { timeout: config.timeout.0 };
-    let outcomes: Vec<Result<(), String>> = remotes.par_iter().map(|remote| fetch_one(config, git, remote)).inspect(|_| done()).collect();
+    let git = Git { timeout: config.timeout.0, lock: lock(&config.folder)? };
+    let mut warnings = remove_unfinished(&config.folder)?;
+    let outcomes: Vec<Result<(), String>> = remotes.par_iter().map(|remote| fetch_one(config, &git, remote)).inspect(|_| done()).collect();
     let mirrors = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    let mut warnings: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
+    warnings.extend(outcomes.into_iter().filter_map(Result::err));
     for name in others(&config.folder, &remotes)? {
         let path = config.folder.join(&name);
         let list = config.list.display();
@@ -96,8 +101,16 @@ pub fn fetch(config: &Config, done: impl Fn() + Sync) -> Result<Fetched> {
     Ok(Fetched { mirrors, warnings })
 }
 
+/// Waits for other processes that fetch into the folder. The processes that git starts hold the lock too: it is free when all have ended, also
+/// where this program was killed.
+fn lock(folder: &Path) -> Result<File> {
+    let opened = File::open(folder).with_context(|| format!("opening {}", folder.display()))?;
+    opened.lock().with_context(|| format!("locking {}", folder.display()))?;
+    Ok(opened)
+}
+
 /// Fetches one mirror; else the warning.
-fn fetch_one(config: &Config, git: Git, remote: &Remote) -> Result<(), String> {
+fn fetch_one(config: &Config, git: &Git, remote: &Remote) -> Result<(), String> {
     let mirror = config.folder.join(&remote.folder);
     let before = marker(&mirror);
     let fetched = match &before {
@@ -116,27 +129,37 @@ fn marker(mirror: &Path) -> Option<Marker> {
 }
 
 /// Makes a mirror. It has its name when it is complete.
-fn make(config: &Config, git: Git, remote: &Remote, mirror: &Path) -> Result<()> {
+fn make(config: &Config, git: &Git, remote: &Remote, mirror: &Path) -> Result<()> {
     let scratch = scratch_folder(UNFINISHED, &config.folder)?;
     git.init(scratch.path())?;
     update(config, git, remote, scratch.path())?;
     fs::rename(scratch.keep(), mirror).with_context(|| format!("creating {}", mirror.display()))
 }
 
-fn update(config: &Config, git: Git, remote: &Remote, mirror: &Path) -> Result<()> {
+fn update(config: &Config, git: &Git, remote: &Remote, mirror: &Path) -> Result<()> {
+    remove_locks(mirror)?;
     git.reset_configuration(mirror)?;
     let branch = git.branch_of_head(mirror, &remote.url)?;
-    git.fetch(mirror, &remote.url, (!config.all_branches_and_tags).then_some(&*branch), config.depth)?;
-    git.set_head(mirror, &branch)?;
+    let refs = if config.all_branches_and_tags { Refs::All } else { Refs::One(&branch) };
+    git.fetch(mirror, &remote.url, refs, config.depth)?;
+    git.set_head(mirror, refs.head().unwrap_or(&branch))?;
     let marker = Marker { url: remote.url.clone(), fetched_unix_s: unix_now() };
     Ok(write_atomically(&mirror.join(MARKER), &serde_json::to_vec(&marker)?)?)
 }
 
-/// Deletes what a killed process left.
-fn remove_unfinished(folder: &Path) -> Result<()> {
-    for name in names(folder)?.into_iter().filter(|name| name.starts_with(UNFINISHED)) {
-        let path = folder.join(name);
-        fs::remove_dir_all(&path).with_context(|| format!("deleting {}", path.display()))?;
+/// Deletes mirrors that a killed process did not finish; warnings where one cannot be deleted.
+fn remove_unfinished(folder: &Path) -> Result<Vec<String>> {
+    let unfinished = names(folder)?.into_iter().filter(|name| name.starts_with(UNFINISHED)).map(|name| folder.join(name));
+    Ok(unfinished.filter_map(|path| Some(format!("{} cannot be deleted: {}", path.display(), fs::remove_dir_all(&path).err()?))).collect())
+}
+
+/// Deletes the locks that a killed git left: no other process uses the mirror.
+fn remove_locks(mirror: &Path) -> Result<()> {
+    for entry in WalkDir::new(mirror) {
+        let entry = entry?;
+        if entry.file_type().is_file() && entry.path().extension().is_some_and(|extension| extension == "lock") {
+            fs::remove_file(entry.path()).with_context(|| format!("deleting {}", entry.path().display()))?;
+        }
     }
     Ok(())
 }

@@ -22,6 +22,8 @@ pub struct Build<'a> {
     pub store: &'a Store,
     /// File with the repositories that are not read.
     pub kept: Option<PathBuf>,
+    /// Is no segment of an earlier index kept?
+    pub rebuild_index: bool,
 }
 
 /// How a build is evaluated.
@@ -51,7 +53,7 @@ impl Build<'_> {
         }
         for stage in stages {
             let (clock, cpu) = (Instant::now(), cpu_seconds());
-            if stage.name() == Index::NAME && protocol == Protocol::Night {
+            if stage.name() == Index::NAME && protocol == Protocol::Night && !self.rebuild_index {
                 args.earlier = self.earlier(stage, &conf)?;
                 conf = night_conf::with_earlier(conf, args.earlier.clone())?;
             }

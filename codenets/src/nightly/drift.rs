@@ -63,6 +63,9 @@ pub fn measure(store: &Store, id: &ReleaseId, score: Option<f64>) -> Result<Drif
     let path = releases.tokens(id);
     let first: First = match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: delete it", path.display()))?,
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("reading {}", path.display()));
+        }
         Err(_) => {
             write_atomically(&path, &serde_json::to_vec(&now)?)?;
             return Ok(between(&now, &now));

@@ -57,6 +57,9 @@ pub struct NightlyArgs {
     /// Remove the functions of repositories whose folders are gone, without nights of grace and without publish.max-lost-*
     #[arg(long)]
     pub accept_removed: bool,
+    /// Build the lexical index from nothing, so that no text of deleted functions stays in the segments of earlier nights
+    #[arg(long)]
+    pub rebuild_index: bool,
     /// Keep unreferenced artifacts: do not collect garbage
     #[arg(long)]
     pub keep_garbage: bool,
@@ -203,7 +206,8 @@ impl Steps<'_> {
         night.warnings.extend(warnings);
         let kept = plan.write(self.store.root())?;
         night.kept = plan.repositories;
-        Ok(Build { registry: self.registry, options: self.options, conf_is_given: self.args.conf_is_given, store: self.store, kept })
+        let NightlyArgs { conf_is_given, rebuild_index, .. } = *self.args;
+        Ok(Build { registry: self.registry, options: self.options, conf_is_given, store: self.store, kept, rebuild_index })
     }
 
     /// The release of this night: the current one, or a new one that is not worse.

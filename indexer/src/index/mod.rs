@@ -185,7 +185,7 @@ fn write_lexical(
     let mut plan = Plan::all_rows(u32::try_from(digests.rows.len())?);
     if let (Some(artifact), Some(opened)) = (&earlier, &opened) {
         plan = Plan::extending(opened, &digests.rows, config.segment_rows)?;
-        for name in plan.without_damaged(artifact)? {
+        for name in plan.without_damaged(artifact) {
             run.progress.message(&format!("index     the segment {name} of {} is damaged: it is written anew", artifact.dir().display()));
         }
         let (kept, new) = (plan.kept.len(), plan.new_rows.len());

@@ -11,6 +11,7 @@ use std::{
 use bundle::{
     BundleManifest,
     lexical::{DOCUMENT_ROWS, GONE, LEXICAL, tokenizer},
+    manifest::MANIFEST,
 };
 use ledger::{Artifact, Bundle, Digest, ensure};
 use uuid::Uuid;
@@ -49,6 +50,10 @@ impl Earlier {
     /// A file is missing or damaged.
     pub fn open(artifact: &Artifact<Bundle>, stemming: bool) -> Result<Option<Self>> {
         let bundle = artifact.open()?.dir;
+        for file in [&bundle.join(DOCUMENT_ROWS), &bundle.join(LEXICAL).join("meta.json"), &bundle.join(MANIFEST)] {
+            require_intact(artifact, file)?;
+        }
+        RowDigests::files(artifact.dir()).iter().try_for_each(|file| require_intact(artifact, file))?;
         let manifest = BundleManifest::read(&bundle)?;
         if manifest.lexical.tokenizer != tokenizer(stemming) || manifest.lexical.engine != lexical::engine() {
             return Ok(None);
@@ -111,10 +116,10 @@ impl Plan {
     }
 
     /// Leaves out the kept segments whose files are damaged: their rows are written anew. Returns their names.
-    pub fn without_damaged(&mut self, artifact: &Artifact<Bundle>) -> Result<Vec<Uuid>> {
+    pub fn without_damaged(&mut self, artifact: &Artifact<Bundle>) -> Vec<Uuid> {
         let mut damaged = Vec::new();
         for segment in std::mem::take(&mut self.kept) {
-            if is_intact(artifact, &self.earlier, segment.name)? {
+            if is_intact(artifact, &self.earlier, segment.name) {
                 self.kept.push(segment);
             } else {
                 self.new_rows.extend(segment.rows.into_iter().filter(|row| *row != GONE));
@@ -122,7 +127,7 @@ impl Plan {
             }
         }
         self.new_rows.sort_unstable();
-        Ok(damaged)
+        damaged
     }
 
     /// The row of each document, or [`GONE`].
@@ -131,15 +136,19 @@ impl Plan {
     }
 }
 
-/// Do the files of a segment have their recorded digests?
-fn is_intact(artifact: &Artifact<Bundle>, lexical: &Path, name: Uuid) -> Result<bool> {
-    for file in lexical::files_of(lexical, name)? {
-        let relative = file.strip_prefix(artifact.dir()).ok().context("a segment lies outside its artifact")?;
-        if Digest::of_file(&file).ok() != artifact.file_digest(relative).ok() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// Are the recorded files of a segment there, with their digests?
+fn is_intact(artifact: &Artifact<Bundle>, lexical: &Path, name: Uuid) -> bool {
+    let name = name.simple().to_string();
+    let recorded = artifact.manifest().outputs.keys().map(|path| artifact.dir().join(path));
+    let mut files = recorded.filter(|path| path.parent() == Some(lexical) && path.file_stem() == Some(name.as_ref())).peekable();
+    files.peek().is_some() && files.all(|file| require_intact(artifact, &file).is_ok())
+}
+
+fn require_intact(artifact: &Artifact<Bundle>, file: &Path) -> Result<()> {
+    let relative = file.strip_prefix(artifact.dir()).ok().context("a file lies outside its artifact")?;
+    let digest = Digest::of_file(file).with_context(|| format!("reading {}", file.display()))?;
+    ensure!(digest == artifact.file_digest(relative)?, "{} does not have its recorded digest", file.display());
+    Ok(())
 }
 
 /// The segments that a build keeps.

@@ -70,6 +70,11 @@ impl RowDigests {
         Ok(fs::write(out.join(SHARDS), serde_json::to_vec(&self.shards)?)?)
     }
 
+    /// The files of the digests in the folder of an artifact.
+    pub fn files(dir: &Path) -> [PathBuf; 2] {
+        [ROW_DIGESTS, SHARDS].map(|name| dir.join(name))
+    }
+
     /// Reads the digests in the folder of an artifact.
     ///
     /// # Errors
