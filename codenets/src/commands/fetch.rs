@@ -18,7 +18,7 @@ pub fn fetch_configured(conf: &Conf, store: &Store) -> Result<Option<Fetched>> {
     let bar = store.progress().bar("fetch", 0, "repositories");
     let fetched = mirrors::fetch(&config, || bar.add(1))?;
     bar.finish();
-    store.progress().message(&format!("fetch     {} repositories are as their remotes are", fetched.mirrors));
+    store.progress().message(&format!("fetch     {} mirrors are up to date", fetched.mirrors));
     fetched.warnings.iter().for_each(|warning| store.progress().message(&format!("fetch     {warning}")));
     Ok(Some(fetched))
 }
@@ -29,6 +29,6 @@ pub fn fetch(registry: &Registry, options: &Options) -> Result<()> {
     let store = options.store_of(registry, &conf)?;
     let fetched = fetch_configured(&conf, &store)?;
     let fetched = fetched.context("the configuration names no repositories: write nightly.fetch { folder, list }")?;
-    let text = format!("{} repositories are fetched, {} warnings", fetched.mirrors, fetched.warnings.len());
+    let text = format!("{} mirrors are up to date, {} warnings", fetched.mirrors, fetched.warnings.len());
     options.print(&text, &json!({ "fetched": fetched.mirrors, "warnings": fetched.warnings }))
 }

@@ -111,7 +111,7 @@ impl Git {
     /// Makes a branch, which must exist, the `HEAD` of a repository.
     pub fn set_head(&self, repository: &Path, branch: &str) -> Result<()> {
         self.run(repository, &["rev-parse", "--quiet", "--verify", &format!("{branch}^{{commit}}")])
-            .with_context(|| format!("the branch {branch} of its HEAD is not there"))?;
+            .with_context(|| format!("the branch {branch} that its HEAD names does not exist"))?;
         self.run(repository, &["symbolic-ref", "HEAD", branch]).map(drop)
     }
 

@@ -22,7 +22,6 @@ use ledger::{plain, rfc3339, scratch_folder, unix_now, write_atomically};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
 use walkdir::WalkDir;
 
 use self::{
@@ -75,7 +74,7 @@ struct Marker {
 /// The outcome of fetching all mirrors.
 #[derive(Debug, Default)]
 pub struct Fetched {
-    /// Mirrors that are as their remotes are.
+    /// Number of mirrors that are up to date.
     pub mirrors: usize,
     /// One sentence for each mirror that was not fetched, or is no longer in the list.
     pub warnings: Vec<String>,

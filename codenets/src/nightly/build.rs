@@ -72,7 +72,7 @@ impl Build<'_> {
         Ok(runs)
     }
 
-    /// The bundle that the index extends: the recorded one. Where that is up to date: the one that it extended itself.
+    /// Key of the bundle whose segments the index keeps: the recorded bundle, or, where that is up to date, the bundle that it was built from.
     fn earlier(&self, stage: &dyn AnyStage, conf: &Conf) -> Result<Option<String>> {
         let is_extended = |manifest: &Manifest| manifest.stage == Index::NAME && manifest.revision == Index::REVISION;
         let recorded = self.store.current_manifest(Bundle::KIND).filter(|(_, manifest)| is_extended(manifest));
