@@ -1,10 +1,11 @@
 //! Stage `embed`: encodes every function as a vector with ONNX Runtime.
 //!
-//! A function whose text (the columns that the encoder reads) was in the previous version of the shard keeps its vector, where the new one
-//! would have the same bits. Each thread then holds the vectors of one previous shard in memory.
+//! A function whose text (the columns that the encoder reads) is in the previous artifact keeps its vector, where the new one would have
+//! the same bits. Each thread then holds the vectors of the previous version of its shard in memory, and of one other shard: a moved file
+//! is in another shard.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::Path,
     sync::{
         Arc,
@@ -13,19 +14,19 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt32Array},
+    array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array},
     compute::take_record_batch,
     datatypes::{DataType, Field},
 };
 use inference::{Provider, TextEncoder};
 use ledger::{
-    Artifact, Embeddings, Encoder, Report, Rows, Run, Stage, Syntax, ensure,
-    table::{self, TableWriter, text_field, vector_field},
+    Artifact, Bar, EarlierShards, Embeddings, Encoder, Report, Rows, Run, Shard, Stage, Syntax, ensure,
+    table::{self, RowDigest, TableWriter, digest_field, text_field, vector_field},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, error::Context};
+use crate::Result;
 
 /// The stage.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Report for EmbedReport {
 impl Stage for Embed {
     const NAME: &'static str = "embed";
     const ABOUT: &'static str = "Encode functions as vectors with ONNX Runtime";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Encoder>);
     type Output = Embeddings;
@@ -77,44 +78,14 @@ impl Stage for Embed {
         ensure!(sessions > 0 && config.batch_tokens > 0, "embed.sessions and embed.batch-tokens must be positive");
         let encoder = TextEncoder::open_with(encoder.dir(), config.provider, sessions, (run.threads / sessions).max(1))?;
         let dimension = encoder.spec().dimension;
-        let schema = table::schema(vec![text_field("id", false), text_field("text", false), vector_field("embedding", dimension)]);
-        let columns = columns(&encoder);
-        let text_columns: Vec<&str> =
-            columns.into_iter().filter(|name| *name != "id" && (config.documentation || *name != "doc_words")).collect();
-        let read = AtomicU64::new(0);
-        let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, last, target, bar| -> Result<u64> {
-            let known = last.filter(|_| encoder.is_batch_invariant()).map(|last| KnownVectors::read(last, dimension)).transpose()?;
-            let known = known.unwrap_or_default();
-            let mut writer = TableWriter::create(target, schema.clone())?;
-            let mut rows = 0u64;
-            for batch in table::read(&shard.path, &columns)? {
-                let batch = batch?;
-                let digests = digests(&batch, &text_columns)?;
-                let new: UInt32Array =
-                    (0..).zip(&digests).filter(|(_, digest)| known.vector(digest).is_none()).map(|(row, _)| row).collect();
-                read.fetch_add(new.len() as u64, Ordering::Relaxed);
-                let encoded = vectors_of(&encoder, &take_record_batch(&batch, &new)?, config.documentation, config.batch_tokens)?;
-                let mut encoded = encoded.chunks_exact(dimension);
-                let mut vectors = Vec::with_capacity(digests.len() * dimension);
-                for digest in &digests {
-                    vectors.extend_from_slice(
-                        known.vector(digest).or_else(|| encoded.next()).context("the encoder gave fewer vectors than texts")?,
-                    );
-                }
-                let item = Arc::new(Field::new_list_field(DataType::Float32, false));
-                let vectors = FixedSizeListArray::try_new(item, i32::try_from(dimension)?, Arc::new(Float32Array::from(vectors)), None)?;
-                let arrays: Vec<ArrayRef> =
-                    vec![Arc::new(table::texts(&batch, "id")?), Arc::new(StringArray::from_iter_values(&digests)), Arc::new(vectors)];
-                writer.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
-                rows += batch.num_rows() as u64;
-                bar.add(batch.num_rows() as u64);
-            }
-            writer.finish()?;
-            Ok(rows)
+        let embedding = Embedding { config, encoder: &encoder, dimension, encoded: AtomicU64::new(0) };
+        let rows = run.map_shards("embed", syntax, &syntax.open()?.shards, |shard, earlier, target, bar| {
+            let earlier = encoder.is_batch_invariant().then_some(earlier);
+            embedding.embed_shard(shard, earlier, target, bar)
         })?;
         run.progress.message(&format!(
             "embed     {} texts of {} were new, encoded by {} in {sessions} sessions",
-            read.into_inner(),
+            embedding.encoded.into_inner(),
             rows.iter().sum::<u64>(),
             config.provider
         ));
@@ -124,6 +95,58 @@ impl Stage for Embed {
             provider: config.provider.name().to_owned(),
             documentation: config.documentation,
         })
+    }
+}
+
+/// What is equal for all shards.
+struct Embedding<'a> {
+    config: &'a Config,
+    encoder: &'a TextEncoder,
+    dimension: usize,
+    /// Number of encoded texts.
+    encoded: AtomicU64,
+}
+
+impl Embedding<'_> {
+    /// Writes the vectors of a shard, and returns its number of rows. `earlier`: shards whose vectors may be taken.
+    fn embed_shard(&self, shard: &Shard, earlier: Option<&EarlierShards<'_>>, target: &Path, bar: &Bar) -> Result<u64> {
+        let mut known = earlier.map(|earlier| KnownVectors::of(earlier, &shard.name, self.dimension)).transpose()?;
+        let columns = columns(self.encoder);
+        let is_read = |name: &&str| *name != "id" && (self.config.documentation || *name != "doc_words");
+        let text_columns: Vec<&str> = columns.into_iter().filter(is_read).collect();
+        let schema = table::schema(vec![text_field("id", false), digest_field(), vector_field("embedding", self.dimension)]);
+        let mut writer = TableWriter::create(target, schema.clone())?;
+        let mut rows = 0;
+        for batch in table::read(&shard.path, &columns)? {
+            let batch = batch?;
+            let digests = table::row_digests(&batch, &text_columns, "")?;
+            let vectors = self.vectors(&batch, &digests, known.as_mut())?;
+            let item = Arc::new(Field::new_list_field(DataType::Float32, false));
+            let vectors = FixedSizeListArray::try_new(item, i32::try_from(self.dimension)?, Arc::new(Float32Array::from(vectors)), None)?;
+            let arrays: Vec<ArrayRef> = vec![Arc::new(table::texts(&batch, "id")?), table::digest_column(&digests)?, Arc::new(vectors)];
+            writer.write(&RecordBatch::try_new(schema.clone(), arrays)?)?;
+            rows += batch.num_rows() as u64;
+            bar.add(batch.num_rows() as u64);
+        }
+        writer.finish()?;
+        Ok(rows)
+    }
+
+    /// The vectors of a batch, `[rows, dimension]` flat: known ones, and the others from the encoder.
+    fn vectors(&self, batch: &RecordBatch, digests: &[RowDigest], known: Option<&mut KnownVectors<'_>>) -> Result<Vec<f32>> {
+        let mut vectors = vec![0.0; digests.len() * self.dimension];
+        let new = match known {
+            Some(known) => known.fill(digests, &mut vectors)?,
+            None => (0..digests.len()).collect(),
+        };
+        self.encoded.fetch_add(new.len() as u64, Ordering::Relaxed);
+        let rows: UInt32Array = new.iter().map(|&row| u32::try_from(row)).collect::<std::result::Result<Vec<_>, _>>()?.into();
+        let encoded = vectors_of(self.encoder, &take_record_batch(batch, &rows)?, self.config.documentation, self.config.batch_tokens)?;
+        ensure!(encoded.len() == new.len() * self.dimension, "the encoder gave {} numbers for {} texts", encoded.len(), new.len());
+        for (row, vector) in new.into_iter().zip(encoded.chunks_exact(self.dimension)) {
+            vectors[row * self.dimension..][..self.dimension].copy_from_slice(vector);
+        }
+        Ok(vectors)
     }
 }
 
@@ -148,37 +171,71 @@ pub fn vectors_of(encoder: &TextEncoder, batch: &RecordBatch, documentation: boo
     Ok(encoder.encode_codes(&languages, &ids, batch_tokens)?)
 }
 
-/// Digests of what the encoder reads of each row, and of the language, which selects the graph.
-fn digests(batch: &RecordBatch, columns: &[&str]) -> Result<Vec<String>> {
-    Ok(table::row_digests(batch, columns, "")?.iter().map(|digest| format!("{:032x}", u128::from_be_bytes(*digest))).collect())
-}
-
-/// The vectors of the previous version of a shard, by digest of the text.
-#[derive(Default)]
-struct KnownVectors {
-    rows: HashMap<String, usize>,
-    vectors: Vec<f32>,
+/// The vectors of the previous artifact.
+struct KnownVectors<'a> {
+    earlier: &'a EarlierShards<'a>,
+    own: ShardVectors,
+    /// The other shard that was read last, and its name.
+    other: Option<(&'a str, ShardVectors)>,
     dimension: usize,
 }
 
-impl KnownVectors {
-    fn read(last: &Path, dimension: usize) -> Result<Self> {
-        let rows = usize::try_from(table::row_count(last)?)?;
-        let vectors = Vec::with_capacity(rows * dimension);
-        let mut known = Self { rows: HashMap::with_capacity(rows), vectors, dimension };
-        for batch in table::read(last, &["text", "embedding"])? {
-            let batch = batch?;
-            let (values, width) = table::vectors(&batch, "embedding")?;
-            ensure!(width == dimension, "{} holds vectors of {width} numbers, the encoder gives {dimension}", last.display());
-            let start = known.vectors.len() / dimension;
-            known.vectors.extend_from_slice(values.values());
-            let texts = table::texts(&batch, "text")?;
-            known.rows.extend(texts.iter().flatten().enumerate().map(|(row, text)| (text.to_owned(), start + row)));
-        }
-        Ok(known)
+impl<'a> KnownVectors<'a> {
+    /// With the vectors of the previous version of a shard.
+    fn of(earlier: &'a EarlierShards<'a>, shard: &str, dimension: usize) -> Result<Self> {
+        let own = earlier.get(shard).map(|path| ShardVectors::read(path, dimension)).transpose()?.unwrap_or_default();
+        Ok(Self { earlier, own, other: None, dimension })
     }
 
-    fn vector(&self, text: &str) -> Option<&[f32]> {
-        self.rows.get(text).map(|row| &self.vectors[row * self.dimension..][..self.dimension])
+    /// Writes the vectors of known texts into `[rows, dimension]` numbers; returns the other rows.
+    fn fill(&mut self, digests: &[RowDigest], vectors: &mut [f32]) -> Result<Vec<usize>> {
+        let (mut new, mut elsewhere) = (Vec::new(), BTreeMap::<&'a str, Vec<usize>>::new());
+        for (row, (digest, target)) in digests.iter().zip(vectors.chunks_exact_mut(self.dimension)).enumerate() {
+            match self.own.vector(digest, self.dimension) {
+                Some(vector) => target.copy_from_slice(vector),
+                None => match self.earlier.place_of(digest) {
+                    Some((shard, _)) => elsewhere.entry(shard).or_default().push(row),
+                    None => new.push(row),
+                },
+            }
+        }
+        for (shard, rows) in elsewhere {
+            if self.other.as_ref().is_none_or(|(name, _)| *name != shard) {
+                let read = self.earlier.get(shard).map(|path| ShardVectors::read(path, self.dimension)).transpose()?;
+                self.other = Some((shard, read.unwrap_or_default()));
+            }
+            for row in rows {
+                match self.other.as_ref().and_then(|(_, other)| other.vector(&digests[row], self.dimension)) {
+                    Some(vector) => vectors[row * self.dimension..][..self.dimension].copy_from_slice(vector),
+                    None => new.push(row),
+                }
+            }
+        }
+        new.sort_unstable();
+        Ok(new)
+    }
+}
+
+/// The vectors of a shard by digest of the text.
+#[derive(Default)]
+struct ShardVectors {
+    rows: HashMap<RowDigest, usize>,
+    vectors: Vec<f32>,
+}
+
+impl ShardVectors {
+    fn read(path: &Path, dimension: usize) -> Result<Self> {
+        let digests = table::digests(path)?;
+        let mut vectors = Vec::with_capacity(digests.len() * dimension);
+        for batch in table::read(path, &["embedding"])? {
+            let (values, width) = table::vectors(&batch?, "embedding")?;
+            ensure!(width == dimension, "{} holds vectors of {width} numbers, the encoder gives {dimension}", path.display());
+            vectors.extend_from_slice(values.values());
+        }
+        Ok(Self { rows: digests.into_iter().zip(0..).collect(), vectors })
+    }
+
+    fn vector(&self, digest: &RowDigest, dimension: usize) -> Option<&[f32]> {
+        self.vectors.get(self.rows.get(digest)? * dimension..)?.get(..dimension)
     }
 }

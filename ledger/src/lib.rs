@@ -144,6 +144,7 @@ pub use layout::{
 };
 pub use progress::{Bar, Progress, cpu_seconds, cpu_seconds_of_children, peak_rss_mib, plain, print_line, reset_peak_rss};
 pub use stages::{
+    earlier_shards::EarlierShards,
     freshness::{Freshness, InputChange, differing_keys},
     inputs::Inputs,
     journal::journal,

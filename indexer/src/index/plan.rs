@@ -13,10 +13,10 @@ use bundle::{
     lexical::{DOCUMENT_ROWS, GONE, LEXICAL, tokenizer},
     manifest::MANIFEST,
 };
-use ledger::{Artifact, Bundle, Digest, ensure};
+use ledger::{Artifact, Bundle, Digest, ensure, table::RowDigest};
 use uuid::Uuid;
 
-use super::row_digests::{RowDigest, RowDigests};
+use super::row_digests::RowDigests;
 use crate::{
     Result,
     error::Context,

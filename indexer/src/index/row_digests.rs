@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{Artifact, Digest, Shard, Syntax, table};
+use ledger::{
+    Artifact, Digest, Shard, Syntax,
+    table::{self, RowDigest},
+};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +21,6 @@ use crate::{Result, error::Context, npy};
 const ROW_DIGESTS: &str = "row-digests.npy";
 /// The shards of the rows, in order.
 const SHARDS: &str = "row-shards.json";
-
-/// Digest of what the document of a row is made of.
-pub type RowDigest = [u8; 16];
 
 /// The digest of each row.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Stages: what they are, why they run, and how they are run.
 
+pub(crate) mod earlier_shards;
 pub(crate) mod executor;
 pub(crate) mod freshness;
 pub(crate) mod inputs;

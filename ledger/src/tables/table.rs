@@ -7,7 +7,10 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, FixedSizeListArray, Float32Array, ListArray, RecordBatch, StringArray, UInt32Array},
+    array::{
+        Array, ArrayRef, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray, Float32Array, ListArray, RecordBatch, StringArray,
+        UInt32Array,
+    },
     compute::{cast, filter_record_batch, is_null},
     datatypes::{DataType, Field, Schema, SchemaRef},
     row::{Row, RowConverter, SortField},
@@ -24,6 +27,7 @@ use parquet::{
 
 use crate::{
     digest::Digest,
+    ensure,
     error::{Context, Error, Result},
 };
 
@@ -33,8 +37,15 @@ pub const BATCH_ROWS: usize = 1024;
 const ROW_GROUP_ROWS: usize = 8192;
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
+/// Column with the digest of what other columns of a row are computed from: a later run takes them from a row with this digest.
+pub const DIGEST: &str = "digest";
+
+/// Half of a digest.
+pub type RowDigest = [u8; 16];
+
 /// Columns whose values rarely repeat: a dictionary for them costs time and saves no space.
-const OF_MANY_VALUES: [&str; 9] = ["id", "code", "docstring", "url", "name_words", "code_words", "doc_words", "query_words", "signature"];
+const OF_MANY_VALUES: [&str; 10] =
+    [DIGEST, "id", "code", "docstring", "url", "name_words", "code_words", "doc_words", "query_words", "signature"];
 
 /// Writes one Parquet file. The same batches give the same bytes.
 pub struct TableWriter {
@@ -174,6 +185,12 @@ pub fn u32s(batch: &RecordBatch, name: &str) -> Result<UInt32Array> {
     array.with_context(|| format!("column `{name}` is not u32"))
 }
 
+/// A column of booleans.
+pub fn booleans(batch: &RecordBatch, name: &str) -> Result<BooleanArray> {
+    let array = column(batch, name)?.as_any().downcast_ref::<BooleanArray>().cloned();
+    array.with_context(|| format!("column `{name}` is not boolean"))
+}
+
 /// A column of lists.
 pub struct Lists<T> {
     lists: ListArray,
@@ -205,6 +222,11 @@ impl<T> Lists<T> {
         self.lists.is_null(row)
     }
 
+    /// Number of items in the list of a row.
+    pub fn len(&self, row: usize) -> usize {
+        self.range(row).len()
+    }
+
     fn range(&self, row: usize) -> std::ops::Range<usize> {
         let offsets = self.lists.value_offsets();
         let at = |index: usize| usize::try_from(offsets[index]).unwrap_or_default();
@@ -234,9 +256,32 @@ pub fn vectors(batch: &RecordBatch, name: &str) -> Result<(Float32Array, usize)>
     Ok((list.values().as_any().downcast_ref::<Float32Array>().cloned().with_context(wanted)?, width))
 }
 
+/// Field of the column [`DIGEST`].
+pub fn digest_field() -> Field {
+    Field::new(DIGEST, DataType::FixedSizeBinary(size_of::<RowDigest>() as i32), false)
+}
+
+/// The column [`DIGEST`].
+pub fn digest_column(digests: &[RowDigest]) -> Result<ArrayRef> {
+    Ok(Arc::new(FixedSizeBinaryArray::try_new(size_of::<RowDigest>() as i32, digests.as_flattened().to_vec().into(), None)?))
+}
+
+/// The column [`DIGEST`] of all rows of a file.
+pub fn digests(path: &Path) -> Result<Vec<RowDigest>> {
+    let mut digests = Vec::new();
+    for batch in read(path, &[DIGEST])? {
+        let batch = batch?;
+        let wanted = || format!("column `{DIGEST}` of {} does not hold digests", path.display());
+        let column = column(&batch, DIGEST)?.as_any().downcast_ref::<FixedSizeBinaryArray>().with_context(wanted)?;
+        digests.extend(column.iter().flatten().filter_map(|digest| RowDigest::try_from(digest).ok()));
+        ensure!(column.null_count() == 0 && column.value_length() == size_of::<RowDigest>() as i32, "{}", wanted());
+    }
+    Ok(digests)
+}
+
 /// 128 bits of a digest of each row of a batch, over `salt` and the named columns. Equal rows have equal digests while the types of the
 /// columns and the version of Arrow are the same.
-pub fn row_digests(batch: &RecordBatch, columns: &[&str], salt: &str) -> Result<Vec<[u8; 16]>> {
+pub fn row_digests(batch: &RecordBatch, columns: &[&str], salt: &str) -> Result<Vec<RowDigest>> {
     let arrays = columns.iter().map(|name| column(batch, name).cloned()).collect::<Result<Vec<ArrayRef>>>()?;
     let fields = arrays.iter().map(|array| SortField::new(array.data_type().clone())).collect();
     let rows = RowConverter::new(fields).and_then(|converter| converter.convert_columns(&arrays)).context("digesting rows")?;

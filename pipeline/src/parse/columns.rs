@@ -4,11 +4,11 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, BooleanBuilder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder},
-    datatypes::{DataType, Field, Schema, SchemaRef},
+    datatypes::{DataType, Field, SchemaRef},
 };
 use ledger::{
     Language,
-    table::{self, text_field, texts_field, u32_field},
+    table::{self, RowDigest, digest_field, text_field, texts_field, u32_field},
     words,
 };
 
@@ -26,9 +26,26 @@ use crate::{
     grammar::{self, Scope},
 };
 
+/// Columns that the added columns are computed from.
+pub const INPUTS: [&str; 6] = ["language", "func_name", "code", "docstring", "code_tokens", "docstring_tokens"];
+
 const TEXTS: [&str; 5] = ["name_words", "code_words", "doc_words", "query_words", "signature"];
 const LISTS: [&str; 9] = ["identifiers", "ast_tokens", "subtokens", "parameters", "calls", "imports", "strings", "comments", "structure"];
 const NUMBERS: [&str; 3] = ["nodes", "depth", "cyclomatic"];
+
+/// The added columns.
+pub const ADDED: [&str; TEXTS.len() + LISTS.len() + NUMBERS.len() + 1] = {
+    let (mut all, mut next) = (["parse_error"; TEXTS.len() + LISTS.len() + NUMBERS.len() + 1], 0);
+    while next < all.len() - 1 {
+        all[next] = match next {
+            text if text < TEXTS.len() => TEXTS[text],
+            list if list < TEXTS.len() + LISTS.len() => LISTS[list - TEXTS.len()],
+            number => NUMBERS[number - TEXTS.len() - LISTS.len()],
+        };
+        next += 1;
+    }
+    all
+};
 
 /// Node types of a grammar, computed once per batch.
 struct Tables {
@@ -66,6 +83,20 @@ struct Columns<'a> {
 
 /// Adds the columns of the syntax trees to a batch of functions. The result depends on the batch and the configuration only.
 pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseReport) -> Result<RecordBatch> {
+    let added = added_columns(batch, config, report)?;
+    with_columns(batch, &table::row_digests(batch, &INPUTS, "")?, &added)
+}
+
+/// A batch of functions, the digests of its columns [`INPUTS`], and the columns [`ADDED`].
+pub fn with_columns(batch: &RecordBatch, digests: &[RowDigest], added: &RecordBatch) -> Result<RecordBatch> {
+    let fields = batch.schema_ref().fields().iter().chain(added.schema_ref().fields());
+    let fields = fields.map(|field| field.as_ref().clone()).chain([digest_field()]).collect();
+    let columns = batch.columns().iter().chain(added.columns()).cloned().chain([table::digest_column(digests)?]).collect();
+    Ok(RecordBatch::try_new(table::schema(fields), columns)?)
+}
+
+/// The columns [`ADDED`] of a batch of functions. Special tokens and texts that are given up are counted in the report.
+pub fn added_columns(batch: &RecordBatch, config: &Config, report: &mut ParseReport) -> Result<RecordBatch> {
     let languages = table::texts(batch, "language")?;
     let names = table::texts(batch, "func_name")?;
     let codes = table::texts(batch, "code")?;
@@ -88,7 +119,7 @@ pub fn parse_batch(batch: &RecordBatch, config: &Config, report: &mut ParseRepor
         columns.append_features(row.func_name, &features);
         append_subtokens(&mut columns.lists[2], code_tokens.row(index), config);
     }
-    columns.finish(batch, report)
+    columns.finish(report)
 }
 
 impl Columns<'_> {
@@ -104,17 +135,11 @@ impl Columns<'_> {
         let known = self.tables.entry(key).or_insert_with(|| Tables::of(row.language, scope, self.config));
         let flat = Flat::of(&tree, known.kinds, &source);
         let ast = &mut self.lists[1];
-        let written = linearise(&flat, &known.skipped, self.config.max_ast_tokens, &mut known.specials, &mut |token| {
+        linearise(&flat, &known.skipped, self.config.max_ast_tokens, &mut known.specials, &mut |token| {
             ast.values().append_value(token);
         });
         ast.append(true);
         let features = features(&flat, &known.parts);
-        report.rows += 1;
-        report.with_errors += u64::from(flat.has_error || is_given_up);
-        report.nodes += flat.nodes.len() as u64;
-        report.max_depth = report.max_depth.max(flat.depth);
-        report.ast_tokens += written as u64;
-        report.truncated += u64::from(written >= self.config.max_ast_tokens);
         self.numbers[0].append_value(u32::try_from(flat.nodes.len())?);
         self.numbers[1].append_value(flat.depth);
         self.numbers[2].append_value(features.cyclomatic);
@@ -155,27 +180,22 @@ impl Columns<'_> {
         }
     }
 
-    /// The columns of the batch, and then the added columns.
-    fn finish(mut self, batch: &RecordBatch, report: &mut ParseReport) -> Result<RecordBatch> {
+    fn finish(mut self, report: &mut ParseReport) -> Result<RecordBatch> {
         for known in self.tables.into_values() {
             known.specials.collect(known.kinds, &mut report.specials);
         }
-        let mut columns = batch.columns().to_vec();
-        columns.extend(self.texts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef));
-        columns.extend(self.lists.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef));
-        columns.extend(self.numbers.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef));
-        columns.push(Arc::new(self.errors.finish()));
-        Ok(RecordBatch::try_new(syntax_schema(&batch.schema()), columns)?)
+        let texts = self.texts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
+        let lists = self.lists.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
+        let numbers = self.numbers.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef);
+        let columns = texts.chain(lists).chain(numbers).chain([Arc::new(self.errors.finish()) as ArrayRef]).collect();
+        Ok(RecordBatch::try_new(added_schema(), columns)?)
     }
 }
 
-fn syntax_schema(functions: &Schema) -> SchemaRef {
-    let mut fields: Vec<Field> = functions.fields().iter().map(|field| field.as_ref().clone()).collect();
-    fields.extend(TEXTS.map(|name| text_field(name, false)));
-    fields.extend(LISTS.map(texts_field));
-    fields.extend(NUMBERS.map(|name| u32_field(name, false)));
-    fields.push(Field::new("parse_error", DataType::Boolean, false));
-    table::schema(fields)
+fn added_schema() -> SchemaRef {
+    let texts = TEXTS.map(|name| text_field(name, false)).into_iter();
+    let others = LISTS.map(texts_field).into_iter().chain(NUMBERS.map(|name| u32_field(name, false)));
+    table::schema(texts.chain(others).chain([Field::new("parse_error", DataType::Boolean, false)]).collect())
 }
 
 /// A function with the text that makes it parse, and its scope: a text that starts with `<?` is a PHP file.

@@ -20,7 +20,7 @@ use ledger::Language;
 use super::tree::{Flat, KindSet, Kinds};
 
 /// The special tokens that are not node types.
-const MARKS: [&str; 5] = ["<field>", "<sub>", "<nosub>", "<lvl>", "<end>"];
+pub const MARKS: [&str; 5] = ["<field>", "<sub>", "<nosub>", "<lvl>", "<end>"];
 const FIELD: usize = 0;
 const SUB: usize = 1;
 const NO_SUB: usize = 2;

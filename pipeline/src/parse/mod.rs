@@ -7,6 +7,7 @@
 mod columns;
 mod config;
 mod features;
+mod known;
 mod linearise;
 mod report;
 mod roles;

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use ledger::{Report, Rows};
+use arrow::array::RecordBatch;
+use ledger::{Report, Rows, table};
 use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
 
 /// Statistics of the syntax trees.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -23,6 +26,22 @@ pub struct ParseReport {
 }
 
 impl ParseReport {
+    /// Counts the rows of a batch with the columns that `parse` adds, but for `given_up` and `specials`.
+    pub fn count(&mut self, added: &RecordBatch, max_ast_tokens: usize) -> Result<()> {
+        let (nodes, depths) = (table::u32s(added, "nodes")?, table::u32s(added, "depth")?);
+        let tokens = table::text_lists(added, "ast_tokens")?;
+        self.rows += added.num_rows() as u64;
+        self.with_errors += table::booleans(added, "parse_error")?.true_count() as u64;
+        self.nodes += nodes.values().iter().map(|&nodes| u64::from(nodes)).sum::<u64>();
+        self.max_depth = depths.values().iter().copied().fold(self.max_depth, u32::max);
+        for row in 0..added.num_rows() {
+            let written = tokens.len(row);
+            self.ast_tokens += written as u64;
+            self.truncated += u64::from(written >= max_ast_tokens);
+        }
+        Ok(())
+    }
+
     /// Adds the report of another shard.
     pub fn add(&mut self, other: Self) {
         self.rows += other.rows;
