@@ -1,4 +1,4 @@
-//! The shards of the previous artifact, from which a stage may take rows.
+//! The shards and other files of the previous artifact, from which a stage may take rows.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,12 +14,13 @@ use crate::{
     tables::table::{self, RowDigest},
 };
 
-/// The shards of the previous artifact, if it has this configuration and the other inputs of this run; else none.
+/// The files of the previous artifact, if it has this configuration and the other inputs of this run; else none.
 #[derive(Debug)]
 pub struct EarlierShards<'a> {
     previous: Option<&'a (PathBuf, Manifest)>,
     /// By name: the path, once the bytes are compared with the manifest; none where they are damaged.
-    shards: BTreeMap<&'a str, OnceLock<Option<PathBuf>>>,
+    files: BTreeMap<&'a str, OnceLock<Option<PathBuf>>>,
+    /// Names of the shards.
     names: Vec<&'a str>,
     /// Number of the shard, and of the row in it, for each digest; about 40 bytes a row.
     places: OnceLock<HashMap<RowDigest, (u32, u32)>>,
@@ -27,19 +28,22 @@ pub struct EarlierShards<'a> {
 
 impl<'a> EarlierShards<'a> {
     pub(crate) fn of(previous: Option<&'a (PathBuf, Manifest)>) -> Self {
-        let names = previous.into_iter().flat_map(|(_, manifest)| manifest.shards.keys());
-        let names: Vec<&str> = names.map(String::as_str).filter(|name| is_plain(Path::new(name))).collect();
-        Self { previous, shards: names.iter().map(|name| (*name, OnceLock::new())).collect(), names, places: OnceLock::new() }
+        let files = previous.into_iter().flat_map(|(_, manifest)| manifest.outputs.keys());
+        let files = files.filter(|file| is_plain(file)).filter_map(|file| file.to_str());
+        let files: BTreeMap<_, _> = files.map(|file| (file, OnceLock::new())).collect();
+        let names = previous.into_iter().flat_map(|(_, manifest)| manifest.shards.keys().map(String::as_str));
+        let names = names.filter(|name| files.contains_key(name)).collect();
+        Self { previous, files, names, places: OnceLock::new() }
     }
 
-    /// Path of a shard; none where there is no such shard, or its bytes are damaged.
+    /// Path of a shard or another file; none where there is no such file, or its bytes are damaged.
     pub fn get(&self, name: &str) -> Option<&Path> {
         let (dir, manifest) = self.previous?;
         let intact = || {
             let file = dir.join(name);
             (Digest::of_file(&file).ok()? == manifest.outputs.get(Path::new(name))?.blake3).then_some(file)
         };
-        self.shards.get(name)?.get_or_init(intact).as_deref()
+        self.files.get(name)?.get_or_init(intact).as_deref()
     }
 
     /// Numbers of the rows of a shard by their digests, for shards with the column [`table::DIGEST`]. Empty where [`Self::get`] gives none.

@@ -9,7 +9,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{inputs::Inputs, shard_records::ShardRecords};
+use super::{earlier_shards::EarlierShards, inputs::Inputs, shard_records::ShardRecords};
 use crate::{
     artifacts::{artifact::Artifact, manifest::Rows, recordable::Recordable},
     digest::{Digest, is_key},
@@ -89,6 +89,12 @@ impl Run<'_> {
         self.shards.previous.as_ref().map(|(dir, _)| dir.as_path())
     }
 
+    /// The files of the previous artifact, where only the input of this kind changed since: a stage may take from them what it would write
+    /// itself.
+    pub fn earlier(&self, sharded: &str) -> EarlierShards<'_> {
+        EarlierShards::of(self.shards.reusable(sharded))
+    }
+
     /// An artifact of the kind that the stage writes, by its key.
     ///
     /// # Errors
@@ -98,10 +104,10 @@ impl Run<'_> {
         Artifact::at(self.artifacts.join(key))
     }
 
-    /// Counts a part of the output that was taken from the previous artifact, or written anew.
-    pub fn count_shard(&self, is_reused: bool) {
-        let counter = if is_reused { &self.shards.reused } else { &self.shards.run };
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// Counts parts of the output that were taken from the previous artifact, and parts that were written anew.
+    pub fn count_shards(&self, reused: u64, written: u64) {
+        self.shards.reused.fetch_add(reused, Ordering::Relaxed);
+        self.shards.run.fetch_add(written, Ordering::Relaxed);
     }
 
     /// Compares an external input, as this run has read it, with the one that the key of the artifact was made with.

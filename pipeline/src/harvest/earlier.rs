@@ -46,6 +46,27 @@ pub struct Member {
     pub digest: Digest,
 }
 
+/// The part of an [`Entry`] that says where the records are.
+#[derive(Debug, Deserialize)]
+pub struct MemberEntry {
+    /// Digest of all that the rows of the records depend on: the field `sha` gives no column.
+    pub key: Digest,
+    pub repo: String,
+    pub path: String,
+    pub member: Option<Member>,
+}
+
+/// Where the records of the source files are, in the folder of an artifact.
+///
+/// # Errors
+/// The list is missing or damaged.
+pub fn member_entries(raw: &Path) -> Result<impl Iterator<Item = Result<MemberEntry>>> {
+    let path = raw.join(FILES);
+    let damaged = move || format!("{} is missing or damaged: run `codenets verify`, then `codenets run`", path.display());
+    let lines = BufReader::new(File::open(raw.join(FILES)).with_context(&damaged)?).lines();
+    Ok(lines.map(move |line| serde_json::from_str(&line.with_context(&damaged)?).with_context(&damaged)))
+}
+
 /// Writes the list.
 pub struct EntriesWriter(BufWriter<File>);
 

@@ -39,6 +39,7 @@ mod survey;
 
 pub use archive::{EntrySelection, read as read_archive};
 pub use config::{Config, Exclude, Kept, SplitShares};
+pub(crate) use earlier::member_entries;
 pub use left_out::LeftOut;
 pub use list::{FileDecision, list_files};
 pub use report::HarvestReport;

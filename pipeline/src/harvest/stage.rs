@@ -149,7 +149,7 @@ impl Harvester<'_> {
             };
             let found = group.par_iter().map(of_file).collect::<Result<Vec<_>>>()?;
             for (file, (key, is_earlier, extracted)) in group.iter().zip(found) {
-                self.run.count_shard(is_earlier);
+                self.run.count_shards(u64::from(is_earlier), u64::from(!is_earlier));
                 let Extracted { counts, member } = extracted;
                 let (name, path, sha) = (repo.name.clone(), file.path.clone(), repo.sha.clone());
                 let entry = Entry { key, repo: name, path, language: file.language, sha, counts, member: None };
@@ -183,7 +183,7 @@ impl Harvester<'_> {
                 let extracted = earlier.records(&entry).with_context(|| {
                     format!("the kept records of {} in {} are damaged: repair the repository", kept.name, from.display())
                 })?;
-                self.run.count_shard(true);
+                self.run.count_shards(1, 0);
                 self.write(repository.split, Entry { member: None, ..entry }, &extracted.member)?;
             }
             self.bar.add(1);

@@ -12,23 +12,27 @@ pub struct Bag {
     total: usize,
 }
 
-/// Short description of a bag, for comparisons.
+/// Short description of the tokens of a function, for comparisons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sketch {
-    /// The smallest value of each hash function over the distinct tokens (Broder, "On the resemblance and containment of
-    /// documents", 1997). Two bags have an equal value with probability J(sets).
-    pub min_hashes: [u32; HASHES],
     /// Hash of the token sequence: equal for exact copies.
     pub sequence: u64,
+    pub bits: LowBits,
+    /// Keys of the bands of MinHash values.
+    pub bands: Vec<u32>,
 }
 
+/// The smallest value of each hash function over the distinct tokens of a bag (Broder, "On the resemblance and containment of documents",
+/// 1997). Two bags have an equal value with probability J(sets).
+struct MinHashes([u32; HASHES]);
+
 impl Bag {
-    /// Bag and sketch of the code tokens of a record. Equal tokens of two languages have different hashes.
-    pub fn of(record: &Record) -> (Self, Sketch) {
-        Self::seeded(record.language as u64 + 1, record.code_tokens.iter())
+    /// Bag and sketch of the code tokens of a record. Equal tokens of two languages have different hashes. `rows`: values per band.
+    pub fn of(record: &Record, rows: usize) -> (Self, Sketch) {
+        Self::seeded(record.language as u64 + 1, record.code_tokens.iter(), rows)
     }
 
-    pub(super) fn seeded<'a>(seed: u64, tokens: impl Iterator<Item = &'a str>) -> (Self, Sketch) {
+    pub(super) fn seeded<'a>(seed: u64, tokens: impl Iterator<Item = &'a str>, rows: usize) -> (Self, Sketch) {
         let mut sequence = seed;
         let mut hashes: Vec<u32> = Vec::new();
         for token in tokens {
@@ -46,7 +50,8 @@ impl Bag {
             }
         }
         let bag = Self { counts, total };
-        let sketch = Sketch { min_hashes: bag.min_hashes(), sequence };
+        let hashes = bag.min_hashes();
+        let sketch = Sketch { sequence, bits: hashes.low_bits(), bands: hashes.bands(rows) };
         (bag, sketch)
     }
 
@@ -61,7 +66,7 @@ impl Bag {
     }
 
     /// MinHash with multiply-shift hash functions: the token hashes are mixed already.
-    fn min_hashes(&self) -> [u32; HASHES] {
+    fn min_hashes(&self) -> MinHashes {
         let mut mins = [u32::MAX; HASHES];
         for &(hash, _) in &self.counts {
             let hash = u64::from(hash);
@@ -69,7 +74,7 @@ impl Bag {
                 *min = (*min).min((seed.0.wrapping_mul(hash).wrapping_add(seed.1) >> 32) as u32);
             }
         }
-        mins
+        MinHashes(mins)
     }
 
     /// Jaccard indices of the sets and of the multisets, from 0 to 1.
@@ -125,26 +130,26 @@ impl Bag {
     pub const ENTRY_BYTES: usize = 6;
 }
 
-impl Sketch {
+impl MinHashes {
     /// The lowest four bits of every value. In two sketches they are equal for `HASHES · (J + (1 − J) / 16)` values on
     /// average (Li and König, "b-bit minwise hashing", 2010).
-    pub fn low_bits(&self) -> LowBits {
+    fn low_bits(&self) -> LowBits {
         let mut planes = [0; 4];
         for (bit, plane) in planes.iter_mut().enumerate() {
-            *plane = self.min_hashes.iter().enumerate().fold(0, |bits, (index, min)| bits | u64::from(min >> bit & 1) << index);
+            *plane = self.0.iter().enumerate().fold(0, |bits, (index, min)| bits | u64::from(min >> bit & 1) << index);
         }
         LowBits(planes)
     }
 
     /// Keys of the bands. A band has `rows` values.
-    pub fn bands(&self, rows: usize) -> impl Iterator<Item = u32> {
-        self.min_hashes.chunks_exact(rows).map(|band| (band.iter().fold(0, |key, &min| mix(key ^ u64::from(min))) >> 32) as u32)
+    fn bands(&self, rows: usize) -> Vec<u32> {
+        self.0.chunks_exact(rows).map(|band| (band.iter().fold(0, |key, &min| mix(key ^ u64::from(min))) >> 32) as u32).collect()
     }
 }
 
 /// Four bits of each MinHash value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LowBits([u64; 4]);
+pub struct LowBits(pub [u64; 4]);
 
 impl LowBits {
     /// Number of values whose four bits are equal.
@@ -183,7 +188,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bag(text: &str) -> (Bag, Sketch) {
-        Bag::seeded(0, text.split_whitespace())
+        Bag::seeded(0, text.split_whitespace(), 4)
     }
 
     #[test]
@@ -197,14 +202,14 @@ mod tests {
     #[test]
     fn the_order_of_tokens_changes_only_the_sequence_hash() {
         let ((a, left), (b, right)) = (bag("x = y ;"), bag("y = x ;"));
-        assert_eq!((a, left.min_hashes), (b, right.min_hashes));
+        assert_eq!((a, left.bits, left.bands), (b, right.bits, right.bands));
         assert_ne!(left.sequence, right.sequence);
     }
 
     proptest! {
         #[test]
         fn a_bag_is_read_as_written(texts in proptest::collection::vec("[a-d]{1,2}", 0..60)) {
-            let (bag, _) = Bag::seeded(0, texts.iter().map(String::as_str));
+            let (bag, _) = Bag::seeded(0, texts.iter().map(String::as_str), 4);
             let mut bytes = Vec::new();
             bag.write(&mut bytes);
             prop_assert_eq!(bytes.len(), bag.distinct() * Bag::ENTRY_BYTES);
@@ -215,10 +220,11 @@ mod tests {
         #[test]
         fn sketches_estimate_the_index(common in 5usize..60, own in 0usize..30) {
             let set = |own_prefix: &str| Bag::seeded(0, (0..common).map(|n| format!("c{n}")).chain((0..own).map(|n| format!("{own_prefix}{n}")))
-                .collect::<Vec<_>>().iter().map(String::as_str));
-            let ((a, left), (b, right)) = (set("a"), set("b"));
+                .collect::<Vec<_>>().iter().map(String::as_str), 4).0;
+            let (a, b) = (set("a"), set("b"));
+            let (left, right) = (a.min_hashes(), b.min_hashes());
             let index = a.jaccard(&b).0;
-            let agree = left.min_hashes.iter().zip(&right.min_hashes).filter(|(x, y)| x == y).count() as f64 / HASHES as f64;
+            let agree = left.0.iter().zip(&right.0).filter(|(x, y)| x == y).count() as f64 / HASHES as f64;
             let allowed = 5.0 * (index * (1.0 - index) / HASHES as f64).sqrt() + 1e-9;
             prop_assert!((agree - index).abs() <= allowed, "{} for {}", agree, index);
         }

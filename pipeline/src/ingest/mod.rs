@@ -2,16 +2,21 @@
 //! not written becomes a row of `rejects.parquet` with the reason.
 //!
 //! ```text
-//! records::read_documents -> check (parallel) -> TableSink (in order) -> functions, rejects
+//! records::read_documents -> check (parallel) -> TableSink (in order) -> functions, sketches, rejects
+//! sketches of unchanged shards (kept)          -> TableSink (compare)
 //! ```
 
 mod bag;
 mod codebase;
 mod config;
+mod kept;
+mod lines;
+mod members;
 mod near_duplicates;
 mod recall;
 mod report;
 mod sink;
+mod sketches;
 mod stage;
 mod survey;
 mod tables;

@@ -43,8 +43,6 @@ pub struct Duplicate {
 pub struct UniqueRows {
     /// None: every row counts as unique.
     thresholds: Option<Thresholds>,
-    /// Values per band. Fewer values find less similar pairs, and more candidates.
-    rows: usize,
     bands: Vec<Band>,
     sequences: HashMap<u64, u32>,
     bits: Vec<LowBits>,
@@ -58,6 +56,11 @@ impl Thresholds {
     pub fn are_duplicates(&self, a: &Bag, b: &Bag) -> bool {
         let (set, multiset) = a.jaccard(b);
         set >= self.set && multiset >= self.multiset
+    }
+
+    /// Values per band of the sketches that are compared. Fewer values find less similar pairs, and more candidates.
+    pub fn rows_of(thresholds: Option<&Self>) -> usize {
+        thresholds.map_or(HASHES, Self::rows_per_band)
     }
 
     /// Values per band. A pair at the threshold is missed with probability (1 − setʳ)^(64/r): 0.0002 at 0.8
@@ -84,9 +87,8 @@ impl Thresholds {
 impl UniqueRows {
     /// `scratch`: folder of the temporary file.
     pub fn new(thresholds: Option<Thresholds>, scratch: &Path) -> Result<Self> {
-        let rows = thresholds.as_ref().map_or(HASHES, Thresholds::rows_per_band);
+        let rows = Thresholds::rows_of(thresholds.as_ref());
         Ok(Self {
-            rows,
             min_agreeing: thresholds.as_ref().map_or(0, Thresholds::min_agreeing),
             thresholds,
             bands: (0..HASHES / rows).map(|_| Band::default()).collect(),
@@ -113,27 +115,26 @@ impl UniqueRows {
         if let Some(&of) = self.sequences.get(&sketch.sequence).filter(|_| is_code) {
             return Ok(Err(Duplicate { of }));
         }
-        let bits = sketch.low_bits();
         if bag.total() >= thresholds.min_tokens {
-            let keys: Vec<u32> = sketch.bands(self.rows).collect();
-            if let Some(of) = self.find_near(thresholds, bag, &keys, &bits)? {
+            if let Some(of) = self.find_near(thresholds, bag, sketch)? {
                 return Ok(Err(Duplicate { of }));
             }
-            for (band, key) in self.bands.iter_mut().zip(keys) {
+            for (band, &key) in self.bands.iter_mut().zip(&sketch.bands) {
                 band.insert(key, number);
             }
         }
         if is_code {
             self.sequences.insert(sketch.sequence, number);
         }
-        self.bits.push(bits);
+        self.bits.push(sketch.bits);
         self.splits.push(split);
         self.bags.push(bag)?;
         Ok(Ok(number))
     }
 
     /// The first unique row that this row nearly duplicates.
-    fn find_near(&self, thresholds: &Thresholds, bag: &Bag, keys: &[u32], bits: &LowBits) -> Result<Option<u32>> {
+    fn find_near(&self, thresholds: &Thresholds, bag: &Bag, sketch: &Sketch) -> Result<Option<u32>> {
+        let keys = &sketch.bands;
         // All first slots are loaded before any is used, so that their cache misses overlap.
         let first: Vec<u32> = self.bands.iter().zip(keys).map(|(band, &key)| band.first(key)).collect();
         let mut candidates: Vec<u32> = Vec::new();
@@ -144,7 +145,7 @@ impl UniqueRows {
         }
         candidates.sort_unstable();
         candidates.dedup();
-        candidates.retain(|&candidate| self.bits[candidate as usize].agreeing(bits) >= self.min_agreeing);
+        candidates.retain(|&candidate| self.bits[candidate as usize].agreeing(&sketch.bits) >= self.min_agreeing);
         for candidate in candidates {
             let (few, many) = order(bag.distinct(), self.bags.distinct(candidate));
             if few as f64 >= thresholds.set * many as f64 && thresholds.are_duplicates(&self.bags.get(candidate)?, bag) {
@@ -278,7 +279,7 @@ mod tests {
     const THRESHOLDS: Thresholds = Thresholds { set: 0.8, multiset: 0.7, min_tokens: 10 };
 
     fn insert(rows: &mut UniqueRows, text: &str) -> std::result::Result<u32, Duplicate> {
-        let (bag, sketch) = Bag::seeded(0, text.split_whitespace());
+        let (bag, sketch) = Bag::seeded(0, text.split_whitespace(), 4);
         rows.insert(&bag, &sketch, Split::Train).unwrap()
     }
 
@@ -300,7 +301,7 @@ mod tests {
 
     /// Index of the sets and of the multisets.
     fn indices(a: &str, b: &str) -> (f64, f64) {
-        let bag = |text: &str| Bag::seeded(0, text.split_whitespace()).0;
+        let bag = |text: &str| Bag::seeded(0, text.split_whitespace(), 4).0;
         bag(a).jaccard(&bag(b))
     }
 
@@ -322,7 +323,7 @@ mod tests {
             let mut rows = UniqueRows::new(Some(THRESHOLDS), dir.path()).unwrap();
             assert_eq!(insert(&mut rows, a), Ok(0));
             assert_eq!(insert(&mut rows, b), if is_duplicate { Err(Duplicate { of: 0 }) } else { Ok(1) }, "{a} and {b}");
-            let bag = |text: &str| Bag::seeded(0, text.split_whitespace()).0;
+            let bag = |text: &str| Bag::seeded(0, text.split_whitespace(), 4).0;
             assert_eq!(THRESHOLDS.are_duplicates(&bag(a), &bag(b)), is_duplicate, "{a} and {b}");
         }
     }
@@ -342,7 +343,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut rows = UniqueRows::new(None, dir.path()).unwrap();
         for (number, split) in [(0, Split::Train), (1, Split::Test), (2, Split::Valid)] {
-            let (bag, sketch) = Bag::seeded(0, "a b c d e f g h i j k".split_whitespace());
+            let (bag, sketch) = Bag::seeded(0, "a b c d e f g h i j k".split_whitespace(), HASHES);
             assert_eq!(rows.insert(&bag, &sketch, split).unwrap(), Ok(number));
             assert_eq!(rows.split(number), split);
         }
@@ -353,7 +354,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut file = BagFile::new(dir.path()).unwrap();
         let bags: Vec<Bag> = (0..4000u32)
-            .map(|n| Bag::seeded(0, (0..n % 200).map(|m| format!("{}", m * n)).collect::<Vec<_>>().iter().map(String::as_str)).0)
+            .map(|n| Bag::seeded(0, (0..n % 200).map(|m| format!("{}", m * n)).collect::<Vec<_>>().iter().map(String::as_str), 4).0)
             .collect();
         bags.iter().for_each(|bag| file.push(bag).unwrap());
         assert!(file.flushed > 0 && !file.tail.is_empty());
@@ -383,7 +384,7 @@ mod tests {
                 None => (0..rng.random_range(8..120)).map(|_| rng.random_range(0..5000)).collect(),
             };
             let words: Vec<String> = text.iter().map(u32::to_string).collect();
-            bags.push(Bag::seeded(0, words.iter().map(String::as_str)));
+            bags.push(Bag::seeded(0, words.iter().map(String::as_str), 4));
             texts.push(text);
         }
         let dir = tempfile::tempdir().unwrap();

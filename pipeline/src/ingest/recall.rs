@@ -29,9 +29,10 @@ impl Recall {
     /// Compares the two methods on the first `max_rows` records of a folder. `scratch`: a folder for temporary files.
     pub fn measure(folder: &Path, max_rows: usize, thresholds: &Thresholds, scratch: &Path, progress: &Progress) -> Result<Self> {
         let mut rows: Vec<(Bag, Sketch, Split)> = Vec::new();
+        let per_band = Thresholds::rows_of(Some(thresholds));
         each_record(folder, &mut |record| {
             if let Some(record) = record.filter(|_| rows.len() < max_rows) {
-                let (bag, sketch) = Bag::of(&record);
+                let (bag, sketch) = Bag::of(&record, per_band);
                 rows.push((bag, sketch, record.split));
             }
             Ok(())

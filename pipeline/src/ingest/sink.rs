@@ -5,13 +5,16 @@ use std::{
     path::Path,
 };
 
-use ledger::Split;
+use ledger::{Split, table::RowDigest};
 
 use super::{
-    bag::{Bag, Sketch},
+    bag::{Bag, HASHES},
     config::{Config, SplitLeaks},
-    near_duplicates::UniqueRows,
+    kept::{KeptRow, Outcome},
+    members::ShardKey,
+    near_duplicates::{Thresholds, UniqueRows},
     report::IngestReport,
+    sketches::RowSketch,
     tables::{Buckets, FunctionsWriter, RejectsWriter, RowId, WrittenRow},
 };
 use crate::{
@@ -24,11 +27,8 @@ pub struct Row {
     id: RowId,
     /// Equal for two records of one place: [`RowId::of_place`].
     place: RowId,
-    /// Equal for aliases: [`RowId::of_alias`].
-    alias: Option<RowId>,
     record: Record,
-    bag: Bag,
-    sketch: Sketch,
+    sketch: RowSketch,
 }
 
 /// A line after the parallel check.
@@ -48,6 +48,8 @@ pub struct LineLocation {
     pub line: u64,
     /// Byte offset in the unpacked document.
     pub offset: u64,
+    /// Digest and shard of the member of the raw file, where `harvest` lists it.
+    pub member: Option<(RowDigest, ShardKey)>,
 }
 
 /// Writes the tables of the stage.
@@ -70,19 +72,23 @@ pub struct TableSink<'a> {
 }
 
 impl Row {
-    /// Computes the id and the sketch of a record.
-    pub fn new(record: Record) -> Self {
-        let (bag, sketch) = Bag::of(&record);
+    /// Computes the id of a record, and its sketch where there is no stored one. `band_rows`: values per band of the sketch.
+    pub fn new(record: Record, stored: Option<RowSketch>, band_rows: usize) -> Self {
         let id = RowId::of(&record);
-        Self { id, place: id.of_place(&record), alias: RowId::of_alias(&record), record, bag, sketch }
+        let sketch = stored.unwrap_or_else(|| {
+            let (bag, sketch) = Bag::of(&record, band_rows);
+            RowSketch { alias: RowId::of_alias(&record), derived: record.derived, bag, sketch }
+        });
+        Self { id, place: id.of_place(&record), record, sketch }
     }
 }
 
 impl<'a> TableSink<'a> {
-    /// Creates the tables in `out`. `licences`: licence by name of the repository.
-    pub fn new(out: &'a Path, config: &Config, licences: &'a BTreeMap<String, String>) -> Result<Self> {
+    /// Creates the tables in `out`. `licences`: licence by name of the repository. `keep_sketches`: are the sketches stored?
+    pub fn new(out: &'a Path, config: &Config, licences: &'a BTreeMap<String, String>, keep_sketches: bool) -> Result<Self> {
+        let bands = keep_sketches.then(|| HASHES / Thresholds::rows_of(config.duplicates.as_ref()));
         Ok(Self {
-            functions: FunctionsWriter::new(out, Buckets::new(config), licences)?,
+            functions: FunctionsWriter::new(out, Buckets::new(config), licences, bands)?,
             rejects: RejectsWriter::create(&out.join("rejects.parquet"))?,
             unique: UniqueRows::new(config.duplicates.clone(), out)?,
             unique_ids: Vec::new(),
@@ -109,18 +115,31 @@ impl<'a> TableSink<'a> {
     }
 
     fn row(&mut self, location: &LineLocation, row: Row) -> Result<()> {
-        let Row { id, place, alias, record, bag, sketch } = row;
+        let Row { id, place, record, sketch } = row;
         if self.leaks(&record) {
             return self.reject(location, &Reject::SplitLeak, record.func_name.as_bytes());
         }
         if !self.places.insert(place) {
             return self.reject(location, &Reject::Repeated, record.func_name.as_bytes());
         }
-        self.report.derived += u64::from(record.derived);
         let count = self.repeated.entry(id).or_default();
         let id = id.repeated(*count);
         *count += 1;
-        let alias_of = alias.and_then(|alias| match self.aliases.entry(alias) {
+        let (duplicate_of, alias_of) = self.compare(id, record.split, &sketch)?;
+        let sketch = location.member.map(|(member, _)| (member, sketch));
+        self.functions.push(WrittenRow { id, record, duplicate_of, alias_of, sketch })
+    }
+
+    /// Compares the rows of a member of a shard that is not written, because its source files did not change: all of them are rows again.
+    pub fn compare_kept(&mut self, split: Split, rows: &[KeptRow]) -> Result<Vec<Outcome>> {
+        self.report.lines += rows.len() as u64;
+        rows.iter().map(|row| self.compare(row.id, split, &row.sketch)).collect()
+    }
+
+    /// The rows before this one that it duplicates and is an alias of.
+    fn compare(&mut self, id: RowId, split: Split, row: &RowSketch) -> Result<Outcome> {
+        self.report.derived += u64::from(row.derived);
+        let alias_of = row.alias.and_then(|alias| match self.aliases.entry(alias) {
             Entry::Occupied(first) => Some(*first.get()),
             Entry::Vacant(free) => {
                 free.insert(id);
@@ -128,22 +147,22 @@ impl<'a> TableSink<'a> {
             }
         });
         self.report.aliases += u64::from(alias_of.is_some());
-        let duplicate_of = match self.unique.insert(&bag, &sketch, record.split)? {
+        let duplicate_of = match self.unique.insert(&row.bag, &row.sketch, split)? {
             Ok(_) => {
                 self.unique_ids.push(id);
                 None
             }
             Err(duplicate) => {
                 self.report.duplicates += 1;
-                let split = self.unique.split(duplicate.of);
-                if split != record.split {
-                    *self.report.cross_split_duplicates.entry(format!("{}_of_{split}", record.split)).or_default() += 1;
+                let other = self.unique.split(duplicate.of);
+                if other != split {
+                    *self.report.cross_split_duplicates.entry(format!("{split}_of_{other}")).or_default() += 1;
                 }
                 Some(self.unique_ids[duplicate.of as usize])
             }
         };
         self.report.written += 1;
-        self.functions.push(WrittenRow { id, record, duplicate_of, alias_of })
+        Ok((duplicate_of, alias_of))
     }
 
     /// Is the repository of the record in another split already?
@@ -167,14 +186,22 @@ impl<'a> TableSink<'a> {
         } else {
             self.report.rejected += 1;
         }
+        if let Some((_, shard)) = location.member {
+            self.functions.forget_sketches(shard);
+        }
         self.rejects.write(&location.file, location.line, location.offset, &reject.to_string(), head)
     }
 
-    /// Closes the tables and returns the report.
-    pub fn finish(self) -> Result<IngestReport> {
-        self.functions.finish()?;
+    /// Bytes of a row group of a shard.
+    pub fn row_group_bytes(&self) -> usize {
+        self.functions.row_group_bytes()
+    }
+
+    /// Closes the tables. Returns the report, and the number of shards that were written.
+    pub fn finish(self) -> Result<(IngestReport, u64)> {
+        let written = self.functions.finish()?;
         self.rejects.finish()?;
-        Ok(self.report)
+        Ok((self.report, written))
     }
 }
 
@@ -189,11 +216,11 @@ mod tests {
             serde_json::json!({ "shards": 1, "max-line-bytes": 1, "max-reject-fraction": 1, "split-leaks": "refuse", "duplicates": null });
         let config: Config = serde_json::from_value(config).unwrap();
         let licences = BTreeMap::new();
-        let mut sink = TableSink::new(dir.path(), &config, &licences).unwrap();
-        let at = |line: u64| LineLocation { file: "a.jsonl".to_owned(), line, offset: 0 };
+        let mut sink = TableSink::new(dir.path(), &config, &licences, false).unwrap();
+        let at = |line: u64| LineLocation { file: "a.jsonl".to_owned(), line, offset: 0, member: None };
         sink.write(vec![(at(1), CheckedLine::JoinedQuery), (at(2), CheckedLine::Rejected(Reject::EmptyCode, b"{}".to_vec()))]).unwrap();
         sink.write(vec![(at(3), CheckedLine::JoinedQuery)]).unwrap();
-        let report = sink.finish().unwrap();
+        let (report, _) = sink.finish().unwrap();
         assert_eq!((report.lines, report.joined, report.rejected, report.written), (3, 2, 1, 0));
         assert_eq!(ledger::Report::left_out(&report), report.reasons.0);
         assert_eq!(report.reasons.0.values().sum::<u64>(), 1);

@@ -1,6 +1,11 @@
 //! Writers of the tables of `ingest`: `functions` in shards and `rejects.parquet`.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map},
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
 use arrow::{
     array::{ArrayRef, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Builder, UInt64Builder},
@@ -8,13 +13,17 @@ use arrow::{
 };
 use ledger::{
     Shards, Split,
-    table::{BATCH_ROWS, TableWriter, schema, text_field, texts_field, u32_field},
+    table::{BATCH_ROWS, RowDigest, TableWriter, schema, text_field, texts_field, u32_field},
 };
 use rayon::prelude::*;
 
-use super::config::Config;
+use super::{
+    config::Config,
+    members::ShardKey,
+    sketches::{RowSketch, SketchWriter, table_name},
+};
 use crate::{
-    error::Result,
+    error::{Context, Error, Result},
     records::{Record, TextList},
 };
 
@@ -82,7 +91,22 @@ impl RowId {
         Self(id)
     }
 
-    fn hex(self) -> String {
+    /// The id with these bytes.
+    pub fn of_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The id with these hex digits.
+    pub fn of_hex(text: &str) -> Result<Self> {
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
+        Ok(Self(number.with_context(|| format!("{text:?} is no id of a row: run `codenets verify`"))?.to_be_bytes()))
+    }
+
+    pub fn hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -95,6 +119,8 @@ pub struct WrittenRow {
     pub duplicate_of: Option<RowId>,
     /// The first row with equal code tokens and equal documentation, for each later one.
     pub alias_of: Option<RowId>,
+    /// Member of a raw file, and what is compared; none where they are not stored.
+    pub sketch: Option<(RowDigest, RowSketch)>,
 }
 
 /// Writes rows to their shards. A few batches per shard are in memory.
@@ -102,7 +128,11 @@ pub struct FunctionsWriter<'a> {
     root: &'a Path,
     buckets: Buckets,
     licences: &'a BTreeMap<String, String>,
-    open: BTreeMap<(Split, usize), OpenShard>,
+    /// Bands of a sketch, where sketches are stored.
+    bands: Option<usize>,
+    open: BTreeMap<ShardKey, OpenShard>,
+    /// Shards without a table of sketches.
+    unsketched: BTreeSet<ShardKey>,
 }
 
 /// The shards of a split.
@@ -120,7 +150,7 @@ impl Buckets {
     }
 
     /// The shard of a row. It depends on the repository and the path only.
-    fn of(self, repo: &str, path: &str) -> usize {
+    pub fn of(self, repo: &str, path: &str) -> usize {
         let groups = self.count / self.of_repository;
         let group = if groups > 1 { index_of(repo, groups) } else { 0 };
         group * self.of_repository + index_of(&format!("{repo}\n{path}"), self.of_repository)
@@ -134,69 +164,116 @@ fn index_of(text: &str, count: usize) -> usize {
 }
 
 /// Rows of one shard that are written at once, and their bytes.
-const PENDING_ROWS: usize = 256;
-const PENDING_BYTES: usize = 2 << 20;
+const CHUNK_ROWS: usize = 256;
+const CHUNK_BYTES: usize = 2 << 20;
 /// Bytes of unfinished row groups, of all shards together.
 const WRITERS_BYTES: usize = 512 << 20;
 
+/// Divides the rows of a shard into batches. The bytes of a table depend on its batches, which depend on the rows of the shard only: a shard
+/// without changes has the bytes that it had.
+#[derive(Default)]
+pub struct Chunk {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Chunk {
+    /// Counts a row with so many bytes of code and documentation. Is it the last one of a batch?
+    pub fn add(&mut self, bytes: usize) -> bool {
+        (self.rows, self.bytes) = (self.rows + 1, self.bytes + bytes);
+        let is_full = self.rows >= CHUNK_ROWS || self.bytes >= CHUNK_BYTES;
+        if is_full {
+            *self = Self::default();
+        }
+        is_full
+    }
+}
+
 struct OpenShard {
     writer: TableWriter,
-    pending: Vec<WrittenRow>,
-    pending_bytes: usize,
+    sketches: Option<SketchWriter>,
+    full: Vec<Vec<WrittenRow>>,
+    last: Vec<WrittenRow>,
+    chunk: Chunk,
 }
 
 impl<'a> FunctionsWriter<'a> {
-    /// `licences`: licence by name of the repository.
-    pub fn new(root: &'a Path, buckets: Buckets, licences: &'a BTreeMap<String, String>) -> Result<Self> {
+    /// `licences`: licence by name of the repository. `bands`: bands of the sketches, where they are stored.
+    pub fn new(root: &'a Path, buckets: Buckets, licences: &'a BTreeMap<String, String>, bands: Option<usize>) -> Result<Self> {
         for split in Split::ALL {
             fs::create_dir_all(root.join(split.name()))?;
+            if bands.is_some() {
+                fs::create_dir_all(root.join("sketches").join(split.name()))?;
+            }
         }
-        Ok(Self { root, buckets, licences, open: BTreeMap::new() })
+        Ok(Self { root, buckets, licences, bands, open: BTreeMap::new(), unsketched: BTreeSet::new() })
+    }
+
+    /// Bytes of a row group.
+    pub fn row_group_bytes(&self) -> usize {
+        (WRITERS_BYTES / (self.buckets.count * Split::ALL.len())).clamp(1 << 20, 32 << 20)
     }
 
     /// Adds a row; [`FunctionsWriter::flush`] writes it.
     pub fn push(&mut self, row: WrittenRow) -> Result<()> {
         let key = (row.record.split, self.buckets.of(&row.record.repo, &row.record.path));
+        let row_group_bytes = self.row_group_bytes();
         let shard = match self.open.entry(key) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
+            btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            btree_map::Entry::Vacant(entry) => {
                 let path = self.root.join(Shards::name(key.0, key.1));
-                let bytes = WRITERS_BYTES / (self.buckets.count * Split::ALL.len());
-                let writer = TableWriter::create(&path, functions_schema())?.with_row_group_bytes(bytes.clamp(1 << 20, 32 << 20));
-                entry.insert(OpenShard { writer, pending: Vec::new(), pending_bytes: 0 })
+                let writer = TableWriter::create(&path, functions_schema())?.with_row_group_bytes(row_group_bytes);
+                let table = self.root.join(table_name(key));
+                let sketches = self.bands.map(|bands| SketchWriter::create(&table, bands)).transpose()?;
+                entry.insert(OpenShard { writer, sketches, full: Vec::new(), last: Vec::new(), chunk: Chunk::default() })
             }
         };
-        shard.pending_bytes += row.record.code.len() + row.record.docstring.len();
-        shard.pending.push(row);
+        let is_full = shard.chunk.add(row.record.code.len() + row.record.docstring.len());
+        shard.last.push(row);
+        if is_full {
+            shard.full.push(std::mem::take(&mut shard.last));
+        }
         Ok(())
     }
 
-    /// Writes the shards that have enough rows, in parallel. The moment of the call must not depend on the number of threads:
-    /// it determines the row groups.
+    /// A line of the shard is rejected: a later run has to read its source files again, to reject it again.
+    pub fn forget_sketches(&mut self, shard: ShardKey) {
+        self.unsketched.insert(shard);
+    }
+
+    /// Writes the full batches, in parallel.
     pub fn flush(&mut self) -> Result<()> {
         let licences = self.licences;
-        let full = |shard: &&mut OpenShard| shard.pending.len() >= PENDING_ROWS || shard.pending_bytes >= PENDING_BYTES;
-        let full_shards: Vec<&mut OpenShard> = self.open.values_mut().filter(full).collect();
+        let full_shards: Vec<&mut OpenShard> = self.open.values_mut().filter(|shard| !shard.full.is_empty()).collect();
         full_shards.into_par_iter().try_for_each(|shard| shard.flush(licences))
     }
 
-    /// Writes the remaining rows and closes the shards.
-    pub fn finish(self) -> Result<()> {
-        let licences = self.licences;
-        let shards: Vec<OpenShard> = self.open.into_values().collect();
-        shards.into_par_iter().try_for_each(|mut shard| {
+    /// Writes the remaining rows and closes the shards. Returns their number.
+    pub fn finish(self) -> Result<u64> {
+        let (licences, root, unsketched) = (self.licences, self.root, self.unsketched);
+        let shards: Vec<(ShardKey, OpenShard)> = self.open.into_iter().collect();
+        let written = shards.len() as u64;
+        shards.into_par_iter().try_for_each(|(key, mut shard)| {
+            shard.full.push(std::mem::take(&mut shard.last));
             shard.flush(licences)?;
-            Ok(shard.writer.finish()?)
-        })
+            shard.sketches.map(SketchWriter::finish).transpose()?;
+            if self.bands.is_some() && unsketched.contains(&key) {
+                fs::remove_file(root.join(table_name(key)))?;
+            }
+            Ok::<_, Error>(shard.writer.finish()?)
+        })?;
+        Ok(written)
     }
 }
 
 impl OpenShard {
     fn flush(&mut self, licences: &BTreeMap<String, String>) -> Result<()> {
-        let rows = std::mem::take(&mut self.pending);
-        self.pending_bytes = 0;
-        for rows in rows.chunks(BATCH_ROWS) {
-            self.writer.write(&batch(rows, licences)?)?;
+        for rows in std::mem::take(&mut self.full).into_iter().filter(|rows| !rows.is_empty()) {
+            self.writer.write(&batch(&rows, licences)?)?;
+            if let Some(sketches) = &mut self.sketches {
+                let of_row = |row: WrittenRow| row.sketch;
+                rows.into_iter().filter_map(of_row).try_for_each(|(member, sketch)| sketches.push(member, sketch))?;
+            }
         }
         Ok(())
     }

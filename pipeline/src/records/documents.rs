@@ -3,7 +3,8 @@
 use std::{
     cell::Cell,
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
     path::Path,
 };
 
@@ -36,6 +37,21 @@ pub fn read(path: &Path, name: &str, max_line_bytes: usize, take: Take<'_>) -> R
         }
         None => take(name, &mut rejected(Reject::UnknownFileType)),
     }
+}
+
+/// Like [`read`], for a range of bytes of a gzip file of lines: whole members. Numbers and offsets of the items count from there.
+pub fn read_part(
+    path: &Path,
+    range: Range<u64>,
+    max_line_bytes: usize,
+    take: &mut dyn FnMut(&mut dyn Iterator<Item = Item>) -> Result<()>,
+) -> Result<()> {
+    let context = || format!("reading {}", path.display());
+    let mut file = File::open(path).with_context(context)?;
+    file.seek(SeekFrom::Start(range.start)).with_context(context)?;
+    let mut file = ErrorRecorder { file, error: None };
+    take(&mut Lines::new(Read::by_ref(&mut file).take(range.end - range.start), true, Reject::CorruptGzip, max_line_bytes))?;
+    file.error.map_or(Ok(()), |error| Err(error).with_context(context))
 }
 
 /// A file that records the last error of the system.
