@@ -58,8 +58,17 @@ pub fn main<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl Into
 /// [`main`] of the program `codenets`: it starts itself again for each stage of a run, so that the memory of a stage is its own.
 pub fn program() -> ExitCode {
     faults::explain_bus_errors();
+    allow_open_files();
     set_commit();
     exit_code(cli::run(&stages::registry(), std::env::args_os(), true))
+}
+
+/// `ingest` has two files of each shard open, more than the usual limit of 1024.
+fn allow_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where this is refused, opening a file too many says so.
+    let _ = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
 }
 
 /// The commit that the build recorded goes into every manifest.

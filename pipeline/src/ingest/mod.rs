@@ -21,6 +21,9 @@ mod stage;
 mod survey;
 mod tables;
 
+#[cfg(test)]
+mod incremental_tests;
+
 pub use crate::records::{Hints, Record, each_record, parse as record_from_json};
 pub use config::{Config, SplitLeaks};
 pub use near_duplicates::Thresholds;
