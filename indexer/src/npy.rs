@@ -18,6 +18,13 @@ pub fn create(path: &Path, descr: &str, shape: &[usize]) -> Result<BufWriter<Fil
     Ok(file)
 }
 
+/// Writes a vector of u32.
+pub fn write(path: &Path, numbers: &[u32]) -> Result<()> {
+    let mut file = create(path, "<u4", &[numbers.len()])?;
+    numbers.iter().try_for_each(|number| file.write_all(&number.to_le_bytes()))?;
+    Ok(file.flush()?)
+}
+
 /// Ends a vector that was created with the length 0: writes its length into the header.
 pub fn finish_vector(mut file: BufWriter<File>, descr: &str, length: usize) -> Result<()> {
     let header = npy_header(descr, &[length]);

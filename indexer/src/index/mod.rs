@@ -5,6 +5,7 @@ pub mod checksums;
 mod config;
 mod content;
 pub mod documents;
+mod graphs;
 mod groups;
 mod learning;
 mod names;
@@ -21,7 +22,7 @@ use bundle::{
     fusion::{FUSION, Fusion},
     manifest::MANIFEST,
     reranking::RERANKER,
-    vectors::{HnswInfo, VECTORS, Vectors},
+    vectors::{HnswInfo, VECTORS},
 };
 use ledger::{Artifact, Bundle, Digest, Embeddings, Encoder, EncoderSpec, Report, Rows, Run, Shard, Stage, Syntax, ensure};
 use serde::{Deserialize, Serialize};
@@ -38,13 +39,7 @@ use self::{
     schema_page::schema_page,
     segments::SegmentOptions,
 };
-use crate::{
-    Result,
-    embed::EmbedReport,
-    error::Context,
-    fusion, lexical, reranking, tombstones,
-    vectors::{self, Hnsw},
-};
+use crate::{Result, embed::EmbedReport, error::Context, fusion, lexical, reranking, tombstones};
 
 /// The stage.
 #[derive(Debug)]
@@ -77,7 +72,7 @@ impl Report for IndexReport {
 impl Stage for Index {
     const NAME: &'static str = "index";
     const ABOUT: &'static str = "Build the bundle: lexical index, vector index, fusion, encoder";
-    const REVISION: u32 = 11;
+    const REVISION: u32 = 12;
     type Config = Config;
     type Inputs = (Artifact<Syntax>, Artifact<Embeddings>, Artifact<Encoder>);
     type Output = Bundle;
@@ -114,14 +109,18 @@ impl Stage for Index {
         let opened = encoder.open()?;
         let dimension = opened.spec.dimension;
         let bar = run.progress.bar("index", rows, "functions");
-        let lexical_info = write_lexical(config, syntax, &shards, &dir, run, || bar.add(1))?;
+        let earlier = match &config.earlier {
+            Some(key) => Some(run.recorded::<Bundle>(key).with_context(|| format!("index.earlier = {key}"))?),
+            None => None,
+        };
+        let lexical_info = write_lexical(config, syntax, &shards, (&dir, earlier.as_ref()), run, || bar.add(1))?;
         let opened_lexical = lexical::open_checked(&dir, lexical_info.settings(), rows)?;
         let languages = write_docs(&shards, &dir)?;
         let aliases = groups::write(&dir, rows)?;
         let names = names::write(&dir, rows, &opened_lexical)?;
         write_vectors(&embeddings.open()?, &shards, rows, dimension, &dir.join(VECTORS))?;
         bar.finish();
-        let hnsw = write_graphs(&config.hnsw, rows, dimension, &dir.join(VECTORS), run)?;
+        let hnsw = graphs::write_graphs(&config.hnsw, rows, dimension, &dir.join(VECTORS), earlier.as_ref(), run)?;
         tombstones::write(&dir, &[])?;
         copy_encoder(encoder, &opened, &dir.join("encoder"))?;
         let digests = [("syntax", syntax.digest()), ("embeddings", embeddings.digest()), ("encoder", encoder.digest())];
@@ -159,20 +158,16 @@ impl Stage for Index {
     }
 }
 
-/// Writes the lexical index: what is kept of the one that the configuration names, and new segments.
+/// Writes the lexical index into the folder of a bundle: what is kept of an earlier bundle, and new segments.
 fn write_lexical(
     config: &Config,
     syntax: &Artifact<Syntax>,
     shards: &[&Shard],
-    dir: &Path,
+    (dir, earlier): (&Path, Option<&Artifact<Bundle>>),
     run: &Run<'_>,
     done: impl Fn() + Sync,
 ) -> Result<LexicalInfo> {
-    let earlier = match &config.earlier {
-        Some(key) => run.recorded::<Bundle>(key).with_context(|| format!("index.earlier = {key}")).map(Some)?,
-        None => None,
-    };
-    let opened = earlier.as_ref().and_then(|artifact| {
+    let opened = earlier.and_then(|artifact| {
         let opened = Earlier::open(artifact, config.stemming);
         opened.unwrap_or_else(|error| {
             run.progress
@@ -183,7 +178,7 @@ fn write_lexical(
     let digests = RowDigests::of(syntax, shards, opened.as_ref().map(|earlier| &earlier.digests))?;
     digests.write(run.out)?;
     let mut plan = Plan::all_rows(u32::try_from(digests.rows.len())?);
-    if let (Some(artifact), Some(opened)) = (&earlier, &opened) {
+    if let (Some(artifact), Some(opened)) = (earlier, &opened) {
         plan = Plan::extending(opened, &digests.rows, config.segment_rows)?;
         for name in plan.without_damaged(artifact) {
             run.progress.message(&format!("index     the segment {name} of {} is damaged: it is written anew", artifact.dir().display()));
@@ -255,17 +250,4 @@ fn write_manifest(
         fs::write(dir.join(RERANKER), serde_json::to_vec_pretty(reranker)?)?;
     }
     Ok((fusion, reranking))
-}
-
-/// Builds the HNSW graphs, where there are enough rows.
-fn write_graphs(hnsw: &Hnsw, rows: u64, dimension: usize, dir: &Path, run: &Run<'_>) -> Result<Option<HnswInfo>> {
-    if rows < hnsw.from_rows.max(1) {
-        return Ok(None);
-    }
-    let open = || Vectors::open(dir, usize::try_from(rows)?, dimension);
-    let bar = run.progress.bar("graphs", rows, "vectors");
-    let mut info = vectors::build(&open()?, hnsw, dir, || bar.add(1))?;
-    bar.finish();
-    info.recall_at_10 = vectors::recall(&open()?.with_hnsw(dir, &info, run.threads)?)?;
-    Ok(Some(info))
 }

@@ -144,7 +144,8 @@ fn is_intact(artifact: &Artifact<Bundle>, lexical: &Path, name: Uuid) -> bool {
     files.peek().is_some() && files.all(|file| require_intact(artifact, &file).is_ok())
 }
 
-fn require_intact(artifact: &Artifact<Bundle>, file: &Path) -> Result<()> {
+/// Fails unless a file of an artifact has its recorded digest.
+pub fn require_intact(artifact: &Artifact<Bundle>, file: &Path) -> Result<()> {
     let relative = file.strip_prefix(artifact.dir()).ok().context("a file lies outside its artifact")?;
     let digest = Digest::of_file(file).with_context(|| format!("reading {}", file.display()))?;
     ensure!(digest == artifact.file_digest(relative)?, "{} does not have its recorded digest", file.display());

@@ -1,18 +1,20 @@
-//! Builds HNSW graphs, one for each fixed range of rows.
+//! Builds HNSW graphs, one for each fixed range of rows. A nightly build keeps graphs of the build before ([`super::kept_graphs`]) and builds
+//! graphs of the other rows, where they are many.
 //!
 //! usearch draws levels and links in the order in which rows are added. So one thread writes each graph, and the graphs are written in
 //! parallel: equal inputs give equal bytes on any number of threads.
 
-use std::path::Path;
+use std::{fs, ops::Range, path::Path};
 
-use bundle::vectors::{HnswFile, HnswInfo, Vectors, codes, index_options};
+use bundle::vectors::{HnswFile, HnswInfo, NODE_ROWS, Vectors, codes, index_options};
 use ledger::ensure;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use usearch::Index;
 
-use crate::{Error, Result, error::Context};
+use super::kept_graphs::{GraphPlan, is_many};
+use crate::{Error, Result, error::Context, npy};
 
 /// Section `index.hnsw`: approximate nearest neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +50,14 @@ fn usearch_error(error: impl std::fmt::Display) -> Error {
     Error::Vectors(format!("usearch: {error}"))
 }
 
+/// Rows that get a graph.
+enum GraphRows<'a> {
+    /// With their numbers as keys.
+    All(Range<u64>),
+    /// With their places in the list as keys.
+    Listed(&'a [u32]),
+}
+
 /// Builds the graphs of all rows in the folder `dir`; `done` is called after each row. The recall in the result is 0: [`recall`] measures
 /// it with the open graphs.
 pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync) -> Result<HnswInfo> {
@@ -61,44 +71,85 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync)
         .into_par_iter()
         .map(|number| {
             let start = number * hnsw.graph_rows;
-            let rows = start..(start + hnsw.graph_rows).min(rows);
-            build_graph(vectors, hnsw, scale, rows, &dir.join(format!("hnsw-{number}.usearch")), &done)
+            let rows = GraphRows::All(start..(start + hnsw.graph_rows).min(rows));
+            build_graph(vectors, hnsw, scale, &rows, &dir.join(file_name(number)), &done)
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(HnswInfo {
-        engine: format!("usearch {}", usearch::version()),
+        engine: engine(),
         connectivity: hnsw.connectivity,
         expansion_add: hnsw.expansion_add,
         expansion_search: hnsw.expansion_search,
         scale,
         recall_at_10: 0.0,
         files,
+        nodes: None,
     })
+}
+
+/// Links the graphs of a plan into the folder `dir`, and builds graphs of its other rows, where they are many.
+pub fn extend(vectors: &Vectors, hnsw: &Hnsw, plan: GraphPlan, dir: &Path, done: impl Fn() + Sync) -> Result<HnswInfo> {
+    let GraphPlan { from, info, kept, other_rows } = plan;
+    for graph in &kept {
+        let (file, target) = (from.join(&graph.file.name), dir.join(&graph.file.name));
+        if fs::hard_link(&file, &target).is_err() {
+            fs::copy(&file, &target).with_context(|| format!("copying {}", file.display()))?;
+        }
+    }
+    let is_free = |number: &u64| kept.iter().all(|graph| graph.file.name != file_name(*number));
+    let groups: Vec<&[u32]> = other_rows.chunks(usize::try_from(hnsw.graph_rows)?).collect();
+    let groups = if is_many(other_rows.len(), hnsw.graph_rows) { groups } else { Vec::new() };
+    let numbers: Vec<u64> = (0..).filter(is_free).take(groups.len()).collect();
+    let new = groups
+        .par_iter()
+        .zip(numbers)
+        .map(|(rows, number)| build_graph(vectors, hnsw, info.scale, &GraphRows::Listed(rows), &dir.join(file_name(number)), &done))
+        .collect::<Result<Vec<_>>>()?;
+    let nodes: Vec<u32> = kept.iter().flat_map(|graph| &graph.rows).chain(groups.into_iter().flatten()).copied().collect();
+    npy::write(&dir.join(NODE_ROWS), &nodes)?;
+    let files = kept.into_iter().map(|graph| graph.file).chain(new).collect();
+    Ok(HnswInfo { expansion_search: hnsw.expansion_search, recall_at_10: 0.0, files, nodes: Some(nodes.len() as u64), ..info })
+}
+
+/// Program and version that builds graphs.
+pub fn engine() -> String {
+    format!("usearch {}", usearch::version())
+}
+
+fn file_name(number: u64) -> String {
+    format!("hnsw-{number}.usearch")
 }
 
 fn build_graph(
     vectors: &Vectors,
     hnsw: &Hnsw,
     scale: f32,
-    rows: std::ops::Range<u64>,
+    rows: &GraphRows<'_>,
     path: &Path,
     done: &(impl Fn() + Sync),
 ) -> Result<HnswFile> {
     let options = index_options(vectors.dimension(), hnsw.connectivity, hnsw.expansion_add, hnsw.expansion_search);
     let index = Index::new(&options).map_err(usearch_error)?;
-    let count = rows.end - rows.start;
+    let (start, count) = match rows {
+        GraphRows::All(rows) => (rows.start, rows.end - rows.start),
+        GraphRows::Listed(rows) => (0, rows.len() as u64),
+    };
     index.reserve_capacity_and_threads(usize::try_from(count)?, 1).map_err(usearch_error)?;
     let mut vector = Vec::with_capacity(vectors.dimension());
-    for row in rows.clone() {
+    for key in start..start + count {
+        let row = match rows {
+            GraphRows::All(_) => u32::try_from(key)?,
+            GraphRows::Listed(rows) => rows[usize::try_from(key)?],
+        };
         vector.clear();
-        vector.extend(vectors.row(u32::try_from(row)?));
-        index.add(row, &codes(&vector, scale)).map_err(usearch_error).with_context(|| format!("adding row {row}"))?;
+        vector.extend(vectors.row(row));
+        index.add(key, &codes(&vector, scale)).map_err(usearch_error).with_context(|| format!("adding row {row}"))?;
         done();
     }
     let text = path.to_str().with_context(|| format!("{} is not UTF-8, as usearch needs: choose another data folder", path.display()))?;
     index.save(text).map_err(usearch_error).with_context(|| format!("writing {}", path.display()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(HnswFile { name, start: rows.start, rows: count, bytes: std::fs::metadata(path)?.len() })
+    Ok(HnswFile { name, start, rows: count, bytes: fs::metadata(path)?.len() })
 }
 
 /// Share of the ten nearest rows of an exact search that the graphs find, with rows of the bundle as queries.

@@ -1,6 +1,6 @@
 use bundle::{
     Error,
-    vectors::{HnswGraphs, HnswInfo, MATRIX, Vectors},
+    vectors::{HnswGraphs, HnswInfo, MATRIX, NODE_ROWS, Vectors},
 };
 
 use super::*;
@@ -219,5 +219,77 @@ fn a_search_that_visits_every_row_of_a_graph_finds_the_rows_of_brute_force() {
     for query in others(2000, 40, 32) {
         let found = vectors.search_hnsw(vectors.hnsw().unwrap(), &query, 10, None).unwrap();
         assert_eq!(found, vectors.search_exact(&query, 10, None).unwrap());
+    }
+}
+
+/// Rows 0 to 1999 of the earlier bundle as `kept` maps them, then `added` new ones; and the graphs after a build that extends the earlier
+/// ones.
+fn extended(kept: impl Fn(usize) -> bool, added: usize, hnsw: &Hnsw) -> (tempfile::TempDir, Vec<Vec<f32>>, Option<HnswInfo>) {
+    let (earlier_dir, earlier_info) = built(2);
+    let earlier = EarlierGraphs::open(earlier_dir.path(), &earlier_info, 2000, 32).unwrap();
+    let all = matrix(2000 + added, 32);
+    // In another order: the rows of a bundle move when functions come and go.
+    let rows: Vec<Vec<f32>> = (0..2000 + added).rev().filter(|row| *row >= 2000 || kept(*row)).map(|row| all[row].clone()).collect();
+    let (dir, vectors) = written(&rows);
+    let plan = GraphPlan::of(&earlier, &vectors, hnsw, |_| true).unwrap();
+    let info = plan.map(|plan| extend(&vectors, hnsw, plan, dir.path(), || ()).unwrap());
+    (dir, rows, info)
+}
+
+#[test]
+fn kept_graphs_and_rows_without_a_graph_find_the_rows_of_brute_force() {
+    // Graphs of 700 rows: 70 new rows are searched exactly, 71 have a graph of their own.
+    for (added, files, without_node) in [(70, 3, 70), (71, 4, 0)] {
+        let exhaustive = Hnsw { expansion_search: 2000, ..HNSW };
+        let (dir, rows, info) = extended(|row| row % 7 != 3, added, &exhaustive);
+        let info = info.unwrap();
+        assert_eq!(info.files.len(), files);
+        let vectors = Vectors::open(dir.path(), rows.len(), 32).unwrap().with_hnsw(dir.path(), &info, 2).unwrap();
+        let graphs = vectors.hnsw().unwrap();
+        assert_eq!(graphs.without_node().len(), without_node);
+        let even: Vec<bool> = (0..rows.len()).map(|row| row % 2 == 0).collect();
+        for query in others(3000, 20, 32) {
+            for allowed in [None, Some(&*even)] {
+                let exact = vectors.search_exact(&query, 10, allowed).unwrap();
+                assert_eq!(vectors.search_hnsw(graphs, &query, 10, allowed).unwrap(), exact);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_graph_with_many_deleted_rows_is_not_kept() {
+    let (_dir, rows, info) = extended(|row| row >= 700 || row % 2 == 0, 0, &HNSW);
+    let info = info.unwrap();
+    assert_eq!(info.files.iter().map(|file| file.rows).collect::<Vec<_>>(), [700, 600, 350], "the rows of the first graph have a new one");
+    assert_eq!((info.nodes, rows.len()), (Some(1650), 1650));
+    assert!(extended(|row| row % 2 == 0, 0, &HNSW).2.is_none(), "no graph is kept");
+    assert!(extended(|_| true, 0, &Hnsw { connectivity: 8, ..HNSW }).2.is_none(), "graphs of other settings are not kept");
+}
+
+#[test]
+fn rows_with_equal_vectors_have_a_node_each() {
+    let (earlier_dir, rows) = (tempfile::tempdir().unwrap(), [vec![1.0, 0.0], vec![0.0, 1.0], vec![1.0, 0.0]]);
+    let mut writer = MatrixWriter::create(earlier_dir.path(), 3, 2).unwrap();
+    rows.iter().for_each(|row| writer.write(row).unwrap());
+    writer.finish().unwrap();
+    let info = build(&Vectors::open(earlier_dir.path(), 3, 2).unwrap(), &HNSW, earlier_dir.path(), || ()).unwrap();
+    let earlier = EarlierGraphs::open(earlier_dir.path(), &info, 3, 2).unwrap();
+    let (_dir, vectors) = written(&[vec![1.0, 0.0], vec![1.0, 0.0], vec![1.0, 0.0], vec![0.0, 1.0]]);
+    let plan = GraphPlan::of(&earlier, &vectors, &HNSW, |_| true).unwrap().unwrap();
+    assert_eq!((plan.kept[0].rows.clone(), plan.other_rows.clone()), (vec![0, 3, 1], vec![2]));
+    assert!(GraphPlan::of(&earlier, &vectors, &HNSW, |_| false).unwrap().is_none(), "a damaged graph is not kept");
+}
+
+#[test]
+fn node_rows_that_cannot_be_right_are_refused() {
+    let (dir, rows, info) = extended(|_| true, 5, &HNSW);
+    let info = info.unwrap();
+    let open = |info: &HnswInfo| Vectors::open(dir.path(), rows.len(), 32).unwrap().with_hnsw(dir.path(), info, 1);
+    open(&info).unwrap();
+    assert!(matches!(open(&HnswInfo { nodes: Some(1999), ..info.clone() }), Err(Error::Damaged { .. })));
+    for bad in [2005u32, 1] {
+        crate::npy::write(&dir.path().join(NODE_ROWS), &vec![bad; 2000]).unwrap();
+        assert!(matches!(open(&info), Err(Error::Damaged { .. })), "a row that is none, or has two nodes");
     }
 }

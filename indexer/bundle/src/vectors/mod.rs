@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     ranking::{Best, GroupOf, Scored, best_first, is_allowed, keep_distinct},
 };
-pub use hnsw::{HnswFile, HnswGraphs, HnswInfo, codes, index_options};
+pub use hnsw::{GONE, HnswFile, HnswGraphs, HnswInfo, NODE_ROWS, codes, index_options, node_rows};
 pub(crate) use matrix::Npy;
 pub use matrix::{npy_header, quantise};
 
@@ -126,12 +126,30 @@ impl Vectors {
         let rows = self.rows as f64;
         let share = allowed.map_or(1.0, |rows| rows.iter().filter(|row| **row).count() as f64 / rows.len().max(1) as f64);
         // An HNSW search with a filter also visits rows that are not allowed; an exact search skips them.
-        self.hnsw.as_ref().filter(|hnsw| hnsw.rows_visited(k) as f64 * HNSW_ROW_COST < rows * share)
+        let cost = |hnsw: &&HnswGraphs| hnsw.rows_visited(k) as f64 * HNSW_ROW_COST + hnsw.without_node().len() as f64 * share;
+        self.hnsw.as_ref().filter(|hnsw| cost(hnsw) < rows * share)
     }
 
-    /// [`Vectors::search`] with the graphs.
+    /// [`Vectors::search`] with the graphs; rows without a node are compared one by one.
     pub fn search_hnsw(&self, hnsw: &HnswGraphs, query: &[f32], k: usize, allowed: Option<&[bool]>) -> Result<Vec<Scored>> {
-        self.ranked(hnsw.search(query, k, allowed)?, query, k)
+        let mut candidates = hnsw.search(query, k, allowed)?;
+        candidates.extend(self.quantised_candidates_of(hnsw.without_node(), query, k + MARGIN, allowed));
+        self.ranked(candidates, query, k)
+    }
+
+    /// The best `k` of some rows by the i8 matrix, in no order.
+    fn quantised_candidates_of(&self, rows: &[u32], query: &[f32], k: usize, allowed: Option<&[bool]>) -> Vec<u32> {
+        let (codes, _) = quantise(query);
+        let codes: Vec<i16> = codes.into_iter().map(i16::from).collect();
+        let arch = pulp::Arch::new();
+        let mut best = Best::new(k, None);
+        for &row in rows.iter().filter(|row| is_allowed(allowed, **row)) {
+            let bytes = &self.quantised.bytes()[row as usize * self.dimension..][..self.dimension];
+            let scale = self.scales.bytes().as_chunks::<4>().0[row as usize];
+            let product = arch.dispatch(|| product(bytes, &codes));
+            best.offer((row, product as f32 * f32::from_le_bytes(scale)), ());
+        }
+        best.into_rows().into_iter().map(|((row, _), ())| row).collect()
     }
 
     /// [`Vectors::search`] over the whole i8 matrix.
@@ -213,8 +231,14 @@ const BLOCK: usize = 256;
 #[inline(always)]
 fn dots(rows: &[u8], codes: &[i16], products: &mut [i32; BLOCK]) {
     for (row, product) in rows.chunks_exact(codes.len()).zip(products) {
-        *product = row.iter().zip(codes).map(|(&byte, &code)| i32::from(i16::from(byte.cast_signed())) * i32::from(code)).sum();
+        *product = self::product(row, codes);
     }
+}
+
+/// Product of an i8 row with a query.
+#[inline(always)]
+fn product(row: &[u8], codes: &[i16]) -> i32 {
+    row.iter().zip(codes).map(|(&byte, &code)| i32::from(i16::from(byte.cast_signed())) * i32::from(code)).sum()
 }
 
 #[cfg(test)]
