@@ -8,7 +8,7 @@ use indexer::retract::By;
 use ledger::Registry;
 
 use crate::{
-    commands::{build, fetch, inspect, models, records, search},
+    commands::{build, fetch, inspect, models, records, reproducing, search},
     help,
     nightly::{self, NightlyArgs},
     options::Options,
@@ -179,9 +179,10 @@ enum Command {
     /// Run recorded stages again and compare the bytes; nothing is kept
     ///
     /// Reads the configuration and the artifacts in --data; writes nothing. With --from: restores a snapshot into the folder
-    /// `reproduced` of --data first (its content is deleted) and reports differences of commit, tool and system.
+    /// `reproduced` of --data first (its content is deleted) and reports differences of commit, tool and system. With --night: uses the
+    /// settings of the last night, and also compares the hits of its index with those of an index that is built from nothing.
     #[command(after_help = "Example: codenets reproduce --from s3://bucket/codenets")]
-    Reproduce(records::ReproduceArgs),
+    Reproduce(reproducing::ReproduceArgs),
     /// Trace an artifact back to the digests of the raw files
     ///
     /// Reads the manifests in --data; writes reports/lineage.html and reports/lineage.svg.
@@ -378,7 +379,7 @@ fn dispatch(registry: &Registry, options: &Options, command: Command, conf_is_gi
         Command::Save(args) => records::save(registry, options, &args),
         Command::Restore(args) => records::restore(registry, options, &args),
         Command::Snapshots { from } => records::snapshots(options, &from),
-        Command::Reproduce(args) => records::reproduce(registry, options, &args, conf_is_given),
+        Command::Reproduce(args) => reproducing::reproduce(registry, options, &args, conf_is_given),
         Command::Lineage { of } => records::lineage(registry, options, of.as_deref()),
         Command::Diff { a, b } => records::diff(registry, options, &a, &b),
         Command::Events { to } => records::events(registry, options, &to),

@@ -283,6 +283,22 @@ fn a_promoted_release_is_on_disk_before_it_has_its_name() {
     assert!(renamed.iter().any(|path| path.ends_with("models/current")), "{renamed:#?}");
 }
 
+/// All stages of a night, the release, the bundle, the report: the first night trains, the second one extends the bundle of the first.
+#[test]
+fn what_a_night_writes_is_on_disk_before_it_has_its_name() {
+    let workspace = Workspace::tokenized();
+    let Some(renamed) = require_durable(&workspace, &["nightly"], 12) else { return };
+    for end in ["models/current", "serve/current", "bundle/CURRENT", "encoder/CURRENT"] {
+        assert!(renamed.iter().any(|path| path.ends_with(end)), "{end} in {renamed:#?}");
+    }
+    fs::write(workspace.path("corpus/math/more.py"), "def triple(number):\n    \"\"\"Multiply by three.\"\"\"\n    return 3 * number\n")
+        .unwrap();
+    let Some(renamed) = require_durable(&workspace, &["nightly"], 12) else { return };
+    for kind in ["raw", "functions", "syntax", "embeddings", "bundle", "scores", "serve"] {
+        assert!(renamed.iter().any(|path| path.parent().is_some_and(|folder| folder.ends_with(kind))), "{kind} in {renamed:#?}");
+    }
+}
+
 /// Objects get their names before they are synced, and a record is written after its objects.
 #[test]
 fn a_saved_snapshot_is_on_disk() {

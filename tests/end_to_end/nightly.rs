@@ -1,6 +1,6 @@
 //! Nights of a scheduled build.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use serde_json::Value;
 
@@ -90,6 +90,15 @@ fn a_night_keeps_the_segments_of_the_bundle_before_unless_they_are_damaged() {
     let (segments, rows) = documents();
     night_with(&workspace, "first");
     assert_eq!(documents(), (segments + 1, rows + 1));
+    let (reproduced, _) = workspace.run(&["reproduce", "--night"]);
+    for part in [
+        "harvest   same bytes",
+        "embed     same bytes",
+        "as an extension of the bundle",
+        "100.0 % of the lexical and 100.0 % of the vector",
+    ] {
+        assert!(reproduced.contains(part), "{part} in {reproduced}");
+    }
     // A file of a segment is gone.
     let index = workspace.artifact("bundle").join("bundle/tantivy");
     let norms =
@@ -109,6 +118,37 @@ fn a_night_keeps_the_segments_of_the_bundle_before_unless_they_are_damaged() {
     assert_eq!(documents().1, rows + 3, "the document stays without a row");
     night(&workspace, &["--rebuild-index"], 0);
     assert_eq!(documents(), (segments, rows + 2));
+}
+
+/// A function without a node is searched exactly.
+#[test]
+fn a_night_keeps_the_graphs_of_the_bundle_before_unless_they_are_damaged() {
+    let workspace = Workspace::tokenized();
+    workspace.configure("index.hnsw { from-rows = 1, graph-rows = 1000 }");
+    night(&workspace, &[], 0);
+    let graph = |bundle: &Path| fs::metadata(bundle.join("vectors/hnsw-0.usearch")).unwrap().ino();
+    let nodes = || read_json(&workspace.path("data/serve/current/manifest.json"))["vectors"]["graphs"]["nodes"].as_u64();
+    let (first, rows) = (workspace.artifact("bundle"), workspace.manifest("bundle")["rows"]["written"].as_u64());
+    assert_eq!(nodes(), rows);
+    night_with(&workspace, "first");
+    assert_eq!(nodes(), rows);
+    assert_eq!(graph(&workspace.artifact("bundle").join("bundle")), graph(&first.join("bundle")), "the files are one");
+    fs::remove_file(workspace.artifact("bundle").join("bundle/vectors/hnsw-0.usearch")).unwrap();
+    night_with(&workspace, "second");
+    assert_eq!(nodes(), None, "the graph is built anew");
+}
+
+/// A file of another name is in another shard.
+#[test]
+fn functions_of_a_moved_file_are_not_encoded_again() {
+    let (workspace, _) = first_night();
+    for number in 0..4 {
+        let from = if number == 0 { "distance".to_owned() } else { format!("moved{}", number - 1) };
+        let name = |name: &str| workspace.path(&format!("corpus/text/{name}.py"));
+        fs::rename(name(&from), name(&format!("moved{number}"))).unwrap();
+        let (_, err) = texts(&workspace.try_run(&["nightly"]));
+        assert!(err.contains("embed     0 texts of"), "{err}");
+    }
 }
 
 #[test]

@@ -5,4 +5,5 @@ pub mod fetch;
 pub mod inspect;
 pub mod models;
 pub mod records;
+pub mod reproducing;
 pub mod search;

@@ -7,16 +7,13 @@ use archive::{
     address::{latest, resolve},
     compare, gc as garbage, lineage as lineages, outbox, page,
     remote::Remote,
-    reproduce as differences, restore as restoring,
+    restore as restoring,
     snapshot::Selection,
     tree,
 };
 use clap::Args;
 use indexer::bundle_diff;
-use ledger::{
-    ArtifactId, Bundle, Recordable, Registry, RerunOutcome, Scores, Serve, StageSelection, Store, report_path, write_report,
-    write_report_file,
-};
+use ledger::{ArtifactId, Bundle, Recordable, Registry, Scores, Serve, Store, report_path, write_report, write_report_file};
 use serde_json::{Map, Value, json};
 use trainer::tracking::{Sent, Synced, UploadedRun, sync};
 
@@ -53,21 +50,8 @@ pub struct RestoreArgs {
     name: String,
 }
 
-/// Which stages run again.
-#[derive(Debug, Args)]
-pub struct ReproduceArgs {
-    /// URL of a snapshot to restore into --data first
-    #[arg(long, value_name = "URL")]
-    from: Option<String>,
-    /// Name or digest of the snapshot
-    #[arg(long, default_value = "latest")]
-    name: String,
-    /// Run these stages only
-    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
-    stage: Vec<String>,
-}
-
-fn mib(bytes: u64) -> f64 {
+/// Bytes in MiB.
+pub(super) fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1 << 20) as f64
 }
 
@@ -153,79 +137,6 @@ pub fn snapshots(options: &Options, from: &str) -> Result<()> {
     }
     options.print(&text, &Value::Array(rows))?;
     Ok(())
-}
-
-/// Folder in the data folder that `reproduce --from` restores into.
-const REPRODUCED: &str = "reproduced";
-
-/// `reproduce`.
-pub fn reproduce(registry: &Registry, options: &Options, args: &ReproduceArgs, conf_is_given: bool) -> Result<()> {
-    let mut options = options.clone();
-    if let Some(from) = &args.from {
-        options.data = options.data.join(REPRODUCED);
-        restore_to_reproduce(registry, &options, from, &args.name)?;
-        if !conf_is_given {
-            options.conf = options.data.join(restoring::CONFIG);
-        }
-    }
-    let conf = options.load(registry)?;
-    let store = options.store_of(registry, &conf)?;
-    let selection = if args.stage.is_empty() { StageSelection::All } else { StageSelection::Only(args.stage.clone()) };
-    let (mut rows, mut differing, mut ran) = (Vec::new(), Vec::new(), 0);
-    let mut printed = Ok(());
-    registry.rerun(&store, &conf, &selection, &mut |stage, outcome| {
-        let text = outcome_text(&outcome);
-        if printed.is_ok() && !options.json {
-            printed = outln!("{stage:<9} {text}");
-        }
-        if let RerunOutcome::Ran { other, .. } = &outcome {
-            ran += 1;
-            if !other.is_empty() {
-                differing.push(stage);
-            }
-        }
-        rows.push(json!({ "stage": stage, "outcome": text }));
-    })?;
-    printed?;
-    if options.json {
-        outln!("{}", Value::Array(rows))?;
-    }
-    ensure!(differing.is_empty(), "{} gave other bytes than recorded", differing.join(", "));
-    ensure!(ran > 0, "no stage was run again: see the reason of each stage above");
-    Ok(())
-}
-
-/// Restores a snapshot into an empty folder and prints in what its commit, tool and system differ from this machine.
-fn restore_to_reproduce(registry: &Registry, options: &Options, from: &str, name: &str) -> Result<()> {
-    if options.data.exists() {
-        std::fs::remove_dir_all(&options.data).with_context(|| format!("deleting {}", options.data.display()))?;
-    }
-    let store = options.store(registry);
-    let restored = restoring::restore(&store, &Remote::open(from, false)?, name, &Selection::all(store.kinds()))?;
-    store.progress().message(&format!("restored {} artifacts to {}", restored.artifacts + restored.kept, store.root().display()));
-    let found = differences::differences(&store)?;
-    if !options.json {
-        out!("{}", differences::text(&found))?;
-        if found.is_empty() {
-            outln!("commit, tool and system are the same here")?;
-        }
-    }
-    Ok(())
-}
-
-fn outcome_text(outcome: &RerunOutcome) -> String {
-    match outcome {
-        RerunOutcome::NotRecorded => "not recorded".to_owned(),
-        RerunOutcome::Differs(why) => format!("not run, its inputs differ: {why}"),
-        RerunOutcome::Lacks(what) => format!("not run: {what}"),
-        RerunOutcome::Ran { files, bytes, other, seconds } if other.is_empty() => {
-            format!("same bytes: {files} files, {:.1} MiB, {seconds:.1} s", mib(*bytes))
-        }
-        RerunOutcome::Ran { files, other, .. } => {
-            let named: Vec<String> = other.iter().take(5).map(|path| path.display().to_string()).collect();
-            format!("OTHER BYTES in {} of {files} files: {}", other.len(), named.join(", "))
-        }
-    }
 }
 
 /// `lineage`.

@@ -1,6 +1,9 @@
 //! Running a recorded stage again to compare the bytes.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use super::{executor::external_inputs, freshness::Freshness, inputs::Inputs, stage::Stage};
 use crate::{
@@ -55,5 +58,15 @@ impl Store {
         let other = paths.filter(|path| recorded.outputs.get(*path) != output.outputs.get(*path)).cloned().collect();
         let bytes = output.outputs.values().map(|file| file.bytes).sum();
         Ok(RerunOutcome::Ran { files: output.outputs.len(), bytes, other, seconds: clock.elapsed().as_secs_f64() })
+    }
+
+    /// Runs a stage from the current inputs into a folder that is deleted after `inspect` has read it. Nothing is recorded.
+    pub fn built<S: Stage, T>(&self, config: &S::Config, inspect: impl FnOnce(&Path) -> T) -> Result<T> {
+        let _lock = self.lock()?;
+        let request = self.request::<S>(config)?;
+        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(self.root.join(S::Output::KIND))?;
+        let work_dir = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&self.root)?;
+        self.run_in::<S>(config, &request, scratch.path(), work_dir.path().to_owned(), None, true)?;
+        Ok(inspect(scratch.path()))
     }
 }
