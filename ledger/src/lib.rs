@@ -158,6 +158,7 @@ pub use store::{
     lock::{Lock, open_lock},
 };
 pub use tables::{
+    row_groups,
     shards::{Shard, Shards},
     table,
 };

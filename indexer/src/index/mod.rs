@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use bundle::{
     BundleManifest, FORMAT, LexicalInfo, VectorInfo,
     fusion::{FUSION, Fusion},
-    manifest::MANIFEST,
+    manifest::{DOCS, MANIFEST},
     reranking::RERANKER,
     vectors::{HnswInfo, VECTORS},
 };
@@ -33,9 +33,9 @@ pub use self::{
     plan::Plan,
 };
 use self::{
-    plan::Earlier,
+    plan::{Earlier, require_intact},
     row_digests::RowDigests,
-    rows::{write_docs, write_vectors},
+    rows::{EarlierRows, write_docs, write_vectors},
     schema_page::schema_page,
     segments::SegmentOptions,
 };
@@ -113,9 +113,9 @@ impl Stage for Index {
             Some(key) => Some(run.recorded::<Bundle>(key).with_context(|| format!("index.earlier = {key}"))?),
             None => None,
         };
-        let lexical_info = write_lexical(config, syntax, &shards, (&dir, earlier.as_ref()), run, || bar.add(1))?;
+        let (lexical_info, earlier_rows) = write_lexical(config, syntax, &shards, (&dir, earlier.as_ref()), run, || bar.add(1))?;
         let opened_lexical = lexical::open_checked(&dir, lexical_info.settings(), rows)?;
-        let languages = write_docs(&shards, &dir)?;
+        let languages = write_docs(&shards, &dir, earlier_rows.as_ref(), &run.out.join("docs"))?;
         let aliases = groups::write(&dir, rows)?;
         let names = names::write(&dir, rows, &opened_lexical)?;
         write_vectors(&embeddings.open()?, &shards, rows, dimension, &dir.join(VECTORS))?;
@@ -158,7 +158,8 @@ impl Stage for Index {
     }
 }
 
-/// Writes the lexical index into the folder of a bundle: what is kept of an earlier bundle, and new segments.
+/// Writes the lexical index into the folder of a bundle: what is kept of an earlier bundle, and new segments. Returns the rows of the earlier
+/// bundle too, where they can be copied.
 fn write_lexical(
     config: &Config,
     syntax: &Artifact<Syntax>,
@@ -166,7 +167,7 @@ fn write_lexical(
     (dir, earlier): (&Path, Option<&Artifact<Bundle>>),
     run: &Run<'_>,
     done: impl Fn() + Sync,
-) -> Result<LexicalInfo> {
+) -> Result<(LexicalInfo, Option<EarlierRows>)> {
     let opened = earlier.and_then(|artifact| {
         let opened = Earlier::open(artifact, config.stemming);
         opened.unwrap_or_else(|error| {
@@ -192,7 +193,11 @@ fn write_lexical(
     let statistics = lexical::write_lengths(dir, &document_rows)?;
     let mut info = config.lexical_info(segments, document_rows.len() as u64, &statistics);
     info.counts = Some(lexical::write_counts(dir, &info.scoring)?);
-    Ok(info)
+    let rows = earlier
+        .zip(opened.as_ref())
+        .map(|(artifact, opened)| EarlierRows { bundle: artifact.dir().join("bundle"), of_shards: digests.earlier_rows(&opened.digests) });
+    let is_intact = |rows: &EarlierRows| earlier.is_some_and(|artifact| require_intact(artifact, &rows.bundle.join(DOCS)).is_ok());
+    Ok((info, rows.filter(is_intact)))
 }
 
 /// Name of the stage that records an encoder from another source.

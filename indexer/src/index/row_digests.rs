@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs,
     io::Write,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -53,13 +54,22 @@ impl RowDigests {
     }
 
     fn by_shard(&self) -> HashMap<(&Path, Digest), &[RowDigest]> {
-        let mut start = 0;
-        let of_shard = |shard: &'_ DigestedShard| {
-            start += shard.rows;
-            &self.rows[start - shard.rows..start]
-        };
-        let rows: Vec<&[RowDigest]> = self.shards.iter().map(of_shard).collect();
-        self.shards.iter().map(|shard| (&*shard.name, shard.digest)).zip(rows).collect()
+        self.ranges().map(|(shard, rows)| ((&*shard.name, shard.digest), &self.rows[rows])).collect()
+    }
+
+    /// The shards, and the rows that each of them has.
+    fn ranges(&self) -> impl Iterator<Item = (&DigestedShard, Range<usize>)> {
+        self.shards.iter().scan(0, |end, shard| {
+            *end += shard.rows;
+            Some((shard, *end - shard.rows..*end))
+        })
+    }
+
+    /// For each shard the rows that it has in an earlier build, where that read the same shard.
+    pub fn earlier_rows(&self, earlier: &Self) -> Vec<Option<Range<usize>>> {
+        let known: HashMap<(&Path, Digest), Range<usize>> =
+            earlier.ranges().map(|(shard, rows)| ((&*shard.name, shard.digest), rows)).collect();
+        self.shards.iter().map(|shard| known.get(&(&*shard.name, shard.digest)).cloned()).collect()
     }
 
     /// Writes the digests into the folder of an artifact.

@@ -48,10 +48,11 @@ pub fn schema_page(manifest: &BundleManifest) -> String {
     let graphs = match &manifest.vectors.hnsw {
         None => String::new(),
         Some(graphs) => format!(
-            "; graphs of near neighbours by {} (i8, inner product of `round(x * {})`), {} files that manifest.json names, keys are rows, recall@10 {:.4}",
+            "; graphs of near neighbours by {} (i8, inner product of `round(x * {})`), {} files that manifest.json names, keys are {}, recall@10 {:.4}",
             graphs.engine,
             graphs.scale,
             graphs.files.len(),
+            if graphs.nodes.is_some() { "nodes, whose rows `vectors/hnsw-rows.npy` has" } else { "rows" },
             graphs.recall_at_10
         ),
     };

@@ -44,9 +44,7 @@ impl MatrixWriter {
         ensure!(row.len() == self.dimension, "vector {} has {} numbers, expected {}", self.written, row.len(), self.dimension);
         ensure!(row.iter().all(|value| value.is_finite()), "vector {} has a number that is not finite", self.written);
         let (codes, scale) = quantise(row);
-        for value in row {
-            self.matrix.write_all(&value.to_le_bytes())?;
-        }
+        self.matrix.write_all(&row.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
         self.quantised.write_all(&codes.iter().map(|&code| code.to_le_bytes()[0]).collect::<Vec<u8>>())?;
         self.scales.write_all(&scale.to_le_bytes())?;
         self.written += 1;

@@ -1,4 +1,5 @@
 //! Parquet tables.
 
+pub mod row_groups;
 pub(crate) mod shards;
 pub mod table;

@@ -31,6 +31,8 @@ use crate::{
     error::{Context, Error, Result},
 };
 
+/// Program that writes the files, in their metadata.
+pub(crate) const CREATED_BY: &str = "codenets";
 /// Rows of a record batch: what a stage has in memory for each thread.
 pub const BATCH_ROWS: usize = 1024;
 /// Rows and bytes of a row group. The writer keeps one row group in memory.
@@ -60,7 +62,7 @@ impl TableWriter {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_created_by("codenets".to_owned());
+            .set_created_by(CREATED_BY.to_owned());
         for column in schema.fields().iter().filter(|field| OF_MANY_VALUES.contains(&field.name().as_str())) {
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.name().as_str()), false);
         }
