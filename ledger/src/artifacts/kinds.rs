@@ -46,7 +46,8 @@ pub struct Raw {
 ///
 /// Columns: `id, language, repo, path, func_name, code, code_tokens, docstring, docstring_tokens,
 /// url, line_start, line_end, licence`; `duplicate_of`: id of the earlier row that this row equals or nearly equals; `alias_of`: id of the
-/// first row with equal code tokens and equal documentation. Other file: `rejects.parquet`.
+/// first row with equal code tokens and equal documentation. Other files: `rejects.parquet`; `sketches/<split>/<bucket>.parquet`, from which
+/// a later run finds duplicates of the rows without reading them.
 #[derive(Debug)]
 pub struct Functions {
     pub shards: Shards,
@@ -57,7 +58,7 @@ pub struct Functions {
 ///
 /// Added columns: `name_words, code_words, doc_words, query_words` (words joined by spaces) and `signature`; lists of
 /// texts `identifiers, ast_tokens, subtokens, parameters, calls, imports, strings, comments, structure`; numbers
-/// `nodes, depth, cyclomatic`; and `parse_error`.
+/// `nodes, depth, cyclomatic`; `parse_error`; and `digest`, of the columns that the others are computed from.
 #[derive(Debug)]
 pub struct Syntax {
     pub shards: Shards,
@@ -100,7 +101,7 @@ pub struct Encoder {
     pub spec: EncoderSpec,
 }
 
-/// `embeddings`: columns `id` and `embedding` (`[dimension]` f32), in the order of the rows of `syntax`.
+/// `embeddings`: columns `id`, `digest` of what the encoder reads, and `embedding` (`[dimension]` f32), in the order of the rows of `syntax`.
 #[derive(Debug)]
 pub struct Embeddings {
     pub shards: Shards,
