@@ -116,3 +116,26 @@ fn a_shard_without_changes_has_new_duplicates_and_licences() {
         assert!(reused > 0, "{change:?}");
     }
 }
+
+#[test]
+fn damaged_sketches_and_columns_are_not_used() {
+    let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for repository in 0..3 {
+        fs::create_dir(folder.path().join(format!("r{repository}"))).unwrap();
+        apply(folder.path(), &Change::Write(repository, 1, vec![2 * repository as u8]));
+    }
+    build(folder.path(), data.path());
+    for kind in ["functions", "syntax"] {
+        for file in files_below(&data.path().join(kind)).unwrap().into_iter().filter(|file| file.extension().is_some_and(|end| end == "parquet")) {
+            let path = data.path().join(kind).join(file);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[10] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    apply(folder.path(), &Change::Write(0, 2, vec![7]));
+    let (files, reused) = build(folder.path(), data.path());
+    let fresh = tempfile::tempdir().unwrap();
+    assert_eq!(files, build(folder.path(), fresh.path()).0);
+    assert_eq!(reused, 0);
+}
