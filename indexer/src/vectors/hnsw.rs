@@ -4,17 +4,16 @@
 //! usearch draws levels and links in the order in which rows are added. So one thread writes each graph, and the graphs are written in
 //! parallel: equal inputs give equal bytes on any number of threads.
 
-use std::{fs, ops::Range, path::Path};
+use std::{ops::Range, path::Path};
 
-use bundle::vectors::{HnswFile, HnswInfo, NODE_ROWS, Vectors, codes, index_options};
+use bundle::vectors::{HnswFile, HnswInfo, Vectors, codes, index_options};
 use ledger::ensure;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use usearch::Index;
 
-use super::kept_graphs::{GraphPlan, is_many};
-use crate::{Error, Result, error::Context, npy};
+use crate::{Error, Result, error::Context};
 
 /// Section `index.hnsw`: approximate nearest neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,7 +50,7 @@ fn usearch_error(error: impl std::fmt::Display) -> Error {
 }
 
 /// Rows that get a graph.
-enum GraphRows<'a> {
+pub enum GraphRows<'a> {
     /// With their numbers as keys.
     All(Range<u64>),
     /// With their places in the list as keys.
@@ -87,40 +86,18 @@ pub fn build(vectors: &Vectors, hnsw: &Hnsw, dir: &Path, done: impl Fn() + Sync)
     })
 }
 
-/// Links the graphs of a plan into the folder `dir`, and builds graphs of its other rows, where they are many.
-pub fn extend(vectors: &Vectors, hnsw: &Hnsw, plan: GraphPlan, dir: &Path, done: impl Fn() + Sync) -> Result<HnswInfo> {
-    let GraphPlan { from, info, kept, other_rows } = plan;
-    for graph in &kept {
-        let (file, target) = (from.join(&graph.file.name), dir.join(&graph.file.name));
-        if fs::hard_link(&file, &target).is_err() {
-            fs::copy(&file, &target).with_context(|| format!("copying {}", file.display()))?;
-        }
-    }
-    let is_free = |number: &u64| kept.iter().all(|graph| graph.file.name != file_name(*number));
-    let groups: Vec<&[u32]> = other_rows.chunks(usize::try_from(hnsw.graph_rows)?).collect();
-    let groups = if is_many(other_rows.len(), hnsw.graph_rows) { groups } else { Vec::new() };
-    let numbers: Vec<u64> = (0..).filter(is_free).take(groups.len()).collect();
-    let new = groups
-        .par_iter()
-        .zip(numbers)
-        .map(|(rows, number)| build_graph(vectors, hnsw, info.scale, &GraphRows::Listed(rows), &dir.join(file_name(number)), &done))
-        .collect::<Result<Vec<_>>>()?;
-    let nodes: Vec<u32> = kept.iter().flat_map(|graph| &graph.rows).chain(groups.into_iter().flatten()).copied().collect();
-    npy::write(&dir.join(NODE_ROWS), &nodes)?;
-    let files = kept.into_iter().map(|graph| graph.file).chain(new).collect();
-    Ok(HnswInfo { expansion_search: hnsw.expansion_search, recall_at_10: 0.0, files, nodes: Some(nodes.len() as u64), ..info })
-}
-
 /// Program and version that builds graphs.
 pub fn engine() -> String {
     format!("usearch {}", usearch::version())
 }
 
-fn file_name(number: u64) -> String {
+/// Name of the file of a graph.
+pub fn file_name(number: u64) -> String {
     format!("hnsw-{number}.usearch")
 }
 
-fn build_graph(
+/// Builds the graph of some rows. `scale`: factor from a number to its i8 code.
+pub fn build_graph(
     vectors: &Vectors,
     hnsw: &Hnsw,
     scale: f32,
@@ -149,7 +126,7 @@ fn build_graph(
     let text = path.to_str().with_context(|| format!("{} is not UTF-8, as usearch needs: choose another data folder", path.display()))?;
     index.save(text).map_err(usearch_error).with_context(|| format!("writing {}", path.display()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(HnswFile { name, start, rows: count, bytes: fs::metadata(path)?.len() })
+    Ok(HnswFile { name, start, rows: count, bytes: std::fs::metadata(path)?.len() })
 }
 
 /// Share of the ten nearest rows of an exact search that the graphs find, with rows of the bundle as queries.

@@ -2,13 +2,15 @@
 
 use std::{
     collections::HashMap,
+    fs,
     path::{Path, PathBuf},
 };
 
-use bundle::vectors::{GONE, HnswFile, HnswInfo, Vectors, node_rows};
+use bundle::vectors::{GONE, HnswFile, HnswInfo, NODE_ROWS, Vectors, node_rows};
+use rayon::prelude::*;
 
-use super::hnsw::{Hnsw, engine};
-use crate::Result;
+use super::hnsw::{GraphRows, Hnsw, build_graph, engine, file_name};
+use crate::{Result, error::Context, npy};
 
 /// Share of the nodes of a graph without a row, above which the graph is not kept.
 const MANY_GONE: f64 = 0.3;
@@ -45,11 +47,6 @@ pub struct GraphPlan {
     pub kept: Vec<KeptGraph>,
     /// Rows without a node in a kept graph, ascending.
     pub other_rows: Vec<u32>,
-}
-
-/// Do so many rows get graphs of their own?
-pub fn is_many(rows: usize, graph_rows: u64) -> bool {
-    rows as u64 > graph_rows / EXACT
 }
 
 impl EarlierGraphs {
@@ -95,6 +92,30 @@ impl GraphPlan {
         let other_rows = (0..).zip(is_other).filter(|(_, is_other)| *is_other).map(|(row, _)| row).collect();
         Ok(Some(Self { from: earlier.dir.clone(), info: info.clone(), kept, other_rows }))
     }
+}
+
+/// Links the graphs of a plan into the folder `dir`, and builds graphs of its other rows, where they are many.
+pub fn extend(vectors: &Vectors, hnsw: &Hnsw, plan: GraphPlan, dir: &Path, done: impl Fn() + Sync) -> Result<HnswInfo> {
+    let GraphPlan { from, info, kept, other_rows } = plan;
+    for graph in &kept {
+        let (file, target) = (from.join(&graph.file.name), dir.join(&graph.file.name));
+        if fs::hard_link(&file, &target).is_err() {
+            fs::copy(&file, &target).with_context(|| format!("copying {}", file.display()))?;
+        }
+    }
+    let is_free = |number: &u64| kept.iter().all(|graph| graph.file.name != file_name(*number));
+    let groups: Vec<&[u32]> = other_rows.chunks(usize::try_from(hnsw.graph_rows)?).collect();
+    let groups = if other_rows.len() as u64 > hnsw.graph_rows / EXACT { groups } else { Vec::new() };
+    let numbers: Vec<u64> = (0..).filter(is_free).take(groups.len()).collect();
+    let new = groups
+        .par_iter()
+        .zip(numbers)
+        .map(|(rows, number)| build_graph(vectors, hnsw, info.scale, &GraphRows::Listed(rows), &dir.join(file_name(number)), &done))
+        .collect::<Result<Vec<_>>>()?;
+    let nodes: Vec<u32> = kept.iter().flat_map(|graph| &graph.rows).chain(groups.into_iter().flatten()).copied().collect();
+    npy::write(&dir.join(NODE_ROWS), &nodes)?;
+    let files = kept.into_iter().map(|graph| graph.file).chain(new).collect();
+    Ok(HnswInfo { expansion_search: hnsw.expansion_search, recall_at_10: 0.0, files, nodes: Some(nodes.len() as u64), ..info })
 }
 
 /// The rows with each vector; equal vectors are interchangeable.

@@ -4,8 +4,8 @@ mod hnsw;
 mod kept_graphs;
 mod matrix;
 
-pub use hnsw::{Hnsw, build, extend, recall};
-pub use kept_graphs::{EarlierGraphs, GraphPlan};
+pub use hnsw::{Hnsw, build, recall};
+pub use kept_graphs::{EarlierGraphs, GraphPlan, extend};
 pub use matrix::MatrixWriter;
 
 #[cfg(test)]

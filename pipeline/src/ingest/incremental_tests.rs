@@ -79,7 +79,7 @@ fn build(folder: &Path, data: &Path) -> (BTreeMap<String, Vec<u8>>, u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn a_run_after_changes_writes_the_bytes_of_a_run_from_nothing(nights in proptest::collection::vec(proptest::collection::vec(change(), 1..4), 1..5)) {
@@ -126,7 +126,9 @@ fn damaged_sketches_and_columns_are_not_used() {
     }
     build(folder.path(), data.path());
     for kind in ["functions", "syntax"] {
-        for file in files_below(&data.path().join(kind)).unwrap().into_iter().filter(|file| file.extension().is_some_and(|end| end == "parquet")) {
+        for file in
+            files_below(&data.path().join(kind)).unwrap().into_iter().filter(|file| file.extension().is_some_and(|end| end == "parquet"))
+        {
             let path = data.path().join(kind).join(file);
             let mut bytes = fs::read(&path).unwrap();
             bytes[10] ^= 1;

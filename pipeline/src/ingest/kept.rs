@@ -18,9 +18,11 @@ use ledger::{
 };
 
 use super::{
-    members::{Member, Members, ShardKey},
+    buckets::ShardKey,
+    members::{Member, Members},
+    row_id::RowId,
     sketches::{RowSketch, SketchReader, members_of, table_name},
-    tables::{Chunk, RowId},
+    tables::Chunk,
 };
 use crate::error::{Context, Result};
 

@@ -6,9 +6,10 @@ use ledger::{Bar, table::RowDigest};
 use rayon::prelude::*;
 
 use super::{
+    buckets::ShardKey,
     codebase::CodebaseQueries,
     kept::EarlierRows,
-    members::{Member, ShardKey},
+    members::Member,
     sink::{CheckedLine, LineLocation, Row, TableSink},
     sketches::RowSketch,
 };

@@ -7,18 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ledger::{Split, table::RowDigest};
+use ledger::table::RowDigest;
 
-use super::tables::Buckets;
+use super::buckets::{Buckets, ShardKey};
 use crate::{
     error::{Context, Result},
     harvest::member_entries,
     records::Hints,
     repositories::{FILES, REPOS},
 };
-
-/// Split and bucket of a shard.
-pub type ShardKey = (Split, usize);
 
 /// The records of a source file.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 //! ```
 
 mod bag;
+mod buckets;
 mod codebase;
 mod config;
 mod kept;
@@ -15,6 +16,7 @@ mod members;
 mod near_duplicates;
 mod recall;
 mod report;
+mod row_id;
 mod sink;
 mod sketches;
 mod stage;

@@ -9,13 +9,14 @@ use ledger::{Split, table::RowDigest};
 
 use super::{
     bag::{Bag, HASHES},
+    buckets::{Buckets, ShardKey},
     config::{Config, SplitLeaks},
     kept::{KeptRow, Outcome},
-    members::ShardKey,
     near_duplicates::{Thresholds, UniqueRows},
     report::IngestReport,
+    row_id::RowId,
     sketches::RowSketch,
-    tables::{Buckets, FunctionsWriter, RejectsWriter, RowId, WrittenRow},
+    tables::{FunctionsWriter, RejectsWriter, WrittenRow},
 };
 use crate::{
     error::Result,

@@ -15,8 +15,8 @@ use ledger::{
 
 use super::{
     bag::{Bag, LowBits, Sketch},
-    members::ShardKey,
-    tables::RowId,
+    buckets::ShardKey,
+    row_id::RowId,
 };
 use crate::error::{Context, Result};
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use ledger::{Artifact, Bar, Functions, Raw, Recordable, Run, Stage, ensure};
 
 use super::{
+    buckets::Buckets,
     codebase::CodebaseQueries,
     config::{Config, SplitLeaks},
     kept::EarlierRows,
@@ -14,7 +15,6 @@ use super::{
     report::IngestReport,
     sink::TableSink,
     survey,
-    tables::Buckets,
 };
 use crate::{
     error::{Error, Result},

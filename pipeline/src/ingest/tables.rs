@@ -18,12 +18,12 @@ use ledger::{
 use rayon::prelude::*;
 
 use super::{
-    config::Config,
-    members::ShardKey,
+    buckets::{Buckets, ShardKey},
+    row_id::RowId,
     sketches::{RowSketch, SketchWriter, table_name},
 };
 use crate::{
-    error::{Context, Error, Result},
+    error::{Error, Result},
     records::{Record, TextList},
 };
 
@@ -48,69 +48,6 @@ pub fn functions_schema() -> SchemaRef {
     ])
 }
 
-/// Id of a row: 128 bits of blake3 over (language, repo, path, code), and over the number of the row where a file has equal code more than
-/// once. Equal in every run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RowId([u8; 16]);
-
-impl RowId {
-    /// The id of the first row with this code in its file.
-    pub fn of(record: &Record) -> Self {
-        Self::digest(&[record.language.name(), &record.repo, &record.path, &record.code])
-    }
-
-    /// The id of a later row with the same code in the same file. `number`: how many such rows are before it.
-    pub fn repeated(self, number: u32) -> Self {
-        if number == 0 { self } else { Self::digest(&[&self.hex(), &number.to_string()]) }
-    }
-
-    /// The digest of all that tells a record from another one with the same code in the same file: its lines and its URL.
-    pub fn of_place(self, record: &Record) -> Self {
-        let (first, last) = record.lines.unwrap_or_default();
-        Self::digest(&[&self.hex(), &format!("{first}-{last}"), &record.url])
-    }
-
-    /// The digest that all aliases have: language, code tokens and documentation. None for a record without code tokens.
-    pub fn of_alias(record: &Record) -> Option<Self> {
-        let is_code = !record.code_tokens.is_empty();
-        is_code.then(|| {
-            let tokens = record.code_tokens.iter();
-            let documentation = record.docstring.as_str();
-            Self::digest(&[&[record.language.name(), documentation], &tokens.collect::<Vec<_>>()[..]].concat())
-        })
-    }
-
-    fn digest(parts: &[&str]) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        let mut id = [0; 16];
-        hasher.finalize_xof().fill(&mut id);
-        Self(id)
-    }
-
-    /// The id with these bytes.
-    pub fn of_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    pub fn bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-
-    /// The id with these hex digits.
-    pub fn of_hex(text: &str) -> Result<Self> {
-        let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
-        Ok(Self(number.with_context(|| format!("{text:?} is no id of a row: run `codenets verify`"))?.to_be_bytes()))
-    }
-
-    pub fn hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
 /// A row that is written.
 pub struct WrittenRow {
     pub id: RowId,
@@ -133,34 +70,6 @@ pub struct FunctionsWriter<'a> {
     open: BTreeMap<ShardKey, OpenShard>,
     /// Shards without a table of sketches.
     unsketched: BTreeSet<ShardKey>,
-}
-
-/// The shards of a split.
-#[derive(Debug, Clone, Copy)]
-pub struct Buckets {
-    count: usize,
-    /// Shards that the rows of one repository are in.
-    of_repository: usize,
-}
-
-impl Buckets {
-    pub fn new(config: &Config) -> Self {
-        let count = config.shards.max(1);
-        Self { count, of_repository: config.shards_of_repository.unwrap_or(count).clamp(1, count) }
-    }
-
-    /// The shard of a row. It depends on the repository and the path only.
-    pub fn of(self, repo: &str, path: &str) -> usize {
-        let groups = self.count / self.of_repository;
-        let group = if groups > 1 { index_of(repo, groups) } else { 0 };
-        group * self.of_repository + index_of(&format!("{repo}\n{path}"), self.of_repository)
-    }
-}
-
-/// A number below `count` by the digest of a text.
-fn index_of(text: &str, count: usize) -> usize {
-    let bytes: [u8; 8] = blake3::hash(text.as_bytes()).as_bytes()[..8].try_into().expect("a hash has 32 bytes");
-    usize::try_from(u64::from_le_bytes(bytes) % count as u64).unwrap_or_default()
 }
 
 /// Rows of one shard that are written at once, and their bytes.
@@ -379,34 +288,5 @@ impl RejectsWriter {
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
         Ok(self.writer.finish()?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    fn shards(settings: &str, repositories: u32) -> Vec<BTreeSet<usize>> {
-        let all = r#""max-line-bytes": 1, "max-reject-fraction": 1, "split-leaks": "refuse", "duplicates": null"#;
-        let buckets = Buckets::new(&serde_json::from_str(&format!("{{ {settings}, {all} }}")).unwrap());
-        let shards_of = |repository: u32| (0..200).map(|file| buckets.of(&format!("o/{repository}"), &format!("{file}.py"))).collect();
-        (0..repositories).map(shards_of).collect()
-    }
-
-    #[test]
-    fn the_files_of_a_repository_are_in_so_many_shards_next_to_each_other() {
-        let found = shards(r#""shards": 13, "shards-of-repository": 4"#, 40);
-        assert!(found.iter().all(|shards| shards.len() == 4 && shards.first().unwrap() % 4 == 0), "{found:?}");
-        assert_eq!(found.into_iter().flatten().collect::<BTreeSet<_>>(), (0..12).collect());
-    }
-
-    #[test]
-    fn without_a_number_the_files_of_a_repository_are_in_all_shards() {
-        for settings in [r#""shards": 5"#, r#""shards": 5, "shards-of-repository": 9"#] {
-            assert_eq!(shards(settings, 1), [(0..5).collect::<BTreeSet<_>>()]);
-        }
-        assert_eq!(shards(r#""shards": 0"#, 1), [BTreeSet::from([0])]);
     }
 }
