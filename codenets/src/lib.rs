@@ -51,6 +51,7 @@ pub use faults::Allocator;
 /// Runs the command with these arguments (the first is the program's name) in this process. An error is one line on standard error, its
 /// causes after colons, and exit status 1.
 pub fn main<T: Into<OsString> + Clone>(registry: &Registry, arguments: impl IntoIterator<Item = T>) -> ExitCode {
+    allow_open_files();
     set_commit();
     exit_code(cli::run(registry, arguments, false))
 }
@@ -63,7 +64,7 @@ pub fn program() -> ExitCode {
     exit_code(cli::run(&stages::registry(), std::env::args_os(), true))
 }
 
-/// `ingest` has two files of each shard open, more than the usual limit of 1024.
+/// `ingest` has up to three files of each shard open, more than the usual limit of 1024.
 fn allow_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

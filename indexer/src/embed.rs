@@ -110,7 +110,7 @@ struct Embedding<'a> {
 impl Embedding<'_> {
     /// Writes the vectors of a shard, and returns its number of rows. `earlier`: shards whose vectors may be taken.
     fn embed_shard(&self, shard: &Shard, earlier: Option<&EarlierShards<'_>>, target: &Path, bar: &Bar) -> Result<u64> {
-        let mut known = earlier.map(|earlier| KnownVectors::of(earlier, &shard.name, self.dimension)).transpose()?;
+        let mut known = earlier.map(|earlier| KnownVectors::of(earlier, shard, self.dimension)).transpose()?;
         let columns = columns(self.encoder);
         let is_read = |name: &&str| *name != "id" && (self.config.documentation || *name != "doc_words");
         let text_columns: Vec<&str> = columns.into_iter().filter(is_read).collect();
@@ -177,14 +177,21 @@ struct KnownVectors<'a> {
     own: ShardVectors,
     /// The other shard that was read last, and its name.
     other: Option<(&'a str, ShardVectors)>,
+    /// Rows of other shards that may still be read.
+    budget: u64,
     dimension: usize,
 }
 
+/// Rows of other shards that are read at most, for each row of a shard and in any case: reading many shards for a few rows each takes longer
+/// than encoding.
+const OTHER_ROWS: (u64, u64) = (8, 4096);
+
 impl<'a> KnownVectors<'a> {
     /// With the vectors of the previous version of a shard.
-    fn of(earlier: &'a EarlierShards<'a>, shard: &str, dimension: usize) -> Result<Self> {
-        let own = earlier.get(shard).map(|path| ShardVectors::read(path, dimension)).transpose()?.unwrap_or_default();
-        Ok(Self { earlier, own, other: None, dimension })
+    fn of(earlier: &'a EarlierShards<'a>, shard: &Shard, dimension: usize) -> Result<Self> {
+        let budget = OTHER_ROWS.0 * table::row_count(&shard.path)? + OTHER_ROWS.1;
+        let own = earlier.get(&shard.name).map(|path| ShardVectors::read(path, dimension)).transpose()?.unwrap_or_default();
+        Ok(Self { earlier, own, other: None, budget, dimension })
     }
 
     /// Writes the vectors of known texts into `[rows, dimension]` numbers; returns the other rows.
@@ -201,8 +208,13 @@ impl<'a> KnownVectors<'a> {
         }
         for (shard, rows) in elsewhere {
             if self.other.as_ref().is_none_or(|(name, _)| *name != shard) {
-                let read = self.earlier.get(shard).map(|path| ShardVectors::read(path, self.dimension)).transpose()?;
-                self.other = Some((shard, read.unwrap_or_default()));
+                let path = self.earlier.get(shard);
+                let rows_of_other = path.map(table::row_count).transpose()?;
+                let Some((path, left)) = path.zip(rows_of_other.and_then(|rows| self.budget.checked_sub(rows))) else {
+                    new.extend(rows);
+                    continue;
+                };
+                (self.budget, self.other) = (left, Some((shard, ShardVectors::read(path, self.dimension)?)));
             }
             for row in rows {
                 match self.other.as_ref().and_then(|(_, other)| other.vector(&digests[row], self.dimension)) {

@@ -52,7 +52,7 @@ pub fn reproduce(registry: &Registry, options: &Options, args: &ReproduceArgs, c
     }
     let selection = if args.stage.is_empty() { StageSelection::All } else { StageSelection::Only(args.stage.clone()) };
     let (mut rows, mut differing, mut ran) = (Vec::new(), Vec::new(), 0);
-    let mut printed = Ok(());
+    let (mut printed, mut is_index_equal) = (Ok(()), false);
     registry.rerun(&store, &conf, &selection, &mut |stage, outcome| {
         let text = outcome_text(stage, &outcome, &conf);
         if printed.is_ok() && !options.json {
@@ -60,6 +60,7 @@ pub fn reproduce(registry: &Registry, options: &Options, args: &ReproduceArgs, c
         }
         if let RerunOutcome::Ran { other, .. } = &outcome {
             ran += 1;
+            is_index_equal |= stage == Index::NAME && other.is_empty();
             if !other.is_empty() {
                 differing.push(stage);
             }
@@ -67,7 +68,7 @@ pub fn reproduce(registry: &Registry, options: &Options, args: &ReproduceArgs, c
         rows.push(json!({ "stage": stage, "outcome": text }));
     })?;
     printed?;
-    if args.night && differing.is_empty() {
+    if args.night && is_index_equal {
         let text = from_nothing(&store, &conf)?;
         if !options.json {
             outln!("{text}")?;
@@ -167,11 +168,23 @@ fn from_nothing(store: &Store, conf: &Conf) -> Result<String> {
 
 /// Summaries of documented functions, evenly spread.
 fn documented(bundle: &bundle::Bundle) -> Result<Vec<String>> {
-    let mut summaries = Vec::new();
+    let mut counted = 0usize;
+    each_summary(bundle, |_| counted += 1)?;
+    let (step, mut number, mut summaries) = (counted.div_ceil(COMPARED).max(1), 0usize, Vec::new());
+    each_summary(bundle, |summary| {
+        if number.is_multiple_of(step) {
+            summaries.push(summary.to_owned());
+        }
+        number += 1;
+    })?;
+    Ok(summaries)
+}
+
+fn each_summary(bundle: &bundle::Bundle, mut take: impl FnMut(&str)) -> Result<()> {
     for batch in table::read(&bundle.dir().join(DOCS), &["summary"])? {
-        summaries.extend(table::texts(&batch?, "summary")?.iter().flatten().filter(|text| !text.is_empty()).map(str::to_owned));
+        table::texts(&batch?, "summary")?.iter().flatten().filter(|text| !text.is_empty()).for_each(&mut take);
     }
-    Ok(summaries.iter().step_by(summaries.len().div_ceil(COMPARED).max(1)).cloned().collect())
+    Ok(())
 }
 
 /// Share of the hits of all queries that both bundles find.

@@ -109,10 +109,7 @@ impl Stage for Index {
         let opened = encoder.open()?;
         let dimension = opened.spec.dimension;
         let bar = run.progress.bar("index", rows, "functions");
-        let earlier = match &config.earlier {
-            Some(key) => Some(run.recorded::<Bundle>(key).with_context(|| format!("index.earlier = {key}"))?),
-            None => None,
-        };
+        let earlier = earlier_bundle(config, run)?;
         let (lexical_info, earlier_rows) = write_lexical(config, syntax, &shards, (&dir, earlier.as_ref()), run, || bar.add(1))?;
         let opened_lexical = lexical::open_checked(&dir, lexical_info.settings(), rows)?;
         let languages = write_docs(&shards, &dir, earlier_rows.as_ref(), &run.out.join("docs"))?;
@@ -156,6 +153,19 @@ impl Stage for Index {
             reranking,
         })
     }
+}
+
+/// The bundle that the configuration names, if this version would write it in the same way.
+fn earlier_bundle(config: &Config, run: &Run<'_>) -> Result<Option<Artifact<Bundle>>> {
+    let Some(key) = &config.earlier else { return Ok(None) };
+    let artifact = run.recorded::<Bundle>(key).with_context(|| format!("index.earlier = {key}"))?;
+    let (stage, revision) = (&artifact.manifest().stage, artifact.manifest().revision);
+    if (stage.as_str(), revision) != (Index::NAME, Index::REVISION) {
+        run.progress
+            .message(&format!("index     nothing is kept of {key}: another version of codenets wrote it (revision {revision} of {stage})"));
+        return Ok(None);
+    }
+    Ok(Some(artifact))
 }
 
 /// Writes the lexical index into the folder of a bundle: what is kept of an earlier bundle, and new segments. Returns the rows of the earlier

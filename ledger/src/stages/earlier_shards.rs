@@ -52,7 +52,7 @@ impl<'a> EarlierShards<'a> {
         Ok(digests.into_iter().zip(0..).collect())
     }
 
-    /// Shard and number of a row with this digest in any shard; the shard may be damaged. The first call reads the digests of all shards.
+    /// Shard and number of a row with this digest in any intact shard. The first call reads the digests of all shards.
     pub fn place_of(&self, digest: &RowDigest) -> Option<(&str, u32)> {
         let (shard, row) = self.places.get_or_init(|| self.read_places()).get(digest)?;
         Some((self.names.get(*shard as usize)?, *row))
@@ -61,7 +61,7 @@ impl<'a> EarlierShards<'a> {
     fn read_places(&self) -> HashMap<RowDigest, (u32, u32)> {
         let of_shard = |(shard, name): (u32, &&str)| {
             // A shard that cannot be read has no row to take.
-            let digests = self.previous.and_then(|(dir, _)| table::digests(&dir.join(name)).ok()).unwrap_or_default();
+            let digests = self.get(name).and_then(|path| table::digests(path).ok()).unwrap_or_default();
             digests.into_iter().zip(0..).map(move |(digest, row)| (digest, (shard, row)))
         };
         (0..).zip(&self.names).flat_map(of_shard).collect()

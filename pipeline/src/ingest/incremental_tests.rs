@@ -31,7 +31,7 @@ fn change() -> impl Strategy<Value = Change> {
 /// A function with its documentation. Odd numbers are near-duplicates of the even number before them; text of a special token in some.
 fn function(number: u8) -> String {
     let (kind, odd) = (number / 2, number % 2);
-    let mark = if kind == 3 { "'<identifier>'" } else { "'text'" };
+    let mark = ["'text'", "'<not in>'", "'<>>'", "'<identifier>'", "'<ERROR>'", "'<sub>'"][usize::from(kind)];
     format!(
         "def load_{kind}(path, mode, size):\n    '''Load the file number {kind}.'''\n    handle = open_{kind}(path, mode, size, {mark})\n    \
          total = handle.read(size) + step_{kind}(size, mode, {odd})\n    return total, handle.name, handle.size, mode\n\n\n"

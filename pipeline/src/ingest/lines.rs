@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ledger::{Bar, table::RowDigest};
+use ledger::{Bar, ensure, table::RowDigest};
 use rayon::prelude::*;
 
 use super::{
@@ -140,6 +140,9 @@ pub fn write_members(
                 let mut located = Located { items, members: group.iter(), current: None, end: 0, sketches: None, earlier };
                 let mut lines = located.by_ref().map(|line| {
                     let mut line = line?;
+                    // Where these were rejects, they would depend on the shards that are kept.
+                    let is_damaged = matches!(&line.item.content, Content::Rejected(reject, _) if reject.is_of_file());
+                    ensure!(!is_damaged, "{} is damaged: run `codenets verify`, then `codenets run`", path.display());
                     last = line.item.number;
                     (line.item.number, line.item.offset) = (line.item.number + number, line.item.offset + offset);
                     Ok(line)

@@ -13,7 +13,7 @@ use super::buckets::{Buckets, ShardKey};
 use crate::{
     error::{Context, Result},
     harvest::member_entries,
-    records::Hints,
+    records::{FREE_BYTES, Hints, MAX_RATIO},
     repositories::{FILES, REPOS},
 };
 
@@ -76,15 +76,22 @@ impl Members {
     }
 }
 
-/// Do the members cover the file? Reads their unpacked sizes: the last four bytes of a gzip member (RFC 1952).
+/// Do the members cover the file, so that no part of it holds too much for its size? Reads their unpacked sizes: the last four bytes of a
+/// gzip member (RFC 1952).
 fn fill(file: &File, members: &mut [Member]) -> std::io::Result<bool> {
     let (mut end, length) = (0, file.metadata()?.len());
+    // Unpacked bytes beyond those that the compressed bytes allow, of the members up to the last one that end here.
+    let mut excess = 0u64;
     for member in members {
         let next = member.offset.checked_add(member.bytes).filter(|next| member.offset == end && member.bytes >= 4 && *next <= length);
         let Some(next) = next else { return Ok(false) };
         let mut size = [0; 4];
         file.read_exact_at(&mut size, next - 4)?;
         (member.unpacked, end) = (u64::from(u32::from_le_bytes(size)), next);
+        excess = (excess + member.unpacked).saturating_sub(member.bytes.saturating_mul(MAX_RATIO));
+        if excess > FREE_BYTES {
+            return Ok(false);
+        }
     }
     Ok(end == length)
 }

@@ -23,12 +23,13 @@ use super::{
     columns::{ADDED, source_of},
     config::Config,
     linearise::MARKS,
-    tree::kinds,
+    tree::{Kinds, kinds},
 };
 use crate::{error::Result, grammar::Scope};
 
-/// Batches of a previous shard in memory.
+/// Batches of a previous shard in memory, and their bytes. At least one batch is in memory.
 const WINDOW: usize = 8;
+const WINDOW_BYTES: usize = 32 << 20;
 /// Rows of a batch that another shard than the previous one must have to be read: fewer rows are parsed sooner than found.
 const MIN_ROWS_ELSEWHERE: usize = 64;
 /// Longest special token.
@@ -66,6 +67,7 @@ impl<'a> KnownRows<'a> {
         by_shard.retain(|shard, rows| *shard == self.name || rows.len() >= MIN_ROWS_ELSEWHERE);
         let mut shards: Vec<_> = by_shard.into_iter().collect();
         shards.sort_unstable();
+        self.windows.retain(|name, _| *name == self.name || shards.iter().any(|(shard, _)| shard == name));
         let mut sources = Sources { batches: Vec::new(), rows: vec![None; digests.len()] };
         for (shard, rows) in shards {
             let Some(window) = self.window(shard)? else { continue };
@@ -99,13 +101,14 @@ impl<'a> KnownRows<'a> {
 struct Window {
     rest: Box<dyn Iterator<Item = ledger::Result<RecordBatch>> + Send>,
     batches: VecDeque<RecordBatch>,
+    bytes: usize,
     /// Number of the first row in memory, and of the row after the last one.
     rows: std::ops::Range<u32>,
 }
 
 impl Window {
     fn open(path: &Path) -> Result<Self> {
-        Ok(Self { rest: Box::new(table::read(path, &ADDED)?), batches: VecDeque::new(), rows: 0..0 })
+        Ok(Self { rest: Box::new(table::read(path, &ADDED)?), batches: VecDeque::new(), bytes: 0, rows: 0..0 })
     }
 
     /// Reads on to where most of these rows are. Rows in front of the window stay unknown.
@@ -116,10 +119,11 @@ impl Window {
         while self.rows.end <= last {
             let Some(batch) = self.rest.next().transpose()? else { break };
             self.rows.end += u32::try_from(batch.num_rows())?;
+            self.bytes += batch.get_array_memory_size();
             self.batches.push_back(batch);
-            if self.batches.len() > WINDOW
-                && let Some(oldest) = self.batches.pop_front()
-            {
+            while self.batches.len() > WINDOW || (self.bytes > WINDOW_BYTES && self.batches.len() > 1) {
+                let Some(oldest) = self.batches.pop_front() else { break };
+                self.bytes -= oldest.get_array_memory_size();
                 self.rows.start += u32::try_from(oldest.num_rows())?;
             }
         }
@@ -197,8 +201,9 @@ fn specials_of(language: Language) -> &'static HashSet<String> {
     static SPECIALS: LazyLock<HashMap<Language, HashSet<String>>> = LazyLock::new(|| {
         let of = |language: Language| {
             let kinds = [Scope::File, Scope::Function].map(|scope| kinds(language, scope));
-            let types =
-                kinds.iter().flat_map(|kinds| (0..=u16::try_from(kinds.count()).unwrap_or(u16::MAX)).map(|kind| kinds.special(kind)));
+            // The number after the last node type is that of `ERROR`. Types that are not named (operators) have no special token.
+            let numbers = |kinds: &Kinds| 0..=u16::try_from(kinds.count()).unwrap_or(u16::MAX);
+            let types = kinds.iter().flat_map(|kinds| numbers(kinds).filter(|kind| kinds.is_named(*kind)).map(|kind| kinds.special(kind)));
             types.chain(MARKS).map(str::to_owned).chain([language.tag()]).collect()
         };
         Language::ALL.into_iter().map(|language| (language, of(language))).collect()

@@ -7,9 +7,9 @@ use std::{
 };
 
 /// Bytes that a file holds for each of its compressed bytes, at most. Files of source code have 3 to 20.
-const MAX_RATIO: u64 = 200;
+pub const MAX_RATIO: u64 = 200;
 /// Bytes that a compressed file of any size may hold.
-const FREE_BYTES: u64 = 64 << 20;
+pub const FREE_BYTES: u64 = 64 << 20;
 
 /// The error of a file that holds more.
 #[derive(Debug, thiserror::Error)]

@@ -21,6 +21,7 @@ use std::path::Path;
 use crate::{error::Result, files::data_files};
 
 pub use documents::{read as read_documents, read_part};
+pub use expansion::{FREE_BYTES, MAX_RATIO};
 pub use fields::Fields;
 pub use hints::Hints;
 pub use item::{Content, HEAD_BYTES, Item};

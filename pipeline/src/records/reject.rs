@@ -49,6 +49,13 @@ pub enum Reject {
     Repeated,
 }
 
+impl Reject {
+    /// Is it the reject of a gzip file, of which the rest is not read?
+    pub fn is_of_file(&self) -> bool {
+        matches!(self, Self::EmptyFile | Self::NotGzip | Self::CorruptGzip | Self::TooMuch)
+    }
+}
+
 /// Number of rows per reason, for the report of a stage.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
